@@ -1,0 +1,3 @@
+"""blemish finds defects in pictures of manufactured parts, having seen only good ones."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""What two detectors share, and nothing else."""

@@ -1,0 +1,90 @@
+"""What a run is. The command line's flags and the keys of a TOML file are the fields of `RunConfig`."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator
+
+from blemish.detectors import DETECTORS
+from blemish.errors import BlemishError, first_problem
+
+NOT_PART_OF_THE_RESULT = {
+    "data_path",
+    "ckpt_path",
+    "category",
+    "resume",
+    "device",
+    "workers",
+    "memory_budget",
+    "figures",
+}
+"""Fields that may differ between two runs of the same result."""
+
+
+class RunConfig(BaseModel):
+    """Everything that a run depends on beside the images."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
+
+    model: str = Field("vae", description=f"detector: {', '.join(sorted(DETECTORS))}")
+    epochs: int = Field(100, ge=1, description="epochs to train")
+    batch_size: int = Field(32, ge=1, description="batch size for training and testing")
+    learning_rate: float = Field(1e-3, gt=0, description="learning rate")
+    size: int = Field(128, ge=32, le=1024, multiple_of=16, description="side length of the input image")
+    data_path: Path = Field(description="root of the data set, or one category's folder")
+    ckpt_path: Path = Field(description="directory for what is learned, results and figures")
+    category: tuple[str, ...] = Field((), description="category to run, repeatable; all of them if none is given")
+    aspect: Literal["squash", "pad"] = Field(
+        "squash", description="how images that are not square are brought to the size"
+    )
+    validation: float = Field(0.1, ge=0, le=0.5, description="part of the good training images held out")
+    patience: int = Field(0, ge=0, description="epochs without a lower validation loss before stopping; 0: never")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of everything that is drawn at random")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1 or mps")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the training; auto: bfloat16 where the hardware computes in it"
+    )
+    resume: bool = Field(False, description="go on where an earlier run with these settings stopped")
+    figures: int = Field(8, ge=0, le=64, description="test images per category that are shown in the figures")
+    workers: int = Field(0, ge=0, le=256, description="threads that decode images; 0: one per core")
+    memory_budget: ByteSize = Field(
+        ByteSize(4 << 30), ge=0, description="for decoded images; beyond it the disk is used"
+    )
+    options: dict[str, Any] = Field({}, description="the detector's own options")
+
+    @field_validator("model")
+    @classmethod
+    def _registered(cls, name: str) -> str:
+        if name not in DETECTORS:
+            raise ValueError(f"not a detector; choose from {', '.join(sorted(DETECTORS))}")
+        return name
+
+    @classmethod
+    def create(cls, **fields: Any) -> RunConfig:
+        """The configuration; raises BlemishError that names the first field that is wrong."""
+        try:
+            return cls(**fields)
+        except ValidationError as error:
+            raise BlemishError(first_problem(error)) from None
+
+    def for_category(self, name: str) -> RunConfig:
+        """The same for one category alone."""
+        return self.model_copy(update={"category": (name,)})
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The fields that the result depends on, as plain data."""
+        return self.model_dump(mode="json", exclude=NOT_PART_OF_THE_RESULT)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The fields in a TOML file; raises BlemishError where it cannot be read."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
+        raise BlemishError(f"config {path}: {reason}.") from None

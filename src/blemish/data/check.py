@@ -1,0 +1,160 @@
+"""What is wrong with a data set, in words that say what to do; found before anything is learned from it."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from blemish.data.category import Category
+from blemish.data.folder import MASK_FOLDERS
+from blemish.data.mvtec import list_folders
+from blemish.data.source import FileInfo, map_ahead
+from blemish.errors import BlemishError
+from blemish.images import is_image, read_mask
+from blemish.types import GOOD, Sample, Size
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something found in a data set. An error would make a result wrong, a warning would not."""
+
+    severity: Literal["error", "warning"]
+    path: Path
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class MaskInfo:
+    """What is known of a mask file once it has been read."""
+
+    size: Size = (0, 0)
+    area: float = 0.0
+    """The anomalous part of its pixels, from 0 to 1."""
+    error: str | None = None
+
+
+def read_mask_infos(samples: Iterable[Sample]) -> dict[Path, MaskInfo]:
+    """Mask file -> what is known of it, for every sample that has one."""
+    paths = [sample.mask for sample in samples if sample.mask]
+    return dict(zip(paths, map_ahead(_read_mask_info, paths), strict=True))
+
+
+def _read_mask_info(path: Path) -> MaskInfo:
+    try:
+        mask = read_mask(path)
+    except BlemishError as error:
+        return MaskInfo(error=str(error))
+    height, width = mask.shape
+    return MaskInfo((height, width), float(np.mean(mask)))
+
+
+def find_problems(category: Category, files: Sequence[FileInfo], masks: Mapping[Path, MaskInfo]) -> list[Problem]:
+    """Every problem of a category, errors first; `files` belong to `category.samples`, in the same order."""
+    found = chain(
+        _undecodable(category.samples, files),
+        _identical(category.samples, files),
+        _masks(category.samples, files, masks),
+        _stray_files(category, masks),
+        _unusual_pixels(category.samples, files),
+    )
+    return sorted(found, key=lambda problem: problem.severity)
+
+
+def refuse(problems: Iterable[Problem]) -> None:
+    """Raises BlemishError with the first error among the problems, if there is one."""
+    errors = [problem for problem in problems if problem.severity == "error"]
+    if errors:
+        more = f" ({len(errors) - 1} more: blemish data check)" if len(errors) > 1 else ""
+        raise BlemishError(f"{errors[0]}{more}")
+
+
+def _undecodable(samples: Sequence[Sample], files: Sequence[FileInfo]) -> Iterable[Problem]:
+    for sample, info in zip(samples, files, strict=True):
+        if info.error:
+            yield Problem("error", sample.image, info.error.removeprefix(f"{sample.image}: "))
+
+
+def _identical(samples: Sequence[Sample], files: Sequence[FileInfo]) -> Iterable[Problem]:
+    same: dict[str, list[Sample]] = defaultdict(list)
+    for sample, info in zip(samples, files, strict=True):
+        if not info.error:
+            same[info.sha256].append(sample)
+    for copies in same.values():
+        for copy in copies[1:]:
+            yield _identical_pair(copies[0], copy)
+
+
+def _identical_pair(first: Sample, copy: Sample) -> Problem:
+    if (first.split == "test") != (copy.split == "test"):
+        return Problem("error", copy.image, f"identical to {first.image}, which is in training. Remove one of them.")
+    if first.label != copy.label:
+        return Problem(
+            "error", copy.image, f"identical to {first.image}, which is labelled {first.defect}. Remove one."
+        )
+    return Problem("warning", copy.image, f"identical to {first.image}. It counts twice.")
+
+
+def _masks(samples: Sequence[Sample], files: Sequence[FileInfo], masks: Mapping[Path, MaskInfo]) -> Iterable[Problem]:
+    anomalous = [(sample, info) for sample, info in zip(samples, files, strict=True) if sample.label]
+    if anomalous and not masks:
+        yield Problem("warning", anomalous[0][0].image.parent, "no masks: pixel metrics will not be applicable.")
+        return
+    for sample, info in anomalous:
+        if sample.mask is None:
+            yield Problem("error", sample.image, f"no mask, while others have one. Add {sample.image.stem}_mask.png.")
+        else:
+            yield from _mask(sample.mask, masks[sample.mask], info)
+
+
+def _mask(path: Path, mask: MaskInfo, image: FileInfo) -> Iterable[Problem]:
+    if mask.error:
+        yield Problem("error", path, mask.error.removeprefix(f"{path}: "))
+    elif not image.error and mask.size != image.size:
+        yield Problem(
+            "error",
+            path,
+            f"the mask is {mask.size[0]}x{mask.size[1]}, its image {image.size[0]}x{image.size[1]}. "
+            "Save it at the image's size.",
+        )
+    elif mask.area == 0:
+        yield Problem("error", path, "the mask is empty, the image labelled anomalous. Draw the defect or remove both.")
+    elif mask.area == 1:
+        yield Problem("warning", path, "the mask covers the whole image.")
+
+
+def _stray_files(category: Category, masks: Mapping[Path, MaskInfo]) -> Iterable[Problem]:
+    """Masks that belong to no image, and files of a kind that is not read, in the folders that are."""
+    roots = [category.root / category.name, category.root]
+    root = next((folder for folder in roots if (folder / "train").is_dir()), category.root)
+    for folder in chain.from_iterable(list_folders(root / name) for name in MASK_FOLDERS):
+        for path in sorted(folder.iterdir()):
+            if path.is_file() and path not in masks:
+                yield Problem("warning", path, "belongs to no image: a mask is named <stem of its image>_mask.png.")
+    for folder in sorted({sample.image.parent for sample in category.samples}):
+        for path in sorted(folder.iterdir()):
+            if path.is_file() and not is_image(path):
+                yield Problem("warning", path, "not an image by its name: left out.")
+    for folder in list_folders(root / "train"):
+        if folder.name != GOOD:
+            yield Problem("warning", folder, "left out: only train/good is learned from.")
+
+
+def _unusual_pixels(samples: Sequence[Sample], files: Sequence[FileInfo]) -> Iterable[Problem]:
+    usable = [(sample, info) for sample, info in zip(samples, files, strict=True) if not info.error]
+    with_alpha = [sample for sample, info in usable if info.alpha]
+    if with_alpha:
+        images = f"{len(with_alpha)} images" if len(with_alpha) > 1 else "this image"
+        yield Problem("warning", with_alpha[0].image, f"the alpha channel of {images} is dropped.")
+    depths = Counter(info.depth for _, info in usable)
+    if len(depths) > 1:
+        counts = ", ".join(f"{count} of {depth}" for depth, count in sorted(depths.items()))
+        yield Problem("warning", samples[0].image.parent, f"images of different depth: {counts}.")

@@ -1,0 +1,46 @@
+"""Any folder: good images, optionally beside them folders of anomalous images and of masks.
+
+    parts/*.png                                   all of them good: nothing to evaluate
+    parts/good/*.png                              the same
+    parts/good/*.png, parts/<type>/*.png          each other folder is a defect type
+    parts/masks/<type>/<stem>.png                 masks, optional ("ground_truth" is read too)
+
+Where there are anomalous images, every fifth good image (in the order of their names, spread over the whole) is
+kept for the test, since without good test images no false alarm can be counted.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from blemish.data.mvtec import find_mask, list_folders, list_images
+from blemish.types import GOOD, Sample
+
+MASK_FOLDERS = ("masks", "ground_truth")
+TEST_STRIDE = 5
+
+
+def read_folder(path: Path) -> dict[str, list[Sample]]:
+    """One category, named after the folder; empty where it has no good image."""
+    has_good_folder = (path / GOOD).is_dir()
+    good = list_images(path / GOOD if has_good_folder else path)
+    if not good:
+        return {}
+    defects = [
+        folder
+        for folder in list_folders(path)
+        if has_good_folder and folder.name not in (GOOD, *MASK_FOLDERS) and list_images(folder)
+    ]
+    anomalous = [
+        Sample(image, True, _mask_of(image, path, folder.name), folder.name, "test")
+        for folder in defects
+        for image in list_images(folder)
+    ]
+    held_out = set(good[TEST_STRIDE - 1 :: TEST_STRIDE]) if anomalous else set()
+    samples = [Sample(image, False, None, GOOD, "test" if image in held_out else "train") for image in good]
+    return {path.resolve().name: samples + anomalous}
+
+
+def _mask_of(image: Path, root: Path, defect: str) -> Path | None:
+    candidates = (find_mask(root / name / defect, image.stem) for name in MASK_FOLDERS)
+    return next((mask for mask in candidates if mask), None)

@@ -1,0 +1,222 @@
+"""Files are decoded once, several at a time, and kept at the size that a detector works at."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.errors import BlemishError
+from blemish.images import Preprocess, decode_image, has_alpha, read_bytes
+from blemish.progress import Progress, no_progress
+from blemish.types import Sample, Size
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MEMORY_BUDGET = 4 << 30
+"""Bytes of preprocessed pixels that are kept in memory; what is beyond goes to a temporary file."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """What is known of an image file once it has been read."""
+
+    sha256: str = ""
+    size: Size = (0, 0)
+    channels: int = 0
+    depth: str = ""
+    """The type of its pixels: uint8, uint16 or float32."""
+    alpha: bool = False
+    error: str | None = None
+    """Why it cannot be used; the other fields may then be empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """An image as a detector sees it, and where it came from."""
+
+    sample: Sample
+    pixels: NDArray[Any]
+    """(h, w, C) after preprocessing, C being 1 or 3; uint8, uint16 or float32 in [0, 1]."""
+    size: Size
+    """(height, width) of the file."""
+
+
+def read_file(sample: Sample, preprocess: Preprocess) -> tuple[NDArray[Any] | None, FileInfo]:
+    """The preprocessed pixels (None where the file cannot be used) and what is known of the file."""
+    digest = ""
+    try:
+        data = read_bytes(sample.image)
+        digest = hashlib.sha256(data).hexdigest()
+        image = decode_image(data, sample.image)
+    except BlemishError as error:
+        return None, FileInfo(sha256=digest, error=str(error))
+    height, width, *rest = image.shape
+    alpha = has_alpha(data, sample.image)
+    info = FileInfo(digest, (height, width), rest[0] if rest else 1, str(image.dtype), alpha)
+    return preprocess.apply(image), info
+
+
+def read_frames(samples: Iterable[Sample], preprocess: Preprocess, workers: int = 0) -> Iterator[Frame]:
+    """The samples' frames in their order, decoded ahead by `workers` threads (0: one per core), nothing kept.
+
+    Raises BlemishError at the first file that cannot be used.
+    """
+    ordered = list(samples)
+    results = map_ahead(lambda sample: read_file(sample, preprocess), ordered, workers)
+    for sample, (pixels, info) in zip(ordered, results, strict=True):
+        if pixels is None:
+            raise BlemishError(str(info.error))
+        yield Frame(sample, pixels, info.size)
+
+
+def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], workers: int = 0) -> Iterator[Result]:
+    """The results in the order of the items, a few computed ahead in threads, so that memory stays bounded."""
+    workers = workers or os.cpu_count() or 1
+    pending: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for item in items:
+                pending.append(pool.submit(function, item))
+                if len(pending) > 2 * workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+class ImageSource:
+    """Images that were decoded once: a sequence of frames, and batches of them as tensors."""
+
+    def __init__(
+        self, samples: Sequence[Sample], files: Sequence[FileInfo], pixels: PixelStore, preprocess: Preprocess
+    ):
+        self.samples = list(samples)
+        self.files = list(files)
+        self.preprocess = preprocess
+        self._pixels = pixels
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, row: int) -> Frame:
+        pixels = self._pixels[row]
+        if pixels is None:  # neither memory nor disk had room
+            pixels, _ = read_file(self.samples[row], self.preprocess)
+        if pixels is None:
+            raise BlemishError(self.files[row].error or f"{self.samples[row].image}: can no longer be read.")
+        return Frame(self.samples[row], pixels, self.files[row].size)
+
+    def __iter__(self) -> Iterator[Frame]:
+        return (self[row] for row in range(len(self)))
+
+    def batch(self, rows: Sequence[int]) -> Tensor:
+        """(B, 3, h, w) float32 in [0, 1], channels last in memory; grey images have three equal channels."""
+        import torch  # here, so that reading images needs no torch
+
+        return torch.from_numpy(to_batch([self[row].pixels for row in rows]))
+
+    def where(self, keep: Callable[[Sample], bool]) -> ImageSource:
+        """The part of the source whose samples are to be kept; the pixels are shared."""
+        rows = [row for row, sample in enumerate(self.samples) if keep(sample)]
+        return ImageSource(
+            [self.samples[row] for row in rows],
+            [self.files[row] for row in rows],
+            self._pixels.select(rows),
+            self.preprocess,
+        )
+
+
+def load(
+    samples: Sequence[Sample],
+    preprocess: Preprocess,
+    *,
+    memory_budget: int = MEMORY_BUDGET,
+    workers: int = 0,
+    progress: Progress = no_progress,
+) -> ImageSource:
+    """Every sample decoded once and kept; files that cannot be used are told by their `FileInfo.error`.
+
+    `memory_budget` bytes are held in memory. Beyond it pixels go to a temporary file, which takes at most half of
+    the free disk, and beyond that they are decoded anew at each use.
+    """
+    store, files = PixelStore(memory_budget), []
+    for pixels, info in map_ahead(lambda sample: read_file(sample, preprocess), samples, workers):
+        store.append(pixels)
+        files.append(info)
+        progress(len(files), len(samples))
+    return ImageSource(samples, files, store, preprocess)
+
+
+def in_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """The items in lists of `size`, the last one shorter."""
+    remaining = iter(items)
+    while batch := list(islice(remaining, size)):
+        yield batch
+
+
+def to_batch(pixels: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+    """(B, 3, h, w) in [0, 1], channels last in memory, from arrays (h, w, C) of one size."""
+    batch = np.empty((len(pixels), *pixels[0].shape[:2], 3), np.float32)
+    for row, image in zip(batch, pixels, strict=True):
+        scale = 1.0 if image.dtype == np.float32 else 1 / np.iinfo(image.dtype).max
+        np.multiply(image, np.float32(scale), out=row, dtype=np.float32)
+    return batch.transpose(0, 3, 1, 2)
+
+
+class PixelStore:
+    """Arrays in memory up to a budget, beyond it in a temporary file that vanishes with the store."""
+
+    def __init__(self, memory_budget: int):
+        self._arrays: list[NDArray[Any] | None] = []
+        self._memory_left = memory_budget
+        self._disk_left = shutil.disk_usage(tempfile.gettempdir()).free // 2
+        self._file: Any = None
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __getitem__(self, row: int) -> NDArray[Any] | None:
+        return self._arrays[row]
+
+    def append(self, array: NDArray[Any] | None) -> None:
+        """Keeps the array where there is room for it; None, or an array without room, reads back as None."""
+        if array is not None and array.nbytes <= self._memory_left:
+            self._memory_left -= array.nbytes
+        elif array is not None and array.nbytes <= self._disk_left:
+            self._disk_left -= array.nbytes
+            array = self._to_disk(array)
+        else:
+            array = None
+        self._arrays.append(array)
+
+    def select(self, rows: Sequence[int]) -> PixelStore:
+        """A store of these rows; the arrays are shared."""
+        chosen = PixelStore(0)
+        chosen._arrays = [self._arrays[row] for row in rows]
+        chosen._file = self._file
+        return chosen
+
+    def _to_disk(self, array: NDArray[Any]) -> NDArray[Any]:
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(prefix="blemish-")  # noqa: SIM115 - lives as long as the store
+        offset = self._file.seek(0, os.SEEK_END)
+        self._file.write(np.ascontiguousarray(array).data)
+        self._file.flush()
+        return np.memmap(self._file, array.dtype, "r", offset, array.shape)

@@ -1,0 +1,136 @@
+"""What every detector is: a module that was fitted to good images and scores others."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from itertools import chain
+from typing import Annotated, Any, Self, get_type_hints
+
+import torch
+from pydantic import Field, ValidationError, create_model
+from torch import Tensor, nn
+
+from blemish.data.source import ImageSource
+from blemish.errors import BlemishError, first_problem
+from blemish.progress import Progress, no_progress
+from blemish.types import Size
+
+Side = Annotated[int, Field(ge=32, le=1024, multiple_of=16, description="side length of the input image in pixels")]
+
+
+class Detector(nn.Module, ABC):
+    """Learns from good images; all that it learned is a parameter or a buffer.
+
+    The constructor's arguments are its whole configuration: it stores them as attributes of the same names, and
+    `options` gives them back. Their annotations (pydantic `Field`s) are where ranges and descriptions stand; the
+    command line's flags are read from them.
+    """
+
+    size: int
+
+    def __init__(self, size: Side = 128) -> None:
+        super().__init__()
+        self.size = size
+        self.is_fitted = False
+
+    @property
+    def input_size(self) -> Size:
+        """(height, width) of the images that `forward` takes."""
+        return self.size, self.size
+
+    @property
+    def device(self) -> torch.device:
+        """Where the detector computes."""
+        return next(chain(self.parameters(), self.buffers())).device
+
+    @abstractmethod
+    def fit(
+        self,
+        images: ImageSource,
+        *,
+        validation: ImageSource | None = None,
+        seed: int = 0,
+        progress: Progress = no_progress,
+    ) -> Self:
+        """Learns from good images, forgetting whatever was learned before. The same seed gives the same bits."""
+
+    @abstractmethod
+    def score(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What `forward` gives, for a detector that is fitted."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw scores (B,) and raw maps (B, h, w) of images (B, 3, H, W) in [0, 1]; higher is more anomalous.
+
+        Raises BlemishError before `fit`.
+        """
+        if not self.is_fitted:
+            raise BlemishError(f"this {type(self).__name__} has learned nothing yet: call fit, or load a fitted one.")
+        return self.score(images)
+
+    @classmethod
+    def option_fields(cls) -> dict[str, Any]:
+        """Name -> (annotated type, default) of the constructor's arguments."""
+        hints = get_type_hints(cls.__init__, include_extras=True)
+        defaults = cls.__init__.__kwdefaults__ or {}
+        positional = cls.__init__.__defaults__ or ()
+        names = [name for name in hints if name != "return"]
+        by_name = dict(zip(names, positional, strict=False)) | defaults
+        return {name: (hints[name], by_name[name]) for name in names}
+
+    @classmethod
+    def create(cls, **options: Any) -> Self:
+        """A detector with these options, each checked against its annotation.
+
+        Raises BlemishError that names the option, what is allowed and what was given.
+        """
+        fields = cls.option_fields()
+        unknown = sorted(set(options) - set(fields))
+        if unknown:
+            raise BlemishError(f"{unknown[0]}: not an option of {cls.__name__}. It has: {', '.join(sorted(fields))}.")
+        try:
+            checked = create_model(cls.__name__, **fields)(**options)
+        except ValidationError as error:
+            raise BlemishError(first_problem(error)) from None
+        return cls(**dict(checked))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The constructor's arguments: `create(**options)` makes an unfitted twin."""
+        return {name: getattr(self, name) for name in self.option_fields()}
+
+
+class ReconstructingDetector(Detector):
+    """A detector that scores an image by how well it can be rebuilt; it learns by gradient.
+
+    `blemish.training` owns the loop that fits it.
+    """
+
+    @abstractmethod
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """What the detector takes the good version of the images to be: (B, 3, H, W) in [0, 1]."""
+
+    @abstractmethod
+    def losses(self, images: Tensor, seeds: Tensor) -> Tensor:
+        """One loss per image, (B,), whose mean is to be minimised.
+
+        What the loss draws at random for images[i] it draws from seeds[i] alone, so that it depends neither on the
+        batch an image is in nor on how a batch is divided among processes.
+        """
+
+    def optimizer(self, learning_rate: float) -> torch.optim.Optimizer:
+        """The optimiser of all parameters."""
+        return torch.optim.Adam(self.parameters(), learning_rate, fused=True)
+
+    def fit(
+        self,
+        images: ImageSource,
+        *,
+        validation: ImageSource | None = None,
+        seed: int = 0,
+        progress: Progress = no_progress,
+    ) -> Self:
+        """Trains with the default settings; `blemish.training.train` takes others."""
+        from blemish.training import train
+
+        train(self, images, validation, seed=seed, progress=progress)
+        return self

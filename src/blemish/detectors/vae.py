@@ -1,0 +1,74 @@
+"""The variational autoencoder: an autoencoder whose latent vector is a distribution close to a standard normal."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from blemish.blocks.convolution import Decoder, Encoder, to_image
+from blemish.blocks.filters import gaussian_blur
+from blemish.detectors.autoencoder import LatentDim, Smoothing, Width
+from blemish.detectors.base import ReconstructingDetector, Side
+
+Beta = Annotated[float, Field(ge=0, le=1000, description="weight of the KL term; 1 is the evidence lower bound")]
+
+SMALLEST_ERROR = 1e-6
+"""Mean squared error below which the likelihood no longer grows: a tenth of what rounding to 8 bits makes."""
+
+
+class VariationalAutoencoder(ReconstructingDetector):
+    """Map: the squared error of the reconstruction from the latent mean; score: its maximum.
+
+    Trained on the evidence lower bound (Kingma & Welling 2013, arXiv 1312.6114) of a Gaussian decoder whose noise has
+    the variance that explains each image best, which is its mean squared error ("sigma-VAE", Rybkin et al. 2020,
+    arXiv 2006.13202). So the two terms are in the same unit, nats, and need no weight between them: a fixed variance
+    of 1, or a mean of squared errors against a sum of KL terms, lets the KL term win and empties the latent vector.
+    """
+
+    def __init__(
+        self,
+        size: Side = 128,
+        width: Width = 32,
+        latent_dim: LatentDim = 100,
+        beta: Beta = 1.0,
+        smoothing: Smoothing = 0.0,
+    ) -> None:
+        super().__init__(size)
+        self.width, self.latent_dim, self.beta, self.smoothing = width, latent_dim, beta, smoothing
+        self.encoder = Encoder(size, width, 2 * latent_dim)
+        self.decoder = Decoder(size, width, latent_dim)
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of the latent vector, each (B, latent_dim)."""
+        mean, log_variance = self.encoder(images).float().chunk(2, dim=1)
+        return mean, log_variance.clamp(-20, 10)
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """The images decoded from their latent means: nothing is drawn, so scores are repeatable."""
+        mean, _ = self.encode(images)
+        return to_image(self.decoder(mean))
+
+    def losses(self, images: Tensor, seeds: Tensor) -> Tensor:
+        """The negative evidence lower bound of each image, in nats per value (pixel and channel)."""
+        mean, log_variance = self.encode(images)
+        latent = mean + torch.exp(0.5 * log_variance) * _standard_normal(seeds, self.latent_dim).to(mean)
+        error = (images - to_image(self.decoder(latent))).square().flatten(1).mean(1)
+        negative_log_likelihood = 0.5 * (torch.log(2 * math.pi * (error + SMALLEST_ERROR)) + 1)
+        divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
+        return negative_log_likelihood + self.beta * divergence / images[0].numel()
+
+    def score(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The squared error at each pixel, smoothed, and its maximum."""
+        error = (images - self.reconstruct(images)).square().mean(1, keepdim=True)
+        maps = gaussian_blur(error, self.smoothing)[:, 0]
+        return maps.amax((1, 2)), maps
+
+
+def _standard_normal(seeds: Tensor, length: int) -> Tensor:
+    """(B, length), each row drawn from its own seed."""
+    rows = [torch.randn(length, generator=torch.Generator().manual_seed(seed)) for seed in seeds.tolist()]
+    return torch.stack(rows)

@@ -1,0 +1,194 @@
+"""The figures of a run, as PNG: the data, the losses, the predictions, the comparison of methods."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from blemish.data.category import Category
+from blemish.files import replacing
+from blemish.images import read_image, read_mask
+from blemish.results import HEADLINE, average_of, categories_of, methods_of, value_of
+from blemish.types import GOOD, Evaluation, Prediction, Sample
+
+SHOWN_SIDE = 256
+"""Pictures are drawn with at most this many pixels a side."""
+INK, MUTED, ACCENT = "#1f2933", "#7b8794", "#b3261e"
+BARS = ("#4c78a8", "#f2a541", "#5aa37a", "#b07aa1", "#9c755f", "#76b7b2", "#d37295", "#8c8c8c")
+STYLE: Any = {
+    "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 9,
+    "axes.edgecolor": MUTED,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+}
+Picture = NDArray[np.float32]
+"""(H, W, 3) in [0, 1]."""
+
+
+@mpl.rc_context(STYLE)
+def examples(category: Category, path: Path) -> None:
+    """Good images in the first row, below them one image of each defect type beside its mask."""
+    good = category.of("train")[:4]
+    test = category.of("test")
+    defects = [next(s for s in test if s.defect == d) for d in dict.fromkeys(s.defect for s in test) if d != GOOD]
+    num_rows = 1 + math.ceil(len(defects) / 2)
+    figure, axes = _grid(num_rows, 4, f"{category.name}: good images, and one of each defect type with its mask")
+    for axis, sample in zip(axes[0], good, strict=False):
+        _show(axis, _picture(sample), GOOD)
+    cells = axes[1:].reshape(-1, 2)
+    for (left, right), sample in zip(cells, defects, strict=False):
+        picture = _picture(sample)
+        _show(left, picture, sample.defect)
+        _show(right, _mask(sample, picture), "mask" if sample.mask else "no mask")
+    _save(figure, path)
+
+
+@mpl.rc_context(STYLE)
+def losses(training: dict[str, Any], title: str, path: Path) -> None:
+    """Training and validation loss per epoch, the kept epoch marked."""
+    train, validation, best = training["train"], training["validation"], training["best_epoch"]
+    figure = _figure(6.4, 3.6)
+    axis = figure.add_subplot()
+    epochs = np.arange(1, len(train) + 1)
+    marker = "o" if len(train) == 1 else None
+    axis.plot(epochs, train, color=BARS[0], label="training", marker=marker)
+    axis.plot(epochs, validation, color=BARS[1], label="validation", marker=marker)
+    axis.axvline(best + 1, color=MUTED, linewidth=0.8, linestyle=":")
+    axis.plot(best + 1, validation[best], "o", color=ACCENT, label=f"kept: epoch {best + 1}, {validation[best]:.4g}")
+    if min(min(train), min(validation)) > 0:
+        axis.set_yscale("log")
+    axis.set(xlabel="epoch", ylabel="loss", title=title)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.legend()
+    _save(figure, path)
+
+
+@mpl.rc_context(STYLE)
+def predictions(shown: Sequence[Prediction], rebuilt: Sequence[Picture] | None, path: Path) -> None:
+    """A row per image: the image, its mask, its reconstruction (where there is one), the anomaly map over it.
+
+    All maps share one scale: white is the 99.8 % quantile of the pixels shown, so good images stay dark.
+    """
+    num_columns = 4 if rebuilt else 3
+    per_row = 2 if len(shown) > 4 else 1
+    num_rows = math.ceil(len(shown) / per_row)
+    figure, axes = _grid(num_rows, num_columns * per_row, "")
+    low, high = _scale([prediction.map for prediction in shown])
+    for index, (cells, prediction) in enumerate(zip(axes.reshape(-1, num_columns), shown, strict=False)):
+        picture = _picture(prediction.sample)
+        _show(cells[0], picture, f"{prediction.sample.defect} / {prediction.sample.image.stem}")
+        _show(cells[1], _mask(prediction.sample, picture), "mask")
+        if rebuilt:
+            _show(cells[2], _resized(rebuilt[index], picture.shape[:2]), "reconstruction")
+        heat = np.clip((_resized(prediction.map, picture.shape[:2]) - low) / (high - low), 0, 1)
+        _show(cells[-1], _over(picture, heat), f"map, score {prediction.score:.3g}")
+    _save(figure, path)
+
+
+@mpl.rc_context(STYLE)
+def averages(evaluations: Sequence[Evaluation], path: Path) -> None:
+    """Per approach a bar for the average over the categories, with a point for each category; a panel per metric."""
+    methods, categories = methods_of(evaluations), categories_of(evaluations)
+    figure = _figure(1.6 + 2.2 * max(2, 0.7 * len(methods)), 3.8)
+    panels = figure.subplots(1, len(HEADLINE), sharey=True)
+    for axis, metric in zip(panels, HEADLINE, strict=True):
+        values = {m: [value_of(evaluations, m, c, metric) for c in categories] for m in methods}
+        for position, method in enumerate(methods):
+            mean = average_of(evaluations, method, metric)
+            if mean is None:
+                axis.text(position, 0.5, "not\napplicable", ha="center", color=MUTED)
+                continue
+            axis.bar(position, mean, width=0.62, color=BARS[position % len(BARS)], alpha=0.85)
+            points = [value for value in values[method] if value is not None]
+            spread = np.linspace(-0.2, 0.2, len(points)) if len(points) > 1 else [0.0]
+            axis.scatter(position + np.asarray(spread), points, s=14, color=INK, zorder=3, linewidths=0)
+            axis.text(position, 1.015, f"{mean:.3f}", ha="center", fontweight="bold")
+        axis.set_xticks(range(len(methods)), methods, color=INK)
+        axis.set_title(metric.replace("_auroc", " AUROC"), pad=18)
+        axis.set_xlim(-0.7, max(len(methods), 2) - 0.3)
+        axis.axhline(0.5, color=MUTED, linewidth=0.8, linestyle=":")
+    lowest = min([value for e in evaluations for value in _headline(e)], default=0.5)
+    panels[0].set_ylim(max(0.0, min(0.45, math.floor(lowest * 10) / 10)), 1.0)
+    figure.supxlabel("bar: average; points: categories; dotted: chance", fontsize=8, color=MUTED)
+    _save(figure, path)
+
+
+def _headline(evaluation: Evaluation) -> list[float]:
+    return [value for metric in HEADLINE if (value := evaluation.metrics.get(metric)) is not None]
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _grid(num_rows: int, num_columns: int, title: str) -> tuple[Figure, NDArray[Any]]:
+    figure = _figure(1.75 * num_columns, 1.95 * num_rows + (0.35 if title else 0))
+    if title:
+        figure.suptitle(title, fontsize=10)
+    axes = figure.subplots(num_rows, num_columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    return figure, axes
+
+
+def _show(axis: Axes, picture: NDArray[Any], title: str) -> None:
+    axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="antialiased")
+    axis.set_title(title, fontsize=8, pad=3)
+
+
+def _picture(sample: Sample) -> Picture:
+    image = read_image(sample.image)
+    scale = 1.0 if image.dtype == np.float32 else 1 / np.iinfo(image.dtype).max
+    colours = np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image
+    factor = min(1.0, SHOWN_SIDE / max(image.shape[:2]))
+    shape = (max(1, round(image.shape[0] * factor)), max(1, round(image.shape[1] * factor)))
+    return _resized(colours.astype(np.float32) * np.float32(scale), shape)
+
+
+def _mask(sample: Sample, picture: Picture) -> NDArray[np.float32]:
+    """The mask as large as the picture; black for an image that has none."""
+    if sample.mask is None:
+        return np.zeros(picture.shape[:2], np.float32)
+    return _resized(read_mask(sample.mask).astype(np.float32), picture.shape[:2])
+
+
+def _resized(image: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    return cv2.resize(image, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
+
+
+def _scale(maps: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
+    pixels = np.concatenate([anomaly_map.ravel()[::7] for anomaly_map in maps])
+    low, high = np.quantile(pixels, [0.5, 0.998])
+    return float(low), float(max(high, low + 1e-12))
+
+
+def _over(picture: Picture, heat: NDArray[Any]) -> Picture:
+    """The map in colour over the grey picture, more opaque where it is higher."""
+    grey = np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2) * 0.75
+    colours = mpl.colormaps["inferno"](heat)[:, :, :3]
+    opacity = np.clip(1.6 * heat, 0, 0.9)[:, :, None]
+    return np.asarray(grey * (1 - opacity) + colours * opacity, np.float32)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")

@@ -1,0 +1,92 @@
+"""Flags of the command line, read from the fields of RunConfig and from the detectors' own options."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+from pydantic import ByteSize
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from blemish.config import RunConfig
+
+Flags = dict[str, inspect.Parameter]
+"""Name -> the parameter of a command that typer makes a flag of. Its default is None: not given."""
+Command = Callable[[Path | None, dict[str, Any], dict[str, Any]], None]
+"""Takes the TOML file, the fields of RunConfig and the detector's options that were given."""
+
+
+def run_flags() -> Flags:
+    """A flag for each field of RunConfig, but for the detectors' options, which have their own."""
+    fields = {name: field for name, field in RunConfig.model_fields.items() if name != "options"}
+    return {name: _flag(name, field.annotation, _help(field)) for name, field in fields.items()}
+
+
+def detector_flags() -> Flags:
+    """A flag for each option of the registered detectors that is not a field of RunConfig; imports torch."""
+    from blemish.detectors import DETECTORS, detector_class
+
+    owners: dict[str, list[str]] = {}
+    annotations: dict[str, Any] = {}
+    for model in sorted(DETECTORS):
+        for name, (annotation, default) in detector_class(model).option_fields().items():
+            if name not in RunConfig.model_fields:
+                owners.setdefault(name, []).append(f"{model}: {default}")
+                annotations[name] = annotation
+    return {name: _detector_flag(name, annotations[name], defaults) for name, defaults in owners.items()}
+
+
+def with_flags(command: Command, fields: Flags, options: Flags) -> Callable[..., None]:
+    """The command as a function with one keyword argument per flag, for typer to read."""
+    config = _flag("config", Path, "TOML file with any of these; flags win over it")
+
+    def parsed(**given: Any) -> None:
+        values = {name: value for name, value in given.items() if value is not None and value != []}
+        command(
+            values.get("config"),
+            {name: value for name, value in values.items() if name in fields},
+            {name: value for name, value in values.items() if name in options},
+        )
+
+    parameters = [*fields.values(), *options.values(), config]
+    parsed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    parsed.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    parsed.__doc__ = command.__doc__
+    return parsed
+
+
+def _flag(name: str, annotation: Any, text: str, panel: str | None = None) -> inspect.Parameter:
+    option = typer.Option(f"--{name}", help=text, rich_help_panel=panel, show_default=False)
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[_parsed_type(annotation), option],
+    )
+
+
+def _parsed_type(annotation: Any) -> Any:
+    """What typer reads from the command line; ranges are checked by pydantic, in one place for flags and TOML."""
+    if annotation is ByteSize:
+        return str | None
+    if get_origin(annotation) is tuple:
+        return list[str] | None
+    return annotation | None if get_origin(annotation) is not Literal else annotation
+
+
+def _help(field: FieldInfo) -> str:
+    if field.default is PydanticUndefined:
+        return f"{field.description} (required)"
+    if field.default in ((), False):
+        return str(field.description)
+    default = field.default.human_readable() if isinstance(field.default, ByteSize) else field.default
+    return f"{field.description} (default: {default})"
+
+
+def _detector_flag(name: str, annotation: Any, defaults: list[str]) -> inspect.Parameter:
+    plain, field = get_args(annotation)[:2]
+    return _flag(name, plain, f"{field.description} (default for {', '.join(defaults)})", "Options of the model")

@@ -1,0 +1,130 @@
+"""From an image file to the array that a detector sees, and from its map back to the file's own size."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+# OpenCV complains of broken files on standard error; blemish says it once, in its own words.
+os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.errors import BlemishError
+from blemish.types import Size
+
+EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+Aspect = Literal["squash", "pad"]
+Image = NDArray[Any]
+"""(H, W) grey or (H, W, 3) RGB; uint8, uint16, or float32 in [0, 1]."""
+
+cv2.setNumThreads(1)  # blemish decodes several files at a time instead
+
+
+def is_image(path: Path) -> bool:
+    """Whether the name says that the file is an image (its extension, in any case)."""
+    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+
+
+def read_image(path: Path) -> Image:
+    """The image in a file, at its own depth: grey stays grey, 16-bit stays 16-bit.
+
+    EXIF orientation is honoured, a palette is expanded and an alpha channel dropped (`has_alpha` tells).
+    Raises BlemishError for a file that is missing, truncated, or of a kind that blemish does not read.
+    """
+    return decode_image(read_bytes(path), path)
+
+
+def decode_image(data: bytes, path: Path) -> Image:
+    """The image in `data`, the content of the file at `path`; see `read_image`."""
+    image = _decode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH, path)
+    if image.dtype not in (np.uint8, np.uint16, np.float32):
+        raise BlemishError(
+            f"{path}: pixels of type {image.dtype}; allowed are 8-bit, 16-bit and float in [0, 1]. "
+            "Convert the file, for example to 16-bit PNG."
+        )
+    if image.dtype == np.float32 and not (image.min() >= 0 and image.max() <= 1):
+        raise BlemishError(f"{path}: float pixels must lie in [0, 1]. Scale the file, or save it as 16-bit PNG.")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 else image
+
+
+def has_alpha(data: bytes, path: Path) -> bool:
+    """Whether the file's content holds an alpha channel (which `read_image` drops)."""
+    if data.startswith(b"\xff\xd8"):
+        return False
+    if data.startswith(b"\x89PNG"):
+        return data[25] in (4, 6)  # the colour type in the header
+    image = _decode(data, cv2.IMREAD_UNCHANGED, path)
+    return image.ndim == 3 and image.shape[2] == 4
+
+
+def read_mask(path: Path) -> NDArray[np.bool_]:
+    """(H, W): True where the mask marks an anomalous pixel, which is any pixel that is not black."""
+    image = read_image(path)
+    return np.asarray(image.any(axis=2) if image.ndim == 3 else image != 0)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file; raises BlemishError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BlemishError(f"{path}: {error.strerror or error}. Check the path and its permissions.") from None
+
+
+def _decode(data: bytes, flags: int, path: Path) -> Image:
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    except cv2.error as error:
+        raise BlemishError(f"{path}: cannot be decoded ({error.err}).") from None
+    if image is None:
+        raise BlemishError(
+            f"{path}: truncated, or not an image in one of {', '.join(sorted(EXTENSIONS))}. Replace or remove it."
+        )
+    return image
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocess:
+    """Brings images to the size that a detector works at, and maps back to the size of their file."""
+
+    size: Size
+    """(height, width) of what the detector sees."""
+    aspect: Aspect = "squash"
+    """squash: each side is scaled by itself; pad: the aspect ratio is kept, the border repeated outwards."""
+
+    def apply(self, image: Image) -> Image:
+        """(h, w, C) in the image's own type, C being 1 or 3."""
+        height, width = self._inner(image.shape[:2])
+        # Averaging over the area is the one reduction without aliasing; it is no good at enlarging.
+        shrinks = height < image.shape[0] or width < image.shape[1]
+        small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        if (height, width) != self.size:
+            top, bottom, left, right = self._border(height, width)
+            small = cv2.copyMakeBorder(small, top, bottom, left, right, cv2.BORDER_REPLICATE)
+        return small.reshape(*self.size, -1)
+
+    def restore(self, anomaly_map: NDArray[np.float32], size: Size) -> NDArray[np.float32]:
+        """(H, W) = `size`: the map (any size, of a preprocessed image) laid over the file's own pixels."""
+        inner_height, inner_width = self._inner(size)
+        top, bottom, left, right = self._border(inner_height, inner_width)
+        height, width = anomaly_map.shape
+        rows = slice(round(top * height / self.size[0]), height - round(bottom * height / self.size[0]))
+        columns = slice(round(left * width / self.size[1]), width - round(right * width / self.size[1]))
+        inner = np.ascontiguousarray(anomaly_map[rows, columns])
+        return np.asarray(cv2.resize(inner, (size[1], size[0]), interpolation=cv2.INTER_LINEAR), np.float32)
+
+    def _inner(self, size: Size) -> Size:
+        """The (height, width) that the image takes inside `self.size`."""
+        if self.aspect == "squash":
+            return self.size
+        scale = min(self.size[0] / size[0], self.size[1] / size[1])
+        return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+    def _border(self, height: int, width: int) -> tuple[int, int, int, int]:
+        vertical, horizontal = self.size[0] - height, self.size[1] - width
+        return vertical // 2, vertical - vertical // 2, horizontal // 2, horizontal - horizontal // 2

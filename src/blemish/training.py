@@ -1,0 +1,382 @@
+"""The one loop for every detector that learns by gradient: epochs, validation, checkpoints, resuming.
+
+Nothing random is carried from step to step. The order of the images and what a loss draws follow from (seed, epoch,
+image), so a checkpoint holds no generator, a resumed run goes on with the same bits, and several processes draw what
+one would.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator, PartialState
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from blemish.data.source import ImageSource
+from blemish.detectors.base import ReconstructingDetector
+from blemish.errors import BlemishError
+from blemish.files import write_tensors
+from blemish.progress import Progress, no_progress
+
+SAVING_SHARE = 0.05
+"""At most this part of the time goes into checkpoints (beside the last one)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How a detector is trained."""
+
+    epochs: int = 100
+    batch_size: int = 32
+    """Images per step, over all processes."""
+    learning_rate: float = 1e-3
+    patience: int = 0
+    """Epochs without a lower validation loss before stopping; 0: never."""
+    device: str = "auto"
+    precision: str = "auto"
+    """bfloat16, float32, or auto: bfloat16 where the hardware computes in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Losses per epoch. The weights that were kept are those after `best_epoch` (counted from 0)."""
+
+    train: tuple[float, ...] = ()
+    validation: tuple[float, ...] = ()
+    """The training losses again where there are no validation images."""
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch with the lowest validation loss, the first of equals."""
+        return int(np.argmin(self.validation))
+
+    def __add__(self, losses: tuple[float, float]) -> History:
+        return History((*self.train, losses[0]), (*self.validation, losses[1]))
+
+
+@dataclass(slots=True)
+class _State:
+    """Where the training stands: all that a checkpoint holds beside the weights and the optimiser."""
+
+    epoch: int = 0
+    step: int = 0
+    """Steps done in this epoch."""
+    total: float = 0.0
+    """Sum of this epoch's losses so far."""
+    history: History = field(default_factory=History)
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+
+def train(
+    detector: ReconstructingDetector,
+    images: ImageSource,
+    validation: ImageSource | None = None,
+    settings: Training | None = None,
+    *,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    progress: Progress = no_progress,
+) -> History:
+    """Fits the detector and gives its losses; the weights of the epoch with the lowest validation loss are kept.
+
+    With `checkpoint`, a file, the state is saved as it goes and on Ctrl-C; with `resume` the training goes on from
+    it, if it is there. Raises BlemishError where the loss is no longer finite, where the checkpoint is of another
+    run, and KeyboardInterrupt after saving.
+    """
+    settings = settings or Training()
+    accelerator = _accelerator(settings.device)
+    if not resume or checkpoint is None or not checkpoint.exists():
+        initialise(detector, seed)
+    module = _Losses(detector).to(accelerator.device)
+    optimizer = detector.optimizer(settings.learning_rate)
+    loop = _Loop(detector, optimizer, images, validation, settings, seed, accelerator)
+    if resume and checkpoint is not None and checkpoint.exists():
+        loop.restore(checkpoint)
+    module, _ = accelerator.prepare(module, optimizer)
+    loop.run(module, checkpoint, progress)
+    detector.load_state_dict(loop.state.best)
+    detector.eval()
+    detector.is_fitted = True
+    return loop.state.history
+
+
+def initialise(detector: nn.Module, seed: int) -> None:
+    """Draws all weights anew from the seed, so that a second fit forgets the first."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in detector.modules():
+            reset = getattr(module, "reset_parameters", None)
+            if reset is not None:
+                reset()
+
+
+class _Losses(nn.Module):
+    """The detector's losses as a forward pass, which is what the wrapper for several processes synchronises."""
+
+    def __init__(self, detector: ReconstructingDetector):
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: Tensor, seeds: Tensor) -> Tensor:
+        losses: Tensor = self.detector.losses(images, seeds)
+        return losses
+
+
+class _Loop:
+    """The state of one training and the steps that change it."""
+
+    def __init__(
+        self,
+        detector: ReconstructingDetector,
+        optimizer: torch.optim.Optimizer,
+        images: ImageSource,
+        validation: ImageSource | None,
+        settings: Training,
+        seed: int,
+        accelerator: Accelerator,
+    ):
+        self.detector, self.optimizer, self.accelerator = detector, optimizer, accelerator
+        self.images, self.validation = images, validation
+        self.settings, self.seed = settings, seed
+        self.bfloat16 = uses_bfloat16(settings.precision, accelerator.device)
+        self.state = _State()
+
+    def run(self, module: nn.Module, checkpoint: Path | None, progress: Progress) -> None:
+        """Trains from where the state is to the last epoch, saving as it goes."""
+        state, saver = self.state, _Saver(self, checkpoint)
+        num_steps = -(-len(self.images) // self.settings.batch_size)
+        with _interrupts() as interrupted:
+            while not self._is_over():
+                for rows in self._batches():
+                    state.total += self._step(module, rows)
+                    state.step += 1
+                    shown = {"loss": state.total / min(state.step * self.settings.batch_size, len(self.images))}
+                    progress(state.epoch * num_steps + state.step, self.settings.epochs * num_steps, **shown)
+                    if self._any(bool(interrupted)):
+                        saver.save()
+                        raise KeyboardInterrupt
+                self._end_epoch()
+                saver.save_if_due()
+        if saver.due_at_end:
+            saver.save()
+
+    def _is_over(self) -> bool:
+        settings, state = self.settings, self.state
+        waited = state.epoch - 1 - state.history.best_epoch if state.epoch else 0
+        return state.epoch >= settings.epochs or 0 < settings.patience <= waited
+
+    def restore(self, path: Path) -> None:
+        """Brings detector, optimiser and state to where the checkpoint left them."""
+        with _open_checkpoint(path) as file:
+            header = json.loads(file.metadata()["state"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        self._check_fingerprint(header["fingerprint"], path)
+        self.detector.load_state_dict(_under("model.", tensors))
+        restore_optimizer(self.optimizer, _under("optimizer.", tensors))
+        history = History(tuple(header["train"]), tuple(header["validation"]))
+        self.state = _State(header["epoch"], header["step"], header["total"], history, _under("best.", tensors))
+
+    def write(self, path: Path) -> None:
+        """Writes the checkpoint, whole or not at all."""
+        state = self.state
+        header = {
+            "fingerprint": self._fingerprint(),
+            "epoch": state.epoch,
+            "step": state.step,
+            "total": state.total,
+            "train": state.history.train,
+            "validation": state.history.validation,
+        }
+        tensors = {f"model.{name}": value for name, value in self.detector.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in state.best.items()}
+        tensors |= {f"optimizer.{name}": value for name, value in optimizer_tensors(self.optimizer).items()}
+        write_tensors(path, tensors, {"state": json.dumps(header)})
+
+    def _batches(self) -> Iterator[list[int]]:
+        """The epoch's batches of row numbers, those already done left out."""
+        order = np.random.default_rng((self.seed, self.state.epoch)).permutation(len(self.images)).tolist()
+        size = self.settings.batch_size
+        for start in range(self.state.step * size, len(order), size):
+            yield order[start : start + size]
+
+    def _step(self, module: nn.Module, rows: list[int]) -> float:
+        """One step of the optimiser on the batch, of which each process takes its share; the sum of the losses."""
+        accelerator = self.accelerator
+        share = rows[accelerator.process_index :: accelerator.num_processes]
+        # A process without a share still has to take part in averaging the gradients: it adds nothing.
+        weight = accelerator.num_processes / len(rows) if share else 0.0
+        self.detector.train()
+        losses = self._losses(module, self.images, share or rows[:1], self.state.epoch)
+        accelerator.backward(losses.sum() * weight)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        total = float(accelerator.reduce(losses.detach().sum() * bool(share)))
+        if not np.isfinite(total):
+            raise BlemishError(
+                f"the loss is no longer finite in epoch {self.state.epoch + 1}. "
+                f"Lower learning_rate (it is {self.settings.learning_rate}), or use --precision float32."
+            )
+        return total
+
+    def _losses(self, module: nn.Module, source: ImageSource, rows: list[int], epoch: int) -> Tensor:
+        device = self.accelerator.device
+        images = source.batch(rows).to(device, non_blocking=True)
+        seeds = torch.tensor([image_seed(self.seed, epoch, row) for row in rows])
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16):
+            losses: Tensor = module(images, seeds)
+        return losses
+
+    @torch.no_grad()
+    def _validate(self) -> float:
+        """The mean loss of the validation images, each with the same draws in every epoch."""
+        self.detector.eval()
+        source, total = self.validation, 0.0
+        assert source is not None
+        for start in range(0, len(source), self.settings.batch_size):
+            rows = list(range(start, min(start + self.settings.batch_size, len(source))))
+            images = source.batch(rows).to(self.accelerator.device)
+            seeds = torch.tensor([image_seed(self.seed, 0, row) for row in rows])
+            total += float(self.detector.losses(images, seeds).sum())
+        return total / len(source)
+
+    def _end_epoch(self) -> None:
+        """Counts the epoch and keeps its weights where its validation loss is the lowest so far."""
+        state = self.state
+        train_loss = state.total / len(self.images)
+        has_validation = self.validation is not None and len(self.validation) > 0
+        state.history += (train_loss, self._validate() if has_validation else train_loss)
+        if state.history.best_epoch == state.epoch:
+            state.best = {name: value.clone() for name, value in self.detector.state_dict().items()}
+        state.epoch, state.step, state.total = state.epoch + 1, 0, 0.0
+
+    def _any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process."""
+        if self.accelerator.num_processes == 1:
+            return flag
+        return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.accelerator.device)) > 0)
+
+    def _fingerprint(self) -> dict[str, Any]:
+        """What must be equal for a training to go on where another stopped."""
+        settings = asdict(replace(self.settings, device=""))
+        digests = [info.sha256 for info in self.images.files]
+        data = f"{len(digests)} images, {sum(int(digest[:12], 16) for digest in digests):x}"
+        return (
+            settings | {"model": type(self.detector).__name__, "seed": self.seed, "data": data} | self.detector.options
+        )
+
+    def _check_fingerprint(self, saved: dict[str, Any], path: Path) -> None:
+        for name, value in self._fingerprint().items():
+            if saved.get(name) != value:
+                raise BlemishError(
+                    f"{path}: was made with {name} = {saved.get(name)}, this run has {value}. "
+                    "Use the same settings, or leave --resume out to start over."
+                )
+
+
+class _Saver:
+    """Saves a training's state often enough to lose little, and seldom enough to cost little."""
+
+    def __init__(self, loop: _Loop, path: Path | None):
+        self._loop, self._path = loop, path if loop.accelerator.is_main_process else None
+        self._last, self._cost = time.monotonic(), 0.0
+        self.due_at_end = False
+
+    def save_if_due(self) -> None:
+        self.due_at_end = True
+        if time.monotonic() - self._last >= self._cost / SAVING_SHARE:
+            self.save()
+
+    def save(self) -> None:
+        if self._path is not None:
+            start = time.monotonic()
+            self._loop.write(self._path)
+            self._last = time.monotonic()
+            self._cost = self._last - start
+        self.due_at_end = False
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that writes: the only one, or the first of those that were launched together."""
+    return bool(PartialState().is_main_process)
+
+
+def image_seed(seed: int, epoch: int, row: int) -> int:
+    """A seed of its own for each image in each epoch."""
+    return int(np.random.SeedSequence((seed, epoch, row)).generate_state(1, np.uint64)[0] >> 1)
+
+
+def uses_bfloat16(precision: str, device: torch.device) -> bool:
+    """Whether to compute in bfloat16: as was asked for, or where the hardware has it."""
+    if precision != "auto":
+        return precision == "bfloat16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state as named tensors: `<parameter's number>.<key>`."""
+    state: dict[int, dict[str, Tensor]] = optimizer.state_dict()["state"]
+    return {f"{number}.{key}": value for number, values in state.items() for key, value in values.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Puts back what `optimizer_tensors` gave."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        number, key = name.split(".")
+        state.setdefault(int(number), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _accelerator(device: str) -> Accelerator:
+    """Where to compute: several processes under `accelerate launch`, otherwise the device that was named."""
+    if device not in ("auto", "cpu"):
+        os.environ["ACCELERATE_TORCH_DEVICE"] = device
+    return Accelerator(cpu=device == "cpu")
+
+
+def _open_checkpoint(path: Path) -> Any:
+    try:
+        return safe_open(path, "pt")
+    except (SafetensorError, OSError) as error:
+        raise BlemishError(f"{path}: not a readable checkpoint ({error}). Leave --resume out to start over.") from None
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Collects Ctrl-C and a polite kill while a step is finished; a second one stops at once."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a handler's signature
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    try:
+        previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: signals are not ours to handle
+        yield received
+        return
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
