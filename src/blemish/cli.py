@@ -6,11 +6,13 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.text import Text
+from typer.exceptions import TyperException
 
 import blemish
 from blemish.config import RunConfig, read_toml
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 console = Console()
 errors = Console(stderr=True)
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
 Folder = Annotated[Path, typer.Argument(help="A data set's root, one category's folder, or a folder of images.")]
 
 
@@ -33,15 +38,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # The flags of `train` include each detector's own options. To know them imports torch, so only `train` does.
     command = next((argument for argument in given if not argument.startswith("-")), "")
     app = build_app(detector_flags() if command == "train" else {})
-    logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=errors, show_time=False, show_path=False)])
+    handler = RichHandler(console=errors, show_time=False, show_path=False)
+    logging.basicConfig(format="%(message)s", handlers=[handler])
     try:
-        app(given, standalone_mode=True)
+        code = app(given, standalone_mode=False)
     except BlemishError as error:
-        errors.print(f"[bold red]error[/] {error}", highlight=False, soft_wrap=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
+        _fail(str(error))
+    except TyperException as error:
+        message = error.format_message().replace("Value error, ", "").rstrip(".")
+        _fail(f"{message}. 'blemish {command} --help' tells what there is.")
+    if code == INTERRUPTED and command == "train":
         errors.print("stopped. The same command with --resume goes on from here.")
-        sys.exit(130)
+    sys.exit(code)
+
+
+def _fail(message: str) -> NoReturn:
+    """One line on standard error, and exit code 2."""
+    errors.print(Text.assemble(("error ", "bold red"), message), soft_wrap=True)
+    sys.exit(2)
 
 
 def build_app(options: Flags) -> typer.Typer:
@@ -54,6 +68,8 @@ def build_app(options: Flags) -> typer.Typer:
     )
     app.callback()(_root)
     app.command("train")(with_flags(_train, run_flags(), options))
+    app.command("evaluate")(_evaluate)
+    app.command("metrics")(_metrics)
     app.command("synth")(_synth)
     app.command("demo")(_demo)
     data = typer.Typer(help="Looks at data sets.", no_args_is_help=True)
@@ -91,7 +107,7 @@ def _train(config_path: Path | None, fields: dict[str, Any], options: dict[str, 
 
 
 def train(config: RunConfig) -> list[Evaluation]:
-    """Runs every category of the configuration, prints a line for each and the headline last, and writes the results."""
+    """Runs every category, prints a line for each and the headline last, and writes the results."""
     from blemish import figures
     from blemish.data import find_categories
     from blemish.results import write_results
@@ -138,6 +154,70 @@ def _headline(evaluations: list[Evaluation], config: RunConfig) -> str:
     return f"{where}\n[bold]average pixel AUROC {average:.4f}[/]"
 
 
+def _evaluate(
+    runs: Annotated[list[Path], typer.Argument(help="Folders that `train` left, one or several.")],
+    data_path: Annotated[Path, typer.Option("--data_path", help="Root of the data set, or one category's folder.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the tables; default: the first run's.")] = None,
+    category: Annotated[list[str] | None, typer.Option(help="Category to evaluate, repeatable; default: all.")] = None,
+    resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples for the intervals; 0: none.")] = 1000,
+) -> None:
+    """Score the test images with what was learned: every metric, per category and averaged, with 95 % intervals."""
+    from blemish.run import evaluate_run
+
+    evaluations = []
+    for run_path in runs:
+        with shown_progress(run_path.name, errors) as phases:
+            evaluations += evaluate_run(run_path, data_path, category or (), resamples, phases)
+    _report(evaluations, out or runs[0])
+
+
+def _metrics(
+    maps: Annotated[Path, typer.Option(help="Folder of anomaly maps: <category>/test/<type>/<stem>.tiff or .npy.")],
+    data_path: Annotated[Path, typer.Option("--data_path", help="Root of the data set, or one category's folder.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the tables; default: that of the maps.")] = None,
+    category: Annotated[list[str] | None, typer.Option(help="Category to score, repeatable; default: all.")] = None,
+    resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples for the intervals; 0: none.")] = 1000,
+    name: Annotated[str, typer.Option(help="Name of the method in the tables.")] = "maps",
+) -> None:
+    """Score anomaly maps that any program wrote, in the layout of the official MVTec AD evaluation.
+
+    The score of an image is the maximum of its map.
+    """
+    from blemish.data import find_categories
+    from blemish.evaluate import evaluate, predictions_from_maps
+
+    evaluations = [
+        evaluate(
+            predictions_from_maps(maps, found),
+            found.of("test"),
+            method=name,
+            category=found.name,
+            root=found.root,
+            num_resamples=resamples,
+        )
+        for found in find_categories(data_path, category or ())
+    ]
+    _report(evaluations, out or maps)
+
+
+def _report(evaluations: list[Evaluation], out: Path) -> None:
+    """Prints all metrics and writes the tables."""
+    from blemish.results import comparison_table, methods_of, metrics_table, write_results
+
+    for method in methods_of(evaluations):
+        console.print(metrics_table(evaluations, method))
+        console.print()
+    if len(methods_of(evaluations)) > 1:
+        console.print(comparison_table(evaluations))
+    for evaluation in evaluations:
+        for reason in dict.fromkeys(evaluation.reasons.values()):
+            names = ", ".join(name for name, why in evaluation.reasons.items() if why == reason)
+            line = f"{evaluation.method}, {evaluation.category}: {names} not applicable: {reason}"
+            console.print(line, style="dim", highlight=False, soft_wrap=True)
+    write_results(evaluations, out)
+    console.print(f"results.json, results.csv and results.tex are in {out}", highlight=False)
+
+
 def _synth(
     out: Annotated[Path, typer.Argument(help="Folder to write the data set to.")],
     category: Annotated[list[str] | None, typer.Option(help="Category to make, repeatable; default: all.")] = None,
@@ -171,8 +251,8 @@ def _data_check(path: Folder) -> None:
         table, problems = overview(path, phases("reading"))
     console.print(table)
     for problem in problems:
-        colour = "red" if problem.severity == "error" else "yellow"
-        console.print(f"[bold {colour}]{problem.severity}[/] {problem}", highlight=False, soft_wrap=True)
+        style = "bold red" if problem.severity == "error" else "bold yellow"
+        console.print(Text.assemble((problem.severity, style), f" {problem}"), soft_wrap=True)
     num_errors = sum(problem.severity == "error" for problem in problems)
     console.print(f"{num_errors} errors, {len(problems) - num_errors} warnings", highlight=False)
     if num_errors:

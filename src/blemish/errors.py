@@ -19,4 +19,5 @@ def first_problem(error: ValidationError) -> str:
     """One line for the first field that pydantic found wrong: its name, the value given, what is allowed."""
     problem = error.errors()[0]
     field = ".".join(str(part) for part in problem["loc"])
-    return f"{field}: {problem['msg']}; {problem['input']!r} was given."
+    allowed = problem["msg"].removeprefix("Value error, ")
+    return f"{field}: {allowed[0].lower()}{allowed[1:]}; {problem['input']!r} was given."

@@ -6,53 +6,95 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.images import read_mask
-from blemish.metrics import Value, evaluate_rankings, rank_images, rank_labelled
+from blemish.data.category import Category
+from blemish.errors import BlemishError
+from blemish.images import read_image, read_mask
+from blemish.metrics import Ranking, bootstrap, evaluate_rankings, rank_images, rank_labelled
 from blemish.types import Evaluation, Prediction, Sample
+
+NUM_RESAMPLES = 1000
+MAP_SUFFIXES = (".tiff", ".tif", ".npy")
 
 
 def evaluate(
-    predictions: Iterable[Prediction], samples: Sequence[Sample], *, method: str, category: str, root: Path
+    predictions: Iterable[Prediction],
+    samples: Sequence[Sample],
+    *,
+    method: str,
+    category: str,
+    root: Path,
+    num_resamples: int = 0,
 ) -> Evaluation:
     """The figures of the predictions of `samples`, which come one at a time and in the same order.
 
-    Paths are given relative to `root`. Where there are no samples, every metric is not applicable.
+    Paths are given relative to `root`. With `num_resamples`, each figure has a 95 % confidence interval from so many
+    bootstrap resamples of the images. Where there are no samples, every metric is not applicable.
     """
+    if not samples:
+        return Evaluation(method, category, {})
     rows: list[dict[str, Any]] = []
-
-    def pairs() -> Iterator[tuple[NDArray[np.bool_] | None, NDArray[np.float32]]]:
-        for prediction in predictions:
-            rows.append(_row(prediction, root))
-            mask = prediction.sample.mask
-            yield read_mask(mask) if mask else None, prediction.map
-
-    values = _values([bool(sample.label) for sample in samples], pairs(), rows) if samples else {}
+    labels = [bool(sample.label) for sample in samples]
+    pixels = rank_labelled(labels, _pairs(predictions, rows, root))
+    images = rank_images(labels, [row["score"] for row in rows])
+    values = evaluate_rankings(images, pixels)
     return Evaluation(
         method,
         category,
         {name: value.value for name, value in values.items()},
         {name: value.reason for name, value in values.items() if value.reason},
+        _intervals(images, pixels, num_resamples) if num_resamples else {},
         rows,
     )
 
 
-def _values(
-    labels: list[bool],
-    pairs: Iterator[tuple[NDArray[np.bool_] | None, NDArray[np.float32]]],
-    rows: list[dict[str, Any]],
-) -> dict[str, Value]:
-    pixels = rank_labelled(labels, pairs)
-    return evaluate_rankings(rank_images(labels, [row["score"] for row in rows]), pixels)
+def predictions_from_maps(maps_path: Path, category: Category) -> Iterator[Prediction]:
+    """The anomaly maps that another program wrote of the test images, the score being the maximum of the map.
+
+    The layout is that of the official MVTec AD evaluation: `<maps_path>/<category>/test/<type>/<stem>.tiff`; .tif and
+    .npy are read too. Raises BlemishError where a map is missing, unreadable, or not of its image's size.
+    """
+    for sample in category.of("test"):
+        base = maps_path / category.name / "test" / sample.image.parent.name / sample.image.stem
+        anomaly_map = _read_map(base)
+        expected = read_image(sample.image).shape[:2]
+        if anomaly_map.shape != expected:
+            shapes = " x ".join(map(str, anomaly_map.shape)), " x ".join(map(str, expected))
+            raise BlemishError(f"{base}: the map is {shapes[0]}, its image {shapes[1]}. Save maps at the images' size.")
+        yield Prediction(sample, float(anomaly_map.max()), anomaly_map)
 
 
-def _row(prediction: Prediction, root: Path) -> dict[str, Any]:
-    sample = prediction.sample
-    return {
-        "path": sample.image.relative_to(root).as_posix(),
-        "defect": sample.defect,
-        "label": sample.label,
-        "score": prediction.score,
-    }
+def _read_map(base: Path) -> NDArray[Any]:
+    path = next((path for suffix in MAP_SUFFIXES if (path := Path(f"{base}{suffix}")).is_file()), None)
+    if path is None:
+        raise BlemishError(f"{base}.tiff: no such map (nor .tif or .npy). Every test image needs one.")
+    try:
+        if path.suffix == ".npy":
+            return np.asarray(np.load(path, allow_pickle=False))
+        content = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    except (OSError, ValueError, cv2.error) as error:
+        raise BlemishError(f"{path}: cannot be read ({error}). Write it as float32 TIFF or as .npy.") from None
+    if content is None or content.ndim != 2:
+        raise BlemishError(f"{path}: not a map of one channel. Write it as float32 TIFF or as .npy.")
+    return content
+
+
+def _pairs(
+    predictions: Iterable[Prediction], rows: list[dict[str, Any]], root: Path
+) -> Iterator[tuple[NDArray[np.bool_] | None, NDArray[Any]]]:
+    """Mask and map of each prediction; what is known of the image is put into `rows` on the way."""
+    for prediction in predictions:
+        sample = prediction.sample
+        path = sample.image.relative_to(root).as_posix()
+        rows.append({"path": path, "defect": sample.defect, "label": sample.label, "score": prediction.score})
+        yield read_mask(sample.mask) if sample.mask else None, prediction.map
+
+
+def _intervals(images: Ranking, pixels: Ranking | str, num_resamples: int) -> dict[str, tuple[float, float]]:
+    """Metric -> low and high end of its interval, for those that are applicable."""
+    rankings = [images] if isinstance(pixels, str) else [images, pixels]
+    found = [bootstrap(ranking, num_resamples=num_resamples) for ranking in rankings]
+    return {name: (interval.low, interval.high) for part in found for name, interval in part.items()}

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-
-# OpenCV complains of broken files on standard error; blemish says it once, in its own words.
-os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
 
 import cv2
 import numpy as np
@@ -19,10 +15,15 @@ from blemish.types import Size
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 Aspect = Literal["squash", "pad"]
+PNG = b"\x89PNG"
+GREY_WITH_ALPHA, COLOUR_WITH_ALPHA = 4, 6
+"""Colour types of PNG."""
 Image = NDArray[Any]
 """(H, W) grey or (H, W, 3) RGB; uint8, uint16, or float32 in [0, 1]."""
 
 cv2.setNumThreads(1)  # blemish decodes several files at a time instead
+# OpenCV complains of broken files on standard error; blemish says it once, in its own words.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def is_image(path: Path) -> bool:
@@ -49,6 +50,8 @@ def decode_image(data: bytes, path: Path) -> Image:
         )
     if image.dtype == np.float32 and not (image.min() >= 0 and image.max() <= 1):
         raise BlemishError(f"{path}: float pixels must lie in [0, 1]. Scale the file, or save it as 16-bit PNG.")
+    if image.ndim == 3 and _png_colour_type(data) == GREY_WITH_ALPHA:  # which OpenCV expands to three channels
+        image = cv2.extractChannel(image, 0)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 else image
 
 
@@ -56,8 +59,8 @@ def has_alpha(data: bytes, path: Path) -> bool:
     """Whether the file's content holds an alpha channel (which `read_image` drops)."""
     if data.startswith(b"\xff\xd8"):
         return False
-    if data.startswith(b"\x89PNG"):
-        return data[25] in (4, 6)  # the colour type in the header
+    if (colour_type := _png_colour_type(data)) is not None:
+        return colour_type in (GREY_WITH_ALPHA, COLOUR_WITH_ALPHA) or b"tRNS" in data[: data.find(b"IDAT")]
     image = _decode(data, cv2.IMREAD_UNCHANGED, path)
     return image.ndim == 3 and image.shape[2] == 4
 
@@ -76,9 +79,14 @@ def read_bytes(path: Path) -> bytes:
         raise BlemishError(f"{path}: {error.strerror or error}. Check the path and its permissions.") from None
 
 
+def _png_colour_type(data: bytes) -> int | None:
+    return data[25] if data.startswith(PNG) else None
+
+
 def _decode(data: bytes, flags: int, path: Path) -> Image:
+    cut_off = data.startswith(PNG) and data.rfind(b"IEND") < 0  # of which libpng would complain on standard error
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data and not cut_off else None
     except cv2.error as error:
         raise BlemishError(f"{path}: cannot be decoded ({error.err}).") from None
     if image is None:
@@ -100,9 +108,12 @@ class Preprocess:
     def apply(self, image: Image) -> Image:
         """(h, w, C) in the image's own type, C being 1 or 3."""
         height, width = self._inner(image.shape[:2])
-        # Averaging over the area is the one reduction without aliasing; it is no good at enlarging.
-        shrinks = height < image.shape[0] or width < image.shape[1]
-        small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        # Averaging over the area is the one reduction without aliasing; it is no good at enlarging, and OpenCV does not
+        # average where one side shrinks and the other grows. So first the sides that shrink, then those that grow.
+        reduced = min(width, image.shape[1]), min(height, image.shape[0])
+        small = cv2.resize(image, reduced, interpolation=cv2.INTER_AREA)
+        if reduced != (width, height):
+            small = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
         if (height, width) != self.size:
             top, bottom, left, right = self._border(height, width)
             small = cv2.copyMakeBorder(small, top, bottom, left, right, cv2.BORDER_REPLICATE)
@@ -110,13 +121,13 @@ class Preprocess:
 
     def restore(self, anomaly_map: NDArray[np.float32], size: Size) -> NDArray[np.float32]:
         """(H, W) = `size`: the map (any size, of a preprocessed image) laid over the file's own pixels."""
-        inner_height, inner_width = self._inner(size)
-        top, bottom, left, right = self._border(inner_height, inner_width)
-        height, width = anomaly_map.shape
-        rows = slice(round(top * height / self.size[0]), height - round(bottom * height / self.size[0]))
-        columns = slice(round(left * width / self.size[1]), width - round(right * width / self.size[1]))
-        inner = np.ascontiguousarray(anomaly_map[rows, columns])
-        return np.asarray(cv2.resize(inner, (size[1], size[0]), interpolation=cv2.INTER_LINEAR), np.float32)
+        height, width = self._inner(size)
+        if (height, width) != self.size:
+            # In a map smaller than the image the border may end within a pixel, so it is cut off at the image's size.
+            top, _, left, _ = self._border(height, width)
+            whole = np.asarray(cv2.resize(anomaly_map, self.size[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
+            anomaly_map = np.ascontiguousarray(whole[top : top + height, left : left + width])
+        return np.asarray(cv2.resize(anomaly_map, size[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
 
     def _inner(self, size: Size) -> Size:
         """The (height, width) that the image takes inside `self.size`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +17,7 @@ from rich.table import Table
 import blemish
 from blemish.errors import BlemishError
 from blemish.files import write_json, write_text
+from blemish.metrics import METRICS
 from blemish.types import Evaluation
 
 HEADLINE = ("pixel_auroc", "image_auroc")
@@ -48,16 +50,35 @@ def average_of(evaluations: Sequence[Evaluation], method: str, metric: str) -> f
     return fmean(applicable) if applicable else None
 
 
+def average_interval(evaluations: Sequence[Evaluation], method: str, metric: str) -> tuple[float, float] | None:
+    """The interval of the average, the categories' being independent: their half-widths add as squares.
+
+    None where a category has a figure without an interval.
+    """
+    value = average_of(evaluations, method, metric)
+    own = [e for e in evaluations if e.method == method and e.metrics.get(metric) is not None]
+    if value is None or not all(metric in evaluation.intervals for evaluation in own):
+        return None
+    ends = [(e.metrics[metric] or 0.0, *e.intervals[metric]) for e in own]
+    below = math.hypot(*(figure - low for figure, low, _ in ends)) / len(own)
+    above = math.hypot(*(high - figure for figure, _, high in ends)) / len(own)
+    return value - below, value + above
+
+
 def write_results(evaluations: Sequence[Evaluation], folder: Path) -> None:
-    """Writes results.json (everything) and results.csv (a row per method and category, and the averages)."""
-    averages = {method: _averages(evaluations, method) for method in methods_of(evaluations)}
+    """Writes results.json (everything), results.csv (a row per method and category, and the averages) and
+    results.tex (the same for LaTeX, with booktabs).
+    """
+    averages = {method: asdict(_average(evaluations, method)) for method in methods_of(evaluations)}
     document = {
         "blemish": blemish.__version__,
-        AVERAGE: averages,
+        AVERAGE: {method: average["metrics"] for method, average in averages.items()},
+        "average_intervals": {method: average["intervals"] for method, average in averages.items()},
         "evaluations": [asdict(evaluation) for evaluation in evaluations],
     }
     write_json(folder / "results.json", document)
     write_text(folder / "results.csv", _to_csv(evaluations))
+    write_text(folder / "results.tex", to_latex(evaluations))
 
 
 def read_results(folder: Path) -> list[Evaluation]:
@@ -74,17 +95,36 @@ def read_evaluation(row: dict[str, Any], path: Path) -> Evaluation:
 
 
 def comparison_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = HEADLINE) -> Table:
-    """Category x method, one column per method and metric, and the averages as the last row."""
+    """Category x method, one column per metric and method, and the averages as the last row."""
     table = Table(header_style="bold", show_footer=True, box=None, padding=(0, 2, 0, 0))
     columns = [(method, metric) for metric in metrics for method in methods_of(evaluations)]
     table.add_column("category", footer=f"[bold]{AVERAGE}")
     for method, metric in columns:
         footer = shown(average_of(evaluations, method, metric))
-        table.add_column(f"{method}\n{metric.replace('_auroc', ' AUROC')}", f"[bold]{footer}", justify="right")
+        table.add_column(f"{method}\n{METRICS[metric].title}", f"[bold]{footer}", justify="right")
     for category in categories_of(evaluations):
         cells = [shown(value_of(evaluations, method, category, metric)) for method, metric in columns]
         table.add_row(category, *cells)
     return table
+
+
+def metrics_table(evaluations: Sequence[Evaluation], method: str) -> Table:
+    """Every metric of one method: a row each, a column per category and one for the average, with the intervals."""
+    own = [evaluation for evaluation in evaluations if evaluation.method == method]
+    columns = [*own, _average(own, method)]
+    table = Table(title=method, title_justify="left", header_style="bold", box=None, padding=(0, 2, 0, 0))
+    table.add_column("metric")
+    for evaluation in columns:
+        table.add_column(evaluation.category, justify="right")
+    for name in applicable(own):
+        cells = [_with_interval(e.metrics.get(name), e.intervals.get(name)) for e in columns]
+        table.add_row(METRICS[name].title, *cells)
+    return table
+
+
+def applicable(evaluations: Sequence[Evaluation]) -> list[str]:
+    """The metrics that have a value somewhere, in the order of METRICS."""
+    return [name for name in METRICS if any(e.metrics.get(name) is not None for e in evaluations)]
 
 
 def shown(value: float | None) -> str:
@@ -92,23 +132,60 @@ def shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _averages(evaluations: Sequence[Evaluation], method: str) -> dict[str, float | None]:
+def to_latex(evaluations: Sequence[Evaluation]) -> str:
+    """A table per method for LaTeX (booktabs): a row per category, a column per metric, figures in per cent."""
+    names = applicable(evaluations)
+    titles = " & ".join(METRICS[name].title.replace("%", r"\%") for name in names)
+    parts = []
+    for method in methods_of(evaluations):
+        own = [evaluation for evaluation in evaluations if evaluation.method == method]
+        rows = [_latex_row(evaluation, names) for evaluation in own]
+        parts += [
+            f"% {method}",
+            rf"\begin{{tabular}}{{l{'r' * len(names)}}}",
+            r"\toprule",
+            rf"category & {titles} \\",
+            r"\midrule",
+            *rows,
+            r"\midrule",
+            _latex_row(_average(own, method), names),
+            r"\bottomrule",
+            r"\end{tabular}",
+        ]
+    return "\n".join(parts) + "\n"
+
+
+def _latex_row(evaluation: Evaluation, names: Sequence[str]) -> str:
+    values = [evaluation.metrics.get(name) for name in names]
+    cells = ["--" if value is None else f"{100 * value:.1f}" for value in values]
+    return " & ".join([evaluation.category.replace("_", r"\_"), *cells]) + r" \\"
+
+
+def _with_interval(value: float | None, interval: tuple[float, float] | None) -> str:
+    ends = f" [dim]{interval[0]:.3f}-{interval[1]:.3f}[/]" if value is not None and interval else ""
+    return shown(value) + ends
+
+
+def _average(evaluations: Sequence[Evaluation], method: str) -> Evaluation:
+    """The averages over the categories of one method, as an evaluation of a category called average."""
     names = dict.fromkeys(name for evaluation in evaluations for name in evaluation.metrics)
-    return {name: average_of(evaluations, method, name) for name in names}
+    values = {name: average_of(evaluations, method, name) for name in names}
+    intervals = {name: average_interval(evaluations, method, name) for name in names}
+    return Evaluation(method, AVERAGE, values, intervals={name: ends for name, ends in intervals.items() if ends})
 
 
 def _to_csv(evaluations: Sequence[Evaluation]) -> str:
-    """A figure that does not exist is an empty cell."""
-    names = list(dict.fromkeys(name for evaluation in evaluations for name in evaluation.metrics))
+    """A figure that does not exist is an empty cell; the ends of an interval stand beside its figure."""
+    names = applicable(evaluations)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["method", "category", *names])
-    for evaluation in evaluations:
-        values = [evaluation.metrics.get(name) for name in names]
-        writer.writerow([evaluation.method, evaluation.category, *("" if value is None else value for value in values)])
-    for method in methods_of(evaluations):
-        averages = _averages(evaluations, method)
-        writer.writerow([method, AVERAGE, *("" if averages[name] is None else averages[name] for name in names)])
+    writer.writerow(["method", "category", *(f"{name}{end}" for name in names for end in ("", "_low", "_high"))])
+    for evaluation in [*evaluations, *(_average(evaluations, method) for method in methods_of(evaluations))]:
+        cells: list[float | str] = []
+        for name in names:
+            value = evaluation.metrics.get(name)
+            cells += ["" if value is None else value, *evaluation.intervals.get(name, ("", ""))]
+        writer.writerow([evaluation.method, evaluation.category, *cells])
     return text.getvalue()
 
 

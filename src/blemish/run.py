@@ -7,14 +7,14 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from blemish import figures
-from blemish.artifact import DOCUMENT, Artifact, read_document, save
+from blemish.artifact import DOCUMENT, Artifact, load, read_document, save
 from blemish.config import RunConfig
 from blemish.data.category import Category, find_categories, hold_out
 from blemish.data.check import find_problems, read_mask_infos, refuse
@@ -64,6 +64,34 @@ def run(config: RunConfig, phases: Phases = lambda _: no_progress) -> Evaluation
     evaluation = replace(evaluation, durations={"fit": fit_seconds} | evaluation.durations)
     write_json(folder / EVALUATION, asdict(evaluation))
     return evaluation
+
+
+def evaluate_run(
+    folder: Path,
+    data_path: Path,
+    names: Sequence[str] = (),
+    num_resamples: int = 0,
+    phases: Phases = lambda _: no_progress,
+) -> list[Evaluation]:
+    """Evaluates the detectors that a run left in `folder`, one per category, on the test images of `data_path`."""
+    evaluations = []
+    for category in find_categories(data_path, names):
+        artifact = load(folder / category.name)
+        config = artifact.provenance["config"]
+        inspector = Inspector(TorchBackend(artifact.detector), artifact.preprocess, batch_size=config["batch_size"])
+        samples = category.of("test")
+        predictions = _noting(inspector.predict(samples), len(samples), set(), [], phases(category.name))
+        evaluations.append(
+            evaluate(
+                predictions,
+                samples,
+                method=artifact.model,
+                category=category.name,
+                root=category.root,
+                num_resamples=num_resamples,
+            )
+        )
+    return evaluations
 
 
 def finished(folder: Path, identity: dict[str, Any]) -> Evaluation | None:

@@ -24,7 +24,7 @@ from accelerate import Accelerator, PartialState
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from blemish.data.source import ImageSource
+from blemish.data.source import ImageSource, in_batches
 from blemish.detectors.base import ReconstructingDetector
 from blemish.errors import BlemishError
 from blemish.files import write_tensors
@@ -98,8 +98,7 @@ def train(
     """
     settings = settings or Training()
     accelerator = _accelerator(settings.device)
-    if not resume or checkpoint is None or not checkpoint.exists():
-        initialise(detector, seed)
+    initialise(detector, seed)
     module = _Losses(detector).to(accelerator.device)
     optimizer = detector.optimizer(settings.learning_rate)
     loop = _Loop(detector, optimizer, images, validation, settings, seed, accelerator)
@@ -208,9 +207,8 @@ class _Loop:
     def _batches(self) -> Iterator[list[int]]:
         """The epoch's batches of row numbers, those already done left out."""
         order = np.random.default_rng((self.seed, self.state.epoch)).permutation(len(self.images)).tolist()
-        size = self.settings.batch_size
-        for start in range(self.state.step * size, len(order), size):
-            yield order[start : start + size]
+        done = self.state.step * self.settings.batch_size
+        return in_batches(order[done:], self.settings.batch_size)
 
     def _step(self, module: nn.Module, rows: list[int]) -> float:
         """One step of the optimiser on the batch, of which each process takes its share; the sum of the losses."""
@@ -223,7 +221,7 @@ class _Loop:
         accelerator.backward(losses.sum() * weight)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        total = float(accelerator.reduce(losses.detach().sum() * bool(share)))
+        total = float(accelerator.reduce(losses.detach().sum() * bool(share), "sum"))
         if not np.isfinite(total):
             raise BlemishError(
                 f"the loss is no longer finite in epoch {self.state.epoch + 1}. "
@@ -245,8 +243,7 @@ class _Loop:
         self.detector.eval()
         source, total = self.validation, 0.0
         assert source is not None
-        for start in range(0, len(source), self.settings.batch_size):
-            rows = list(range(start, min(start + self.settings.batch_size, len(source))))
+        for rows in in_batches(range(len(source)), self.settings.batch_size):
             images = source.batch(rows).to(self.accelerator.device)
             seeds = torch.tensor([image_seed(self.seed, 0, row) for row in rows])
             total += float(self.detector.losses(images, seeds).sum())
@@ -266,7 +263,7 @@ class _Loop:
         """Whether the flag is set in any process."""
         if self.accelerator.num_processes == 1:
             return flag
-        return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.accelerator.device)) > 0)
+        return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.accelerator.device), "sum") > 0)
 
     def _fingerprint(self) -> dict[str, Any]:
         """What must be equal for a training to go on where another stopped."""
@@ -323,7 +320,7 @@ def uses_bfloat16(precision: str, device: torch.device) -> bool:
     if precision != "auto":
         return precision == "bfloat16"
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 

@@ -52,6 +52,8 @@ class Evaluation:
     """Metric name -> value in [0, 1]; None where the metric is not applicable."""
     reasons: dict[str, str] = field(default_factory=dict)
     """Metric name -> why it is not applicable."""
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Metric name -> low and high end of its 95 % confidence interval, where that was asked for."""
     images: list[dict[str, Any]] = field(default_factory=list)
     """One row per test image: path, defect, label, score."""
     durations: dict[str, float] = field(default_factory=dict)

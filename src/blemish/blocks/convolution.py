@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -40,6 +41,10 @@ class Halving(nn.Conv2d):
     def __init__(self, channels: int, out_channels: int):
         super().__init__(channels, out_channels, KERNEL, STRIDE, PADDING)
 
+    def reset_parameters(self) -> None:
+        """Draws the weights anew; each output sums over all of the kernel."""
+        _initialise(self, self.in_channels * KERNEL**2)
+
     def forward(self, images: Tensor) -> Tensor:
         """The convolved maps."""
         batch, _, height, width = images.shape
@@ -56,6 +61,10 @@ class Doubling(nn.ConvTranspose2d):
     def __init__(self, channels: int, out_channels: int, odd: int):
         super().__init__(channels, out_channels, KERNEL, STRIDE, PADDING, output_padding=odd)
 
+    def reset_parameters(self) -> None:
+        """Draws the weights anew; each output sums over a quarter of the kernel."""
+        _initialise(self, self.in_channels * (KERNEL // STRIDE) ** 2)
+
     def forward(self, images: Tensor, output_size: list[int] | None = None) -> Tensor:
         """The maps at twice the size; `output_size` is there for the signature of its base and must be None."""
         side = images.shape[-1]
@@ -65,6 +74,16 @@ class Doubling(nn.ConvTranspose2d):
         doubled = F.fold(patches.transpose(1, 2), (2 * side, 2 * side), KERNEL, padding=PADDING, stride=STRIDE)
         assert self.bias is not None
         return doubled + self.bias.to(doubled.dtype)[:, None, None]
+
+
+def _initialise(layer: nn.Conv2d | nn.ConvTranspose2d, num_inputs: int) -> None:
+    """Keeps the variance from layer to layer (He et al. 2015, arXiv 1502.01852).
+
+    torch's default loses two thirds of it in each, and ten layers of that start as a grey image.
+    """
+    nn.init.normal_(layer.weight, std=math.sqrt(2 / (1 + SLOPE**2) / num_inputs))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
 
 
 def _as_product(layer: nn.Module, images: Tensor, side: int) -> bool:

@@ -95,7 +95,8 @@ def _identical(samples: Sequence[Sample], files: Sequence[FileInfo]) -> Iterable
 
 def _identical_pair(first: Sample, copy: Sample) -> Problem:
     if (first.split == "test") != (copy.split == "test"):
-        return Problem("error", copy.image, f"identical to {first.image}, which is in training. Remove one of them.")
+        where = "the test set" if first.split == "test" else "training"
+        return Problem("error", copy.image, f"identical to {first.image}, which is in {where}. Remove one of them.")
     if first.label != copy.label:
         return Problem(
             "error", copy.image, f"identical to {first.image}, which is labelled {first.defect}. Remove one."
@@ -136,16 +137,21 @@ def _stray_files(category: Category, masks: Mapping[Path, MaskInfo]) -> Iterable
     roots = [category.root / category.name, category.root]
     root = next((folder for folder in roots if (folder / "train").is_dir()), category.root)
     for folder in chain.from_iterable(list_folders(root / name) for name in MASK_FOLDERS):
-        for path in sorted(folder.iterdir()):
-            if path.is_file() and path not in masks:
+        for path in _files(folder):
+            if path not in masks:
                 yield Problem("warning", path, "belongs to no image: a mask is named <stem of its image>_mask.png.")
     for folder in sorted({sample.image.parent for sample in category.samples}):
-        for path in sorted(folder.iterdir()):
-            if path.is_file() and not is_image(path):
+        for path in _files(folder):
+            if not is_image(path):
                 yield Problem("warning", path, "not an image by its name: left out.")
     for folder in list_folders(root / "train"):
         if folder.name != GOOD:
             yield Problem("warning", folder, "left out: only train/good is learned from.")
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files directly in a folder, in the order of their names; hidden ones are the system's, not the user's."""
+    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
 def _unusual_pixels(samples: Sequence[Sample], files: Sequence[FileInfo]) -> Iterable[Problem]:

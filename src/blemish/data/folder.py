@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from blemish.data.mvtec import find_mask, list_folders, list_images
+from blemish.data.mvtec import list_folders, list_images, list_masks, mask_of
 from blemish.types import GOOD, Sample
 
 MASK_FOLDERS = ("masks", "ground_truth")
@@ -31,16 +31,10 @@ def read_folder(path: Path) -> dict[str, list[Sample]]:
         for folder in list_folders(path)
         if has_good_folder and folder.name not in (GOOD, *MASK_FOLDERS) and list_images(folder)
     ]
-    anomalous = [
-        Sample(image, True, _mask_of(image, path, folder.name), folder.name, "test")
-        for folder in defects
-        for image in list_images(folder)
-    ]
+    anomalous = []
+    for folder in defects:
+        masks = {stem: mask for name in MASK_FOLDERS for stem, mask in list_masks(path / name / folder.name).items()}
+        anomalous += [Sample(image, True, mask_of(image, masks), folder.name, "test") for image in list_images(folder)]
     held_out = set(good[TEST_STRIDE - 1 :: TEST_STRIDE]) if anomalous else set()
     samples = [Sample(image, False, None, GOOD, "test" if image in held_out else "train") for image in good]
     return {path.resolve().name: samples + anomalous}
-
-
-def _mask_of(image: Path, root: Path, defect: str) -> Path | None:
-    candidates = (find_mask(root / name / defect, image.stem) for name in MASK_FOLDERS)
-    return next((mask for mask in candidates if mask), None)

@@ -2,43 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from blemish.images import is_image
 from blemish.types import GOOD, Sample
 
+MASK_EXTENSIONS = (".png", ".bmp", ".tif", ".tiff", ".webp", ".jpg", ".jpeg")
+"""Those of images, the ones that keep a mask as it is first."""
+
 
 def read_mvtec(path: Path) -> dict[str, list[Sample]]:
     """Category -> samples, for `path` a category's folder or a folder of such folders; empty where it is neither."""
     if (path / "train").is_dir():
-        folders = [path.resolve()]
-    else:
-        folders = sorted(folder for folder in path.iterdir() if (folder / "train").is_dir())
-    return {folder.name: _read_category(folder) for folder in folders}
+        return {path.resolve().name: _read_category(path)}
+    return {folder.name: _read_category(folder) for folder in list_folders(path) if (folder / "train").is_dir()}
 
 
 def _read_category(folder: Path) -> list[Sample]:
     train = [Sample(image, False, None, GOOD, "train") for image in list_images(folder / "train" / GOOD)]
-    test = [
-        Sample(image, defect.name != GOOD, _mask_of(image, folder, defect.name), defect.name, "test")
-        for defect in list_folders(folder / "test")
-        for image in list_images(defect)
-    ]
+    test = []
+    for defect in list_folders(folder / "test"):
+        masks = {} if defect.name == GOOD else list_masks(folder / "ground_truth" / defect.name)
+        test += [
+            Sample(image, defect.name != GOOD, mask_of(image, masks), defect.name, "test")
+            for image in list_images(defect)
+        ]
     return train + test
 
 
-def _mask_of(image: Path, folder: Path, defect: str) -> Path | None:
-    return None if defect == GOOD else find_mask(folder / "ground_truth" / defect, image.stem)
+def list_masks(folder: Path) -> dict[str, Path]:
+    """Stem -> file in a folder of masks; of several with one stem, the first of MASK_EXTENSIONS."""
+    files = [path for path in list_images(folder) if path.is_file()]
+    files.sort(key=lambda path: MASK_EXTENSIONS.index(path.suffix.lower()), reverse=True)
+    return {path.stem: path for path in files}
 
 
-def find_mask(folder: Path, stem: str) -> Path | None:
-    """The mask of the image `stem` in a folder of masks: `<stem>_mask.*`, or `<stem>.*` as some sets have it."""
-    for name in (f"{stem}_mask", stem):
-        for extension in (".png", ".bmp", ".tif", ".tiff", ".webp", ".jpg", ".jpeg"):
-            for candidate in (folder / f"{name}{extension}", folder / f"{name}{extension.upper()}"):
-                if candidate.is_file():
-                    return candidate
-    return None
+def mask_of(image: Path, masks: Mapping[str, Path]) -> Path | None:
+    """The mask of an image, of `list_masks`: `<stem>_mask.*`, or `<stem>.*` as some sets have it."""
+    return masks.get(f"{image.stem}_mask") or masks.get(image.stem)
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -20,7 +20,7 @@ SMALL = Preprocess((32, 32))
 
 def overview(path: Path, progress: Progress = no_progress) -> tuple[Table, list[Problem]]:
     """The categories under `path` as a table, and every problem found in them, errors first."""
-    table = Table("category", "layout", "split", "type", "images", "masks", "height x width", "pixels", box=None)
+    table = Table("category", "split", "type", "images", "masks", "height x width", "pixels", box=None)
     problems: list[Problem] = []
     categories = find_categories(path)
     total, done = sum(len(category.samples) for category in categories), 0
@@ -44,17 +44,17 @@ def _add_rows(table: Table, category: Category, files: Sequence[FileInfo]) -> No
         num_masks = sum(category.samples[row].mask is not None for row in rows)
         table.add_row(
             category.name,
-            category.layout,
             split,
             defect,
             str(len(rows)),
             str(num_masks) if num_masks else "",
             f"{_span([info.size[0] for info in infos])} x {_span([info.size[1] for info in infos])}",
-            ", ".join(f"{depth} {_COLOURS[channels]}" for (depth, channels) in _kinds(infos)),
+            ", ".join(f"{_DEPTHS[depth]} {_COLOURS[channels]}" for (depth, channels) in _kinds(infos)),
         )
 
 
 _COLOURS = {1: "grey", 3: "colour"}
+_DEPTHS = {"uint8": "8-bit", "uint16": "16-bit", "float32": "float"}
 
 
 def _kinds(infos: Sequence[FileInfo]) -> list[tuple[str, int]]:

@@ -6,6 +6,8 @@ import hashlib
 import os
 import shutil
 import tempfile
+import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -184,27 +186,28 @@ class PixelStore:
     """Arrays in memory up to a budget, beyond it in a temporary file that vanishes with the store."""
 
     def __init__(self, memory_budget: int):
-        self._arrays: list[NDArray[Any] | None] = []
+        self._arrays: list[NDArray[Any] | _Place | None] = []
         self._memory_left = memory_budget
         self._disk_left = shutil.disk_usage(tempfile.gettempdir()).free // 2
-        self._file: Any = None
+        self._file = _PixelFile()
 
     def __len__(self) -> int:
         return len(self._arrays)
 
     def __getitem__(self, row: int) -> NDArray[Any] | None:
-        return self._arrays[row]
+        kept = self._arrays[row]
+        return self._file.read(kept) if isinstance(kept, _Place) else kept
 
     def append(self, array: NDArray[Any] | None) -> None:
         """Keeps the array where there is room for it; None, or an array without room, reads back as None."""
+        kept: NDArray[Any] | _Place | None = None
         if array is not None and array.nbytes <= self._memory_left:
             self._memory_left -= array.nbytes
+            kept = array
         elif array is not None and array.nbytes <= self._disk_left:
             self._disk_left -= array.nbytes
-            array = self._to_disk(array)
-        else:
-            array = None
-        self._arrays.append(array)
+            kept = self._file.append(array)
+        self._arrays.append(kept)
 
     def select(self, rows: Sequence[int]) -> PixelStore:
         """A store of these rows; the arrays are shared."""
@@ -213,10 +216,43 @@ class PixelStore:
         chosen._file = self._file
         return chosen
 
-    def _to_disk(self, array: NDArray[Any]) -> NDArray[Any]:
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="blemish-")  # noqa: SIM115 - lives as long as the store
-        offset = self._file.seek(0, os.SEEK_END)
-        self._file.write(np.ascontiguousarray(array).data)
-        self._file.flush()
-        return np.memmap(self._file, array.dtype, "r", offset, array.shape)
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an array lies in a file."""
+
+    offset: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+
+class _PixelFile:
+    """A temporary file of arrays, made when the first one is written; it vanishes with this object.
+
+    It is read, not mapped: a mapping holds a file descriptor, and there would be one for each of thousands of images.
+    """
+
+    def __init__(self) -> None:
+        self._file: Any = None
+        self._lock = threading.Lock()
+
+    def append(self, array: NDArray[Any]) -> _Place | None:
+        """Where the array now lies; None where the disk turned out to be full."""
+        with self._lock:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(prefix="blemish-", buffering=0)  # noqa: SIM115 - closed with self
+                weakref.finalize(self, self._file.close)
+            place = _Place(self._file.seek(0, os.SEEK_END), array.dtype, array.shape)
+            try:
+                written = self._file.write(np.ascontiguousarray(array).data)
+            except OSError:
+                return None
+            return place if written == array.nbytes else None
+
+    def read(self, place: _Place) -> NDArray[Any]:
+        """The array at a place that `append` gave."""
+        array = np.empty(place.shape, place.dtype)
+        with self._lock:
+            self._file.seek(place.offset)
+            self._file.readinto(array.data)
+        return array

@@ -40,7 +40,7 @@ class Autoencoder(ReconstructingDetector):
         width: Width = 32,
         latent_dim: LatentDim = 100,
         loss: Loss = "mse",
-        smoothing: Smoothing = 0.0,
+        smoothing: Smoothing = 2.0,
     ) -> None:
         super().__init__(size)
         self.width, self.latent_dim, self.smoothing = width, latent_dim, smoothing

@@ -35,7 +35,7 @@ class VariationalAutoencoder(ReconstructingDetector):
         width: Width = 32,
         latent_dim: LatentDim = 100,
         beta: Beta = 1.0,
-        smoothing: Smoothing = 0.0,
+        smoothing: Smoothing = 2.0,
     ) -> None:
         super().__init__(size)
         self.width, self.latent_dim, self.beta, self.smoothing = width, latent_dim, beta, smoothing

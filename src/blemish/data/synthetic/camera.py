@@ -1,0 +1,67 @@
+"""What the line's camera makes of a scene: light, lens, sensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.data.synthetic.canvas import SUPERSAMPLE, Field, blur
+
+
+@dataclass(frozen=True)
+class Shot:
+    """How one picture was taken. Slopes are across the picture; `focus` is the blur's deviation in sides."""
+
+    gain: float
+    slope_x: float
+    slope_y: float
+    vignette: float
+    white: tuple[float, float, float]
+    focus: float
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, light: float) -> Shot:
+        """A shot on a line whose light swings by the fraction `light` around its mean."""
+        red, blue = rng.uniform(-0.02, 0.02, 2)
+        return cls(
+            gain=float(1 + light * rng.uniform(-1, 1)),
+            slope_x=float(light * rng.uniform(-1, 1)),
+            slope_y=float(light * rng.uniform(-1, 1)),
+            vignette=float(rng.uniform(0.12, 0.22)),
+            white=(1 + float(red), 1.0, 1 + float(blue)),
+            focus=float(rng.choice([0.0016, 0.0022, 0.0032], p=[0.45, 0.4, 0.15])),
+        )
+
+
+def develop(light: Field, shot: Shot) -> Field:
+    """The picture without noise: (size, size, 3) in [0, 1], encoded with gamma 2, from light (3, n, n)."""
+    n = light.shape[1]
+    size = n // SUPERSAMPLE
+    axis = ((np.arange(size) + 0.5) / size - 0.5).astype(np.float32)
+    x, y = axis[None, :], axis[:, None]
+    illumination = shot.gain * (1 + shot.slope_x * x + shot.slope_y * y) * (1 - shot.vignette * 2 * (x * x + y * y))
+    planes = [
+        np.asarray(cv2.resize(blur(plane, shot.focus * n), (size, size), interpolation=cv2.INTER_AREA), np.float32)
+        * np.float32(white)
+        for plane, white in zip(light, shot.white, strict=True)
+    ]
+    # A shoulder instead of a hard clip, so that highlights keep their shape.
+    exposed = np.stack(planes, axis=-1) * illumination[..., None].astype(np.float32)
+    return np.asarray(np.sqrt(np.minimum(exposed, 0.7) + 0.3 * np.tanh(np.maximum(exposed - 0.7, 0) / 0.3)))
+
+
+def grey(picture: Field) -> Field:
+    """What a monochrome sensor sees, (size, size, 1)."""
+    return np.asarray(np.sqrt((picture * picture).mean(axis=-1, keepdims=True)), np.float32)
+
+
+def expose(picture: Field, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """The picture as the sensor reads it, with shot and read noise; 8 bits."""
+    # In gamma 2 the shot noise, which grows with the root of the light, is the same at every level; read noise is
+    # what shows in the dark.
+    deviation = 0.006 + 0.0012 / np.maximum(picture, 0.08)
+    noisy = picture + deviation * rng.standard_normal(picture.shape, dtype=np.float32)
+    return np.round(255 * np.clip(noisy, 0, 1)).astype(np.uint8)

@@ -1,0 +1,76 @@
+"""Metrics that a paper could cite: exact, by the official definitions, and fast at full resolution.
+
+Pure functions of truth and scores, numpy in, float out; scores are ranked raw, never clamped and never
+converted. A metric that is not defined for a set raises NotApplicable with the reason. `METRICS` lists them
+all; one ranking of the pixels (`rank_pixels`) serves every pixel metric, curve and confidence interval.
+"""
+
+from blemish.metrics.curves import Curve, pimo_curve, precision_recall_curve, pro_curve, roc_curve
+from blemish.metrics.images import (
+    image_auroc,
+    image_average_precision,
+    image_f1_max,
+    image_f1_max_threshold,
+    image_fpr_at_full_recall,
+)
+from blemish.metrics.pixels import (
+    au_spro,
+    aupimo,
+    aupimo_per_image,
+    aupro,
+    pixel_auroc,
+    pixel_average_precision,
+    pixel_f1_max,
+    pixel_f1_max_threshold,
+    seg_f1,
+)
+from blemish.metrics.ranking import Ranking, Regions, rank_images, rank_masks_and_maps, rank_pixels
+from blemish.metrics.scores import MetricInputError, NotApplicable
+from blemish.metrics.statistics import (
+    Comparison,
+    Interval,
+    bootstrap,
+    compare_categories,
+    paired_bootstrap,
+)
+from blemish.metrics.table import METRICS, Metric, Value, evaluate_all, evaluate_rankings, rank_labelled
+
+__all__ = [
+    "METRICS",
+    "Comparison",
+    "Curve",
+    "Interval",
+    "Metric",
+    "MetricInputError",
+    "NotApplicable",
+    "Ranking",
+    "Regions",
+    "Value",
+    "au_spro",
+    "aupimo",
+    "aupimo_per_image",
+    "aupro",
+    "bootstrap",
+    "compare_categories",
+    "evaluate_all",
+    "evaluate_rankings",
+    "image_auroc",
+    "image_average_precision",
+    "image_f1_max",
+    "image_f1_max_threshold",
+    "image_fpr_at_full_recall",
+    "paired_bootstrap",
+    "pimo_curve",
+    "pixel_auroc",
+    "pixel_average_precision",
+    "pixel_f1_max",
+    "pixel_f1_max_threshold",
+    "precision_recall_curve",
+    "pro_curve",
+    "rank_images",
+    "rank_labelled",
+    "rank_masks_and_maps",
+    "rank_pixels",
+    "roc_curve",
+    "seg_f1",
+]

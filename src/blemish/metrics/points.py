@@ -1,0 +1,120 @@
+"""The corners of the exact curves of a ranking, from the highest threshold to the lowest.
+
+Between two anomalous scores only good pixels are passed, so the curve runs level from (x, y) to the x just
+above the next anomalous score; at that score it rises, straight up, or on a slope where good pixels score the
+same. These corners are the whole curve: no threshold is left out and none is made up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from blemish.metrics.figures import Points
+from blemish.metrics.ranking import Ranking, RegionPixels
+from blemish.metrics.scores import Array, NotApplicable, from_keys
+
+CurveName = Literal["counts", "pro", "spro", "pimo", "decision"]
+"""counts: false over true positives; pro, spro: (saturated) region overlap over FPR; pimo: the mean overlap
+of an image over the FPR shared by the good images; decision: counts at one threshold."""
+
+
+def exact_points(ranking: Ranking, curve: CurveName, threshold: float | None = None) -> tuple[Points, Points]:
+    """Return x and y of a curve at all its corners, each (P,).
+
+    Args:
+        ranking: The sorted scores.
+        curve: Which curve.
+        threshold: The score from which on a pixel counts as reported; for the curve "decision" alone.
+
+    Raises:
+        NotApplicable: The curve is not defined for this set; the message says why.
+    """
+    ranking.require_both_classes()
+    if curve == "decision":
+        return _decision_points(ranking, threshold)
+    if curve == "pimo" and not ranking.good_image_sizes:
+        raise NotApplicable("no good image, over whose pixels the shared false-positive rate is taken")
+    counts = ranking.counts
+    if curve == "pimo":
+        return corners(counts.shared_above, counts.shared, _mean_image_overlap(ranking), 1.0, 1.0)
+    if curve == "counts":
+        ends = float(ranking.num_good), float(ranking.num_anomalous)
+        return corners(counts.good_above, counts.good, counts.anomalous, *ends)
+    overlap = _overlap(_regions(ranking, curve), counts.thresholds)
+    return corners(counts.good_above / ranking.num_good, counts.good / ranking.num_good, overlap, 1.0, 1.0)
+
+
+def corners(above: Array, at: Array, y: Array, last_x: float, last_y: float) -> tuple[Points, Points]:
+    """Lay out the corners: (0, 0), then per threshold the one before it and the one at it, then the last.
+
+    Args:
+        above: (K,) x just above each falling threshold.
+        at: (K,) x at each.
+        y: (K,) y at each.
+        last_x: x where everything is reported.
+        last_y: y where everything is reported.
+    """
+    xs, ys = np.zeros(2 * at.size + 2), np.zeros(2 * at.size + 2)
+    xs[1:-1:2], xs[2::2], xs[-1] = above, at, last_x
+    ys[2::2], ys[3::2], ys[-1] = y, y, last_y
+    return xs, ys
+
+
+def corner_thresholds(ranking: Ranking) -> Points:
+    """Return the (P,) scores from which on a pixel is reported at each corner: inf to -inf."""
+    keys = ranking.counts.thresholds
+    at = from_keys(keys, ranking.dtype).astype(np.float64)
+    # Just above a score means from the next score on that the dtype can hold.
+    above = from_keys(keys + 1, ranking.dtype).astype(np.float64) if ranking.dtype.kind == "f" else at + 1
+    return np.concatenate([[np.inf], np.column_stack([above, at]).ravel(), [-np.inf]])
+
+
+def image_pimo_points(ranking: Ranking) -> list[tuple[int, Points, Points]]:
+    """Return per anomalous image its index, and the corners of its overlap over the shared FPR."""
+    exact_points(ranking, "pimo")
+    counts, rising = ranking.counts, ranking.counts.thresholds[::-1]
+    found = []
+    for index, image in enumerate(ranking.images):
+        if not image.is_good:
+            own, first = np.unique(image.anomalous, return_index=True)
+            place = (rising.size - 1 - rising.searchsorted(own))[::-1]
+            overlap = 1.0 - first[::-1] / image.anomalous.size
+            x, y = corners(counts.shared_above[place], counts.shared[place], overlap, 1.0, 1.0)
+            found.append((index, x, y))
+    return found
+
+
+def _regions(ranking: Ranking, curve: CurveName) -> list[RegionPixels]:
+    if curve == "pro":
+        return [image.components for image in ranking.images]
+    if not ranking.has_saturation_areas:
+        raise NotApplicable("no saturation areas are given for the defects")
+    return [image.saturated for image in ranking.images]
+
+
+def _overlap(regions: Sequence[RegionPixels], thresholds: Array) -> Points:
+    """Return the (K,) mean over the regions of the part that scores at least each threshold."""
+    keys = np.concatenate([region.keys for region in regions])
+    weights = np.concatenate([region.weights for region in regions])
+    order = np.argsort(keys)
+    sums = np.concatenate([[0.0], np.cumsum(weights[order[::-1]])])
+    found = keys.size - keys[order].searchsorted(thresholds)
+    return np.minimum(sums[found] / sum(region.num_regions for region in regions), 1.0)
+
+
+def _mean_image_overlap(ranking: Ranking) -> Points:
+    """Return the (K,) mean over the anomalous images of the part of their anomalous pixels that is found."""
+    images = [image for image in ranking.images if not image.is_good]
+    parts = [(i.anomalous, np.full(i.anomalous.size, 1.0 / i.anomalous.size), 1) for i in images]
+    return _overlap([RegionPixels(*part) for part in parts], ranking.counts.thresholds)
+
+
+def _decision_points(ranking: Ranking, threshold: float | None) -> tuple[Points, Points]:
+    if threshold is None:
+        raise NotApplicable("no threshold is given")
+    good, anomalous = ranking.count_at(threshold).sum(axis=0).astype(np.float64)
+    x = np.array([good, float(ranking.num_good)])
+    return x, np.array([anomalous, float(ranking.num_anomalous)])

@@ -1,0 +1,155 @@
+"""What must hold for every registered detector; a new one is picked up from the registry."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from blemish.artifact import Artifact, load, save
+from blemish.data.source import ImageSource
+from blemish.data.source import load as load_images
+from blemish.detectors import DETECTORS, detector_class
+from blemish.detectors.base import Detector, ReconstructingDetector
+from blemish.errors import BlemishError
+from blemish.images import Preprocess
+from blemish.inspector import Inspector, TorchBackend
+from blemish.training import Training, train
+from blemish.types import Sample
+
+SIDE = 48
+SMALL = {"width": 4, "latent_dim": 4}
+"""Options that make a detector small, for those that have them."""
+
+pytestmark = pytest.mark.parametrize("name", sorted(DETECTORS))
+
+
+def create(name: str) -> Detector:
+    cls = detector_class(name)
+    return cls.create(size=SIDE, **{key: value for key, value in SMALL.items() if key in cls.option_fields()})
+
+
+def fit(detector: Detector, images: ImageSource, seed: int = 0) -> Detector:
+    """The detector's own `fit`, with fewer epochs where it has any."""
+    if isinstance(detector, ReconstructingDetector):
+        train(detector, images, None, Training(epochs=3, batch_size=4), seed=seed)
+        return detector
+    return detector.fit(images, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> ImageSource:
+    return make_images(tmp_path_factory.mktemp("images"), 6)
+
+
+def make_images(folder: Path, count: int, shape: tuple[int, ...] = (50, 40, 3)) -> ImageSource:
+    generator = np.random.default_rng(0)
+    for index in range(count):
+        ramp = np.linspace(60, 180, shape[1])[None, :, None][..., : shape[2] if len(shape) == 3 else 1]
+        picture = np.clip(generator.normal(ramp, 12, (shape[0], shape[1], 3)), 0, 255).astype(np.uint8)
+        cv2.imwrite(str(folder / f"{index}.png"), picture if len(shape) == 3 else picture[:, :, 0])
+    samples = [Sample(path, False, split="train") for path in sorted(folder.glob("*.png"))]
+    return load_images(samples, Preprocess((SIDE, SIDE)))
+
+
+@pytest.fixture(scope="module")
+def fitted(images: ImageSource):
+    return functools.cache(lambda name: fit(create(name), images))
+
+
+def test_options_are_what_the_constructor_was_given(name):
+    detector = create(name)
+    assert detector.options.keys() == detector.option_fields().keys()
+    assert detector_class(name).create(**detector.options).options == detector.options
+
+
+def test_an_unknown_or_wrong_option_is_named(name):
+    with pytest.raises(BlemishError, match="colour: not an option"):
+        detector_class(name).create(colour="red")
+    with pytest.raises(BlemishError, match=r"size: .*33 was given"):
+        detector_class(name).create(size=33)
+
+
+def test_unfitted_raises(name):
+    with pytest.raises(BlemishError, match="has learned nothing yet"):
+        create(name)(torch.zeros(1, 3, SIDE, SIDE))
+
+
+def test_scores_and_maps_are_finite_and_of_the_stated_shape(name, fitted, images):
+    scores, maps = fitted(name)(images.batch(range(5)))
+    assert scores.shape == (5,)
+    assert maps.ndim == 3
+    assert maps.shape[0] == 5
+    assert scores.isfinite().all()
+    assert maps.isfinite().all()
+    assert scores.dtype == maps.dtype == torch.float32
+
+
+def test_a_score_does_not_depend_on_its_batch_mates(name, fitted, images):
+    together = fitted(name)(images.batch(range(6)))
+    for row in range(6):
+        alone = fitted(name)(images.batch([row]))
+        for expected, found in zip(together, alone, strict=True):
+            torch.testing.assert_close(found[0], expected[row], rtol=1e-4, atol=1e-6)
+
+
+def test_fit_twice_with_one_seed_gives_the_same_bits(name, fitted, images):
+    again = fit(create(name), images)
+    refitted = fit(fit(create(name), images, seed=3), images)
+    expected = fitted(name).state_dict()
+    for detector in (again, refitted):
+        assert all(torch.equal(value, expected[key]) for key, value in detector.state_dict().items())
+
+
+def test_save_and_load_give_the_same_bits(name, fitted, images, tmp_path: Path):
+    save(Artifact(name, fitted(name), images.preprocess, {"seed": 0}), tmp_path)
+    loaded = load(tmp_path)
+    assert loaded.preprocess == images.preprocess
+    assert loaded.provenance == {"seed": 0}
+    for expected, found in zip(fitted(name)(images.batch([0])), loaded.detector(images.batch([0])), strict=True):
+        assert torch.equal(expected, found)
+
+
+@pytest.mark.parametrize("shape", [(31, 77, 3), (64, 64), (7, 5, 3), (300, 20)])
+def test_odd_sizes_and_grey_images_give_maps_of_the_file_s_size(name, fitted, tmp_path: Path, shape):
+    source = make_images(tmp_path, 2, shape)
+    predictions = list(Inspector(TorchBackend(fitted(name)), source.preprocess).predict(source))
+    assert [prediction.map.shape for prediction in predictions] == [shape[:2], shape[:2]]
+    assert all(np.isfinite(prediction.map).all() for prediction in predictions)
+
+
+def test_one_training_image(name, images):
+    one = images.where(lambda sample: sample.image.stem == "0")
+    scores, _ = fit(create(name), one)(images.batch(range(6)))
+    assert scores.isfinite().all()
+
+
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_constant_images(name, tmp_path: Path, value):
+    for index in range(3):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((20, 20, 3), value, np.uint8))
+    samples = [Sample(path, False, split="train") for path in sorted(tmp_path.glob("*.png"))]
+    source = load_images(samples, Preprocess((SIDE, SIDE)))
+    scores, maps = fit(create(name), source)(source.batch(range(3)))
+    assert scores.isfinite().all()
+    assert maps.isfinite().all()
+
+
+def test_a_defect_scores_higher_than_a_good_image(name, images):
+    detector = create(name)
+    if isinstance(detector, ReconstructingDetector):
+        train(detector, images, None, Training(epochs=60, batch_size=6))
+    else:
+        detector.fit(images)
+    good = images.batch([0])
+    bad = good.clone()
+    bad[:, :, 10:20, 10:20] = torch.tensor([0.9, 0.1, 0.1])[:, None, None]
+    (good_score, bad_score), maps = detector(torch.cat([good, bad]))
+    assert bad_score > good_score
+    scale = maps.shape[1] / SIDE
+    inside = maps[1, round(12 * scale) : round(18 * scale), round(12 * scale) : round(18 * scale)].mean()
+    assert inside > 2 * maps[1].median()

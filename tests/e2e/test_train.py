@@ -1,0 +1,162 @@
+"""`python train.py` as a user runs it: alone, killed and resumed, as two processes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from torch.testing import assert_close
+
+ROOT = Path(__file__).parents[2]
+TINY = ["--size", "32", "--width", "4", "--latent_dim", "8", "--batch_size", "4", "--figures", "3"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, make_category) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    make_category(root, "bolt", num_train=8)
+    make_category(root, "nut", num_train=8)
+    return root
+
+
+def command(data: Path, out: Path, *more: str) -> list[str]:
+    return [sys.executable, "train.py", "--data_path", str(data), "--ckpt_path", str(out), *TINY, *more]
+
+
+def train(data: Path, out: Path, *more: str) -> str:
+    done = subprocess.run(command(data, out, *more), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_command_of_the_mission(data: Path, tmp_path: Path):
+    printed = train(data, tmp_path, "--model", "vae", "--epochs", "2")
+    lines = printed.strip().splitlines()
+    assert lines[0].startswith("bolt: pixel AUROC 0.")
+    assert lines[-1].startswith("average pixel AUROC 0.")
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert [row["category"] for row in results["evaluations"]] == ["bolt", "nut"]
+    values = [row["metrics"]["pixel_auroc"] for row in results["evaluations"]]
+    assert results["average"]["vae"]["pixel_auroc"] == pytest.approx(sum(values) / 2)
+    assert lines[-1] == f"average pixel AUROC {sum(values) / 2:.4f}"
+    rows = list(csv.DictReader((tmp_path / "results.csv").read_text().splitlines()))
+    assert [row["category"] for row in rows] == ["bolt", "nut", "average"]
+    assert float(rows[1]["pixel_auroc"]) == values[1]
+    assert {path.name for path in (tmp_path / "bolt").iterdir()} == {
+        "model.json",
+        "model.safetensors",
+        "evaluation.json",
+    }
+    figures = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert figures == {"auroc.png"} | {
+        f"{category}_{kind}.png" for category in ("bolt", "nut") for kind in ("examples", "losses", "predictions")
+    }
+
+
+def test_a_category_without_test_images_is_trained(make_category, tmp_path: Path):
+    make_category(tmp_path / "data", "washer", num_good=0, num_bad=0)
+    printed = train(tmp_path / "data", tmp_path / "out", "--model", "ae", "--epochs", "1")
+    assert "nothing to evaluate" in printed
+    assert (tmp_path / "out" / "washer" / "model.safetensors").exists()
+
+
+def test_test_images_cannot_influence_what_is_kept(make_category, tmp_path: Path):
+    # Trap: the best epoch was picked by the AUROC on the test set.
+    first = make_category(tmp_path / "first", "bolt", num_train=8)
+    make_category(tmp_path / "second", "bolt", num_train=8, num_good=5, num_bad=4)
+    for name in ("first", "second"):
+        train(tmp_path / name, tmp_path / f"out_{name}", "--epochs", "3")
+    assert first.name == "bolt"
+    kept = [load_file(tmp_path / f"out_{name}" / "bolt" / "model.safetensors") for name in ("first", "second")]
+    assert_close(kept[0], kept[1], rtol=0, atol=0)
+
+
+def test_killed_at_any_moment_and_resumed_gives_the_same_bits(data: Path, tmp_path: Path):
+    more = ["--model", "vae", "--epochs", "150", "--category", "bolt"]
+    train(data, tmp_path / "whole", *more)
+    out, kills = tmp_path / "killed", 0
+    checkpoint = out / "bolt" / "checkpoint.safetensors"
+    for wait in (0.05, 0.3):
+        kills += kill_after(command(data, out, *more, "--resume"), checkpoint, wait)
+    train(data, out, *more, "--resume")
+    assert kills == 2
+    expected, found = (load_file(tmp_path / name / "bolt" / "model.safetensors") for name in ("whole", "killed"))
+    assert_close(found, expected, rtol=0, atol=0)
+    assert history(tmp_path / "whole") == history(out)
+    assert not checkpoint.exists()
+    assert not list(out.rglob(".*"))
+
+
+def kill_after(arguments: list[str], checkpoint: Path, wait: float) -> bool:
+    """Starts the command and kills it `wait` seconds after it has saved; whether it was still running then."""
+    before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+    process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and (not checkpoint.exists() or checkpoint.stat().st_mtime_ns == before):
+        time.sleep(0.005)
+    time.sleep(wait)
+    process.send_signal(signal.SIGKILL)
+    return process.wait() == -signal.SIGKILL
+
+
+def history(out: Path) -> dict[str, object]:
+    return dict(json.loads((out / "bolt" / "model.json").read_text())["provenance"]["training"])
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(data: Path, tmp_path: Path):
+    arguments = command(data, tmp_path, "--epochs", "5000", "--category", "bolt")
+    process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "bolt" / "checkpoint.safetensors").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130
+    assert "--resume" in said
+    assert "Traceback" not in said
+
+
+def test_resume_reuses_what_is_finished_and_refuses_what_is_another_run(data: Path, tmp_path: Path):
+    train(data, tmp_path, "--epochs", "1")
+    tensors = tmp_path / "bolt" / "model.safetensors"
+    before = tensors.stat().st_mtime_ns
+    assert "average pixel AUROC" in train(data, tmp_path, "--epochs", "1", "--resume")
+    assert tensors.stat().st_mtime_ns == before
+    other = command(data, tmp_path, "--epochs", "2", "--resume")
+    done = subprocess.run(other, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "epochs = 1, while this one has 2" in done.stderr
+    assert tensors.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("model", ["ae", "vae"])
+def test_two_processes_give_what_one_gives(data: Path, tmp_path: Path, model: str):
+    more = ["--model", model, "--epochs", "3", "--category", "bolt", "--precision", "float32", "--device", "cpu"]
+    more += ["--batch_size", "3"]  # 7 training images: the last batch leaves the second process without a share
+    train(data, tmp_path / "one", *more)
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    arguments = [*launch, *command(data, tmp_path / "two", *more)[1:]]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("average pixel AUROC") == 1
+    expected, found = (load_file(tmp_path / name / "bolt" / "model.safetensors") for name in ("one", "two"))
+    assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    assert history(tmp_path / "two")["train"] == pytest.approx(history(tmp_path / "one")["train"], rel=1e-4)

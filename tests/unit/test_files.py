@@ -1,0 +1,142 @@
+"""State on disk is written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from blemish.errors import BlemishError
+from blemish.files import make_folder, replacing, write_json, write_text
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file that holds "old"."""
+    (tmp_path / "state.json").write_text("old")
+    return tmp_path / "state.json"
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_replaced_only_at_the_end(path: Path):
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+        assert temporary.parent == path.parent  # a rename is atomic within one file system only
+        assert temporary.suffix == ".json"  # writers choose the format by it
+        assert temporary.name.startswith(".")
+    assert path.read_text() == "new"
+    assert names(path.parent) == ["state.json"]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, OSError])
+@pytest.mark.parametrize("written", [False, True])
+def test_what_goes_wrong_while_writing_leaves_the_old_file_alone(error, written, path: Path):
+    def write_half() -> None:
+        with replacing(path) as temporary:
+            if written:
+                temporary.write_text("ne")
+            raise error
+
+    with pytest.raises(error):
+        write_half()
+    assert path.read_text() == "old"
+    assert names(path.parent) == ["state.json"]
+
+
+def test_a_writer_that_removes_its_file_leaves_the_old_one(path: Path):
+    with pytest.raises(FileNotFoundError), replacing(path) as temporary:
+        temporary.unlink()
+    assert path.read_text() == "old"
+    assert names(path.parent) == ["state.json"]
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGINT"])
+def test_a_process_that_is_stopped_while_writing_leaves_the_old_file(how, path: Path):
+    code = (
+        "import sys, time, pathlib; from blemish.files import replacing\n"
+        "with replacing(pathlib.Path(sys.argv[1])) as temporary:\n"
+        "    file = temporary.open('w'); file.write('ne'); file.flush(); print('half', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout.readline() == "half\n"
+        process.send_signal(signal.Signals[how])
+    assert path.read_text() == "old"
+    left = [name for name in names(path.parent) if name != "state.json"]
+    # Nobody can clean up after SIGKILL; what is left is hidden, and the next write is not in its way.
+    assert all(name.startswith(".state.json.") for name in left)
+    assert len(left) == (how == "SIGKILL")
+    write_text(path, "new")
+    assert path.read_text() == "new"
+
+
+def test_all_is_on_the_disk_before_the_file_takes_its_place(path: Path, monkeypatch):
+    events: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def note_fsync(handle: int) -> None:
+        events.append(f"fsync {os.fstat(handle).st_size}")
+        fsync(handle)
+
+    def note_replace(self: Path, target: Path) -> Path:
+        events.append(f"replace {target.name}")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(Path, "replace", note_replace)
+    write_text(path, "twelve bytes")
+    assert events[:2] == ["fsync 12", "replace state.json"]
+
+
+def test_text_is_utf_8_and_folders_are_made(tmp_path: Path):
+    path = tmp_path / "a b" / "Größe" / "伤.txt"
+    write_text(path, "Kratzer: 2 µm\n")
+    assert path.read_bytes() == "Kratzer: 2 µm\n".encode()
+    assert names(path.parent) == ["伤.txt"]
+
+
+def test_json_keeps_order_and_numbers(path: Path):
+    content = {"b": 0.1 + 0.2, "a": [1, None, True, "ü"]}
+    write_json(path, content)
+    assert json.loads(path.read_text()) == content
+    assert list(json.loads(path.read_text())) == ["b", "a"]
+    assert path.read_text().endswith("}\n")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, Path("x")])
+def test_what_json_does_not_have_is_refused_before_the_old_file_is_touched(value, path: Path):
+    with pytest.raises((ValueError, TypeError)):
+        write_json(path, {"value": value})
+    assert path.read_text() == "old"
+    assert names(path.parent) == ["state.json"]
+
+
+def test_a_folder_that_cannot_be_made_is_named(path: Path):
+    for make in (make_folder, lambda folder: write_text(folder / "x.txt", "")):
+        with pytest.raises(BlemishError, match=r"state\.json/results: cannot make this folder \(Not a directory\)"):
+            make(path / "results")
+    with pytest.raises(BlemishError, match=r"state\.json: cannot make this folder \(File exists\)"):
+        make_folder(path)
+
+
+def test_a_file_that_cannot_be_made_is_named(tmp_path: Path):
+    name = "x" * 250
+    with pytest.raises(BlemishError, match=rf"{name}: cannot be written \(File name too long\)"):
+        write_text(tmp_path / name, "")
+
+
+def test_a_folder_in_the_place_of_the_file_is_not_replaced(tmp_path: Path):
+    (tmp_path / "results.json").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        write_text(tmp_path / "results.json", "new")
+    assert names(tmp_path) == ["results.json"]
