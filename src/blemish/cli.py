@@ -202,11 +202,12 @@ def _metrics(
 
 def _report(evaluations: list[Evaluation], out: Path) -> None:
     """Prints all metrics and writes the tables."""
-    from blemish.results import comparison_table, methods_of, metrics_table, write_results
+    from blemish.results import comparison_table, methods_of, metrics_tables, write_results
 
     for method in methods_of(evaluations):
-        console.print(metrics_table(evaluations, method))
-        console.print()
+        for table in metrics_tables(evaluations, method):
+            console.print(table)
+            console.print()
     if len(methods_of(evaluations)) > 1:
         console.print(comparison_table(evaluations))
     for evaluation in evaluations:

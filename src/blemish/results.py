@@ -108,17 +108,26 @@ def comparison_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] =
     return table
 
 
-def metrics_table(evaluations: Sequence[Evaluation], method: str) -> Table:
-    """Every metric of one method: a row each, a column per category and one for the average, with the intervals."""
+def metrics_tables(evaluations: Sequence[Evaluation], method: str) -> list[Table]:
+    """Every metric of one method, those of images and those of pixels: a row per category and one for the average.
+
+    Below each figure stands its interval, where it has one.
+    """
     own = [evaluation for evaluation in evaluations if evaluation.method == method]
-    columns = [*own, _average(own, method)]
-    table = Table(title=method, title_justify="left", header_style="bold", box=None, padding=(0, 2, 0, 0))
-    table.add_column("metric")
-    for evaluation in columns:
-        table.add_column(evaluation.category, justify="right")
-    for name in applicable(own):
-        cells = [_with_interval(e.metrics.get(name), e.intervals.get(name)) for e in columns]
-        table.add_row(METRICS[name].title, *cells)
+    levels = {level: [name for name in applicable(own) if METRICS[name].level == level] for level in ("image", "pixel")}
+    return [
+        _level_table([*own, _average(own, method)], names, f"{method}, {level}s") for level, names in levels.items()
+    ]
+
+
+def _level_table(rows: Sequence[Evaluation], names: Sequence[str], title: str) -> Table:
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, 2, 0, 0))
+    table.add_column("category", no_wrap=True)
+    for name in names:
+        table.add_column(METRICS[name].title.removeprefix(f"{METRICS[name].level} "), justify="right")
+    for evaluation in rows:
+        cells = [_with_interval(evaluation.metrics.get(name), evaluation.intervals.get(name)) for name in names]
+        table.add_row(evaluation.category, *cells, style="bold" if evaluation.category == AVERAGE else "")
     return table
 
 
@@ -162,8 +171,10 @@ def _latex_row(evaluation: Evaluation, names: Sequence[str]) -> str:
 
 
 def _with_interval(value: float | None, interval: tuple[float, float] | None) -> str:
-    ends = f" [dim]{interval[0]:.3f}-{interval[1]:.3f}[/]" if value is not None and interval else ""
-    return shown(value) + ends
+    if value is None or interval is None:
+        return shown(value)
+    low, high = (f"{end:.3f}".removeprefix("0") for end in interval)
+    return f"{shown(value)}\n[dim not bold]{low}-{high}[/]"
 
 
 def _average(evaluations: Sequence[Evaluation], method: str) -> Evaluation:

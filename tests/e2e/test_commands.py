@@ -6,10 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import blemish
+from blemish.artifact import load
 from blemish.cli import main
+from blemish.data import find_categories
+from blemish.inspector import Inspector, TorchBackend
+from blemish.results import read_results
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,3 +70,56 @@ def test_train_py_is_the_command_train():
     done = subprocess.run([sys.executable, "train.py"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "--data_path is missing" in done.stderr
+
+
+def test_evaluate_and_metrics_agree_with_what_train_said(make_category, tmp_path: Path, capsys):
+    data, out = tmp_path / "data", tmp_path / "out"
+    for name in ("bolt", "nut"):
+        make_category(data, name, num_good=4, num_bad=4)
+    tiny = ["--epochs", "1", "--size", "32", "--width", "4", "--latent_dim", "4"]
+    assert run(["train", "--data_path", str(data), "--ckpt_path", str(out), *tiny], capsys)[0] == 0
+    trained = {e.category: e.metrics for e in read_results(out)}
+    code, text = run(["evaluate", str(out), "--data_path", str(data), "--resamples", "20"], capsys)
+    assert code == 0
+    assert "vae, images" in text
+    assert "F1-max" in text
+    evaluated = read_results(out)
+    assert {e.category: e.metrics for e in evaluated} == trained
+    assert evaluated[0].intervals["pixel_auroc"][0] < evaluated[0].intervals["pixel_auroc"][1]
+    write_maps(out, data, tmp_path / "maps")
+    code, _ = run(["metrics", "--maps", str(tmp_path / "maps"), "--data_path", str(data), "--resamples", "0"], capsys)
+    assert code == 0
+    judged = {e.category: e.metrics for e in read_results(tmp_path / "maps")}
+    assert judged == trained
+
+
+def write_maps(out: Path, data: Path, folder: Path) -> None:
+    for category in find_categories(data):
+        artifact = load(out / category.name)
+        inspector = Inspector(TorchBackend(artifact.detector), artifact.preprocess)
+        for prediction in inspector.predict(category.of("test")):
+            path = folder / prediction.sample.image.relative_to(data).with_suffix(".npy")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, prediction.map)
+
+
+def test_evaluating_what_was_not_trained_is_one_line(make_category, tmp_path: Path, capsys):
+    make_category(tmp_path / "data", "bolt")
+    with pytest.raises(SystemExit) as stopped:
+        main(["evaluate", str(tmp_path / "out"), "--data_path", str(tmp_path / "data")])
+    assert stopped.value.code == 2
+    assert "model.json: no such file" in capsys.readouterr().err
+
+
+def test_the_demo_runs_every_method_and_reuses_what_is_there(tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.setattr("blemish.demo.EPOCHS", 1)
+    monkeypatch.setattr("blemish.demo.SIZE", 64)
+    monkeypatch.setattr("blemish.demo.CATEGORIES", ["fabric", "gear"])
+    code, text = run(["demo", str(tmp_path)], capsys)
+    assert code == 0
+    assert {e.method for e in read_results(tmp_path)} == {"ae", "vae"}
+    assert (tmp_path / "figures" / "auroc.png").exists()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("model.safetensors")}
+    assert len(before) == 4
+    assert run(["demo", str(tmp_path)], capsys)[1] == text
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("model.safetensors")} == before

@@ -256,6 +256,18 @@ def test_identical_images_in_a_folder_say_where_the_other_one_is(tmp_path: Path)
     assert identical == [f"{there}: identical to {here}, which is in the test set. Remove one of them."]
 
 
+def test_each_copy_is_told_but_files_that_are_broken_alike_are_not(root: Path):
+    copy(root, f"{GOOD}/000.png", f"{GOOD}/copy.png")
+    copy(root, f"{GOOD}/000.png", f"{TEST}/copy.png")
+    for path in (root / GOOD / "empty.png", root / TEST / "empty.png"):
+        path.touch()
+    identical = [problem for problem in problems_of(root) if "identical" in problem.message]
+    assert [(problem.severity, problem.path) for problem in identical] == [
+        ("error", root / TEST / "copy.png"),
+        ("warning", root / GOOD / "copy.png"),
+    ]
+
+
 def test_masks_in_a_folder(tmp_path: Path, root: Path):
     copy(root, f"{GOOD}/000.png", "parts/good/0.png")
     copy(root, f"{BAD}/000.png", "parts/dent/0.png")

@@ -118,6 +118,8 @@ def test_a_folder_with_good_and_anomalous_images(tmp_path: Path):
         "dent/2.png",
         "masks/hole/1.png",
         "ground_truth/dent/2_mask.png",
+        "ground_truth/1_mask.png",
+        "masks/1.png",
         "empty/notes.txt",
     )
     (category,) = find_categories(tmp_path)

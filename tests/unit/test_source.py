@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import io
 import resource
 import tempfile
 import threading
@@ -193,7 +194,14 @@ def test_thousands_of_images_on_disk_need_one_open_file():
     assert [int(array[0, 0, 0]) for array in kept] == [index % 251 for index in range(400)]
 
 
-def test_a_store_is_read_by_several_threads():
+def test_a_store_is_read_by_several_threads(monkeypatch):
+    class Slow(io.BytesIO):  # a thread that has sought gives way to the others before it reads
+        def seek(self, *place):
+            super().seek(*place)
+            time.sleep(1e-4)
+            return self.tell()
+
+    monkeypatch.setattr(source_module.tempfile, "TemporaryFile", lambda **_: Slow())
     store, num = PixelStore(0), 64
     for index in range(num):
         store.append(np.full((16, 16, 3), index, np.uint8))
