@@ -10,12 +10,17 @@ file in every epoch, the network is torch's own convolutions in float32, the opt
 from __future__ import annotations
 
 import argparse
+import json
 import platform
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import cv2
 import numpy as np
@@ -37,12 +42,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="each way so often, in turn")
+    parser.add_argument("--only", choices=VARIANTS, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.only:
+        print(json.dumps(VARIANTS[options.only](sorted(options.folder.iterdir()), options.epochs)))
+        return
+    seconds: dict[str, list[list[float]]] = {name: [] for name in VARIANTS}
     with tempfile.TemporaryDirectory() as folder:
-        paths = make_images(Path(folder), options.images)
-        plain = run_plain(paths, options.epochs)
-        ours = run_ours(paths, options.epochs)
-    print_table(plain, ours, options.images)
+        make_images(Path(folder), options.images)
+        for _ in range(options.rounds):
+            for name, rounds in seconds.items():
+                rounds.append(measure(name, folder, options.epochs))
+                print(f"{name}: epochs of {', '.join(f'{value:.1f}' for value in rounds[-1])} s", flush=True)
+    print_table(seconds, options.images)
+
+
+def measure(name: str, folder: str, epochs: int) -> list[float]:
+    """Seconds of each epoch, in a process of its own, so that neither way works in the memory of the other."""
+    command = [sys.executable, __file__, "--only", name, "--folder", folder, "--epochs", str(epochs)]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return list(json.loads(printed.splitlines()[-1]))
 
 
 def make_images(folder: Path, count: int) -> list[Path]:
@@ -72,7 +93,6 @@ def run_plain(paths: list[Path], epochs: int) -> list[float]:
             loss.backward()
             optimizer.step()
         seconds.append(time.perf_counter() - start)
-        print(f"plain recipe: epoch of {seconds[-1]:.1f} s", flush=True)
     return seconds
 
 
@@ -97,31 +117,35 @@ def run_ours(paths: list[Path], epochs: int) -> list[float]:
     """Seconds of each epoch; reading the files, which is done once, belongs to the first."""
     marks = [time.perf_counter()]
     source = load([Sample(path, False, split="train") for path in paths], Preprocess((SIDE, SIDE)))
-    print(f"blemish: read {len(paths)} files in {time.perf_counter() - marks[0]:.1f} s", flush=True)
     detector = Autoencoder(SIDE, WIDTH, LATENT)
     num_steps = -(-len(paths) // BATCH)
 
     def note(done: int, total: int, **shown: float) -> None:  # noqa: ARG001
         if done % num_steps == 0:
             marks.append(time.perf_counter())
-            print(f"blemish: epoch of {marks[-1] - marks[-2]:.1f} s", flush=True)
 
     train(detector, source, None, Training(epochs=epochs, batch_size=BATCH), progress=note)
     return [after - before for before, after in pairwise(marks)]
 
 
-def print_table(plain: list[float], ours: list[float], count: int) -> None:
+VARIANTS = {"plain recipe": run_plain, "blemish": run_ours}
+
+
+def print_table(seconds: dict[str, list[list[float]]], count: int) -> None:
+    """The median over the rounds of each figure, and the ratio of the medians."""
     millions = sum(parameter.numel() for parameter in plain_network().parameters()) / 1e6
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     print(f"\n{count} PNGs of 1024x1024, {millions:.1f} million parameters, batch {BATCH}")
-    print(f"{machine}, {datetime.now(UTC):%Y-%m-%d}\n")
+    print(f"{machine}, {datetime.now(UTC):%Y-%m-%d}, medians of {len(seconds['blemish'])} rounds\n")
     print("| | plain recipe | blemish | ratio |\n|---|---|---|---|")
-    rows = {
-        "first epoch, s": (plain[0], ours[0]),
-        "a later epoch, s": (min(plain[1:] or plain), min(ours[1:] or ours)),
-        f"{len(plain)} epochs in all, s": (sum(plain), sum(ours)),
+    epochs = len(seconds["blemish"][0])
+    figures: dict[str, Callable[[list[float]], float]] = {
+        "first epoch, s": lambda run: run[0],
+        "a later epoch, s": lambda run: median(run[1:] or run),
+        f"{epochs} epochs in all, s": sum,
     }
-    for name, (before, after) in rows.items():
+    for name, figure in figures.items():
+        before, after = (median(figure(run) for run in runs) for runs in seconds.values())
         print(f"| {name} | {before:.1f} | {after:.1f} | {before / after:.1f} |")
 
 

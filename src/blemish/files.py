@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,13 @@ if TYPE_CHECKING:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path to write to, which takes the place of `path` once all is written and on the disk."""
+    """A temporary path to write to, which takes the place of `path` once all is written and on the disk.
+
+    Two processes must not write the same file at the same time: one of them then fails, and what is there is whole.
+    """
     make_folder(path.parent)
+    for left in path.parent.glob(f".{escape(path.name)}.????????{escape(path.suffix)}"):
+        left.unlink(missing_ok=True)  # by a process that was killed while it wrote
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
     except OSError as error:

@@ -73,11 +73,32 @@ def test_a_process_that_is_stopped_while_writing_leaves_the_old_file(how, path: 
         process.send_signal(signal.Signals[how])
     assert path.read_text() == "old"
     left = [name for name in names(path.parent) if name != "state.json"]
-    # Nobody can clean up after SIGKILL; what is left is hidden, and the next write is not in its way.
+    # Nobody can clean up after SIGKILL but the next one who writes; until then what is left is hidden.
     assert all(name.startswith(".state.json.") for name in left)
     assert len(left) == (how == "SIGKILL")
     write_text(path, "new")
     assert path.read_text() == "new"
+    assert names(path.parent) == ["state.json"]
+
+
+def test_nothing_but_what_was_left_of_the_same_file_is_removed(tmp_path: Path):
+    others = [".run[1].json", ".run1.json.abcdefgh.json", ".run[1].json.abcdefgh.txt", "run[1].json.abcdefgh.json"]
+    for name in (*others, ".run[1].json.abcdefgh.json"):
+        (tmp_path / name).touch()
+    write_text(tmp_path / "run[1].json", "new")
+    assert names(tmp_path) == sorted([*others, "run[1].json"])
+
+
+def test_of_two_who_write_at_the_same_time_one_fails_and_the_file_is_whole(path: Path):
+    def write_twice() -> None:
+        with replacing(path) as first:
+            first.write_text("first")
+            write_text(path, "second")
+
+    with pytest.raises(FileNotFoundError):
+        write_twice()
+    assert path.read_text() == "second"
+    assert names(path.parent) == ["state.json"]
 
 
 def test_all_is_on_the_disk_before_the_file_takes_its_place(path: Path, monkeypatch):
