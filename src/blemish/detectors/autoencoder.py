@@ -37,7 +37,7 @@ class Autoencoder(ReconstructingDetector):
     def __init__(
         self,
         size: Side = 128,
-        width: Width = 32,
+        width: Width = 16,
         latent_dim: LatentDim = 100,
         loss: Loss = "mse",
         smoothing: Smoothing = 2.0,

@@ -118,8 +118,12 @@ class ReconstructingDetector(Detector):
         """
 
     def optimizer(self, learning_rate: float) -> torch.optim.Optimizer:
-        """The optimiser of all parameters."""
-        return torch.optim.Adam(self.parameters(), learning_rate, fused=True)
+        """The optimiser of all parameters.
+
+        Small sets are trained in a few hundred steps, in which Adam's usual second moment, a mean over a thousand,
+        never leaves its start; the shorter one reached a lower validation loss on every category tried.
+        """
+        return torch.optim.Adam(self.parameters(), learning_rate, betas=(0.9, 0.95), fused=True)
 
     def fit(
         self,

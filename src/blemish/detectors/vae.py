@@ -32,7 +32,7 @@ class VariationalAutoencoder(ReconstructingDetector):
     def __init__(
         self,
         size: Side = 128,
-        width: Width = 32,
+        width: Width = 16,
         latent_dim: LatentDim = 100,
         beta: Beta = 1.0,
         smoothing: Smoothing = 2.0,
