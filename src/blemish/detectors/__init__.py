@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 DETECTORS = {
     "ae": "blemish.detectors.autoencoder:Autoencoder",
+    "patchcore": "blemish.detectors.patchcore:PatchCore",
     "vae": "blemish.detectors.vae:VariationalAutoencoder",
 }
 """Name -> where its class is, so that the names are known without importing torch."""

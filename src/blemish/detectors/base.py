@@ -32,6 +32,7 @@ class Detector(nn.Module, ABC):
         super().__init__()
         self.size = size
         self.is_fitted = False
+        self._learned: list[str] = []
 
     @property
     def input_size(self) -> Size:
@@ -92,6 +93,18 @@ class Detector(nn.Module, ABC):
         except ValidationError as error:
             raise BlemishError(first_problem(error)) from None
         return cls(**dict(checked))
+
+    def _add_learned(self, name: str, dimensions: int) -> None:
+        """Registers an empty buffer that `fit` fills: its shape depends on the data, so loading takes the saved one."""
+        self.register_buffer(name, torch.empty((0,) * dimensions))
+        self._learned.append(name)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        for name in self._learned:
+            saved, own = state_dict.get(prefix + name), getattr(self, name)
+            if saved is not None and saved.ndim == own.ndim:  # otherwise torch says what does not fit
+                setattr(self, name, own.new_empty(saved.shape))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     @property
     def options(self) -> dict[str, Any]:
