@@ -34,7 +34,13 @@ class RunConfig(BaseModel):
     epochs: int = Field(100, ge=1, description="epochs to train")
     batch_size: int = Field(32, ge=1, description="batch size for training and testing")
     learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False, description="learning rate")
-    size: int = Field(128, ge=32, le=1024, multiple_of=16, description="side length of the input image")
+    size: int | None = Field(
+        None,
+        ge=32,
+        le=1024,
+        multiple_of=16,
+        description="side length of the input image (default: 128 for ae and vae, 256 for patchcore)",
+    )
     data_path: Path = Field(description="root of the data set, or one category's folder")
     ckpt_path: Path = Field(description="directory for what is learned, results and figures")
     category: tuple[str, ...] = Field((), description="category to run, repeatable; all of them if none is given")

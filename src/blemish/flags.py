@@ -81,7 +81,7 @@ def _parsed_type(annotation: Any) -> Any:
 def _help(field: FieldInfo) -> str:
     if field.default is PydanticUndefined:
         return f"{field.description} (required)"
-    if field.default in ((), False):
+    if field.default in ((), False, None):
         return str(field.description)
     default = field.default.human_readable() if isinstance(field.default, ByteSize) else field.default
     return f"{field.description} (default: {default})"

@@ -29,7 +29,7 @@ from blemish.images import Preprocess, read_bytes
 from blemish.inspector import Inspector, TorchBackend
 from blemish.progress import Phases, Progress, no_progress
 from blemish.results import read_evaluation
-from blemish.training import Training, is_main_process, train
+from blemish.training import Training, device_named, is_main_process, train
 from blemish.types import Evaluation, Prediction, Sample
 
 logger = logging.getLogger("blemish")
@@ -48,7 +48,8 @@ def run(config: RunConfig, phases: Phases = lambda _: no_progress) -> Evaluation
     identity = {"config": config.identity, "data_sha256": data_hash(category)}
     if config.resume and (done := finished(folder, identity)):
         return done
-    detector = detector_class(config.model).create(size=config.size, **config.options)
+    size = {} if config.size is None else {"size": config.size}
+    detector = detector_class(config.model).create(**size, **config.options)
     make_folder(folder)
     source = _load(category, Preprocess(detector.input_size, config.aspect), config, phases)
     started = time.perf_counter()
@@ -153,7 +154,9 @@ def _fit(
     images = source.where(lambda sample: sample.split == "train")
     validation = source.where(lambda sample: sample.split == "val")
     if not isinstance(detector, ReconstructingDetector):
-        detector.fit(images, validation=validation, seed=config.seed, progress=phases("fitting"))
+        detector.to(device_named(config.device)).fit(
+            images, validation=validation, seed=config.seed, progress=phases("fitting")
+        )
         return {}
     settings = Training(
         config.epochs,

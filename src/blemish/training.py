@@ -310,6 +310,12 @@ class _Saver:
         self.due_at_end = False
 
 
+def device_named(name: str) -> torch.device:
+    """The device that `name` stands for: auto is the first accelerator there is, or the CPU."""
+    device: torch.device = _accelerator(name).device
+    return device
+
+
 def is_main_process() -> bool:
     """Whether this is the process that writes: the only one, or the first of those that were launched together."""
     return bool(PartialState().is_main_process)

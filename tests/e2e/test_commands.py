@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import blemish
 from blemish.artifact import load
 from blemish.cli import main
 from blemish.data import find_categories
+from blemish.detectors import DETECTORS, detector_class
 from blemish.inspector import Inspector, TorchBackend
 from blemish.results import read_results
 
@@ -41,9 +43,12 @@ def test_the_help_of_train_names_every_argument_with_its_default(capsys):
     code, text = run(["train", "--help"], capsys)
     words = " ".join(text.replace("│", " ").split())
     assert code == 0
-    for name, default in {"epochs": 100, "batch_size": 32, "learning_rate": 0.001, "size": 128, "model": "vae"}.items():
+    for name, default in {"epochs": 100, "batch_size": 32, "learning_rate": 0.001, "model": "vae"}.items():
         assert f"--{name}" in words
         assert f"default: {default})" in words
+    for model in DETECTORS:
+        default = detector_class(model).option_fields()["size"][1]
+        assert re.search(rf"default: [^)]*{default} for [^)]*\b{model}\b", words)
     for name in ("width", "latent_dim", "loss", "data_path", "ckpt_path", "category", "seed", "device", "resume"):
         assert f"--{name}" in words
 
@@ -117,9 +122,9 @@ def test_the_demo_runs_every_method_and_reuses_what_is_there(tmp_path: Path, cap
     monkeypatch.setattr("blemish.demo.CATEGORIES", ["fabric", "gear"])
     code, text = run(["demo", str(tmp_path)], capsys)
     assert code == 0
-    assert {e.method for e in read_results(tmp_path)} == {"ae", "vae"}
+    assert {e.method for e in read_results(tmp_path)} == {"ae", "vae", "patchcore"}
     assert (tmp_path / "figures" / "auroc.png").exists()
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("model.safetensors")}
-    assert len(before) == 4
+    assert len(before) == 6
     assert run(["demo", str(tmp_path)], capsys)[1] == text
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("model.safetensors")} == before

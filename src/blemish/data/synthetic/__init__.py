@@ -50,7 +50,7 @@ def synthesize(
     out: Path,
     *,
     categories: Sequence[str] | None = None,
-    num_train: int = 40,
+    num_train: int = 110,
     num_test_good: int = 10,
     num_per_defect: int = 5,
     size: int = 256,
