@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from blemish.config import RunConfig, read_toml
+from blemish.detectors import detector_class
 from blemish.errors import BlemishError
 
 REQUIRED: dict[str, Any] = {"data_path": "data", "ckpt_path": "out"}
@@ -18,7 +19,8 @@ REQUIRED: dict[str, Any] = {"data_path": "data", "ckpt_path": "out"}
 def test_the_defaults_are_those_of_the_documented_command():
     config = RunConfig.create(**REQUIRED)
     assert (config.model, config.epochs, config.batch_size, config.learning_rate) == ("vae", 100, 32, 0.001)
-    assert (config.size, config.data_path, config.ckpt_path) == (128, Path("data"), Path("out"))
+    assert (config.size, config.data_path, config.ckpt_path) == (None, Path("data"), Path("out"))
+    assert [detector_class(name).option_fields()["size"][1] for name in ("ae", "vae")] == [128, 128]
     assert (config.category, config.seed, config.device, config.resume) == ((), 0, "auto", False)
     assert (config.validation, config.aspect, config.memory_budget) == (0.1, "squash", 4 << 30)
 
