@@ -98,7 +98,7 @@ def comparison_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] =
     """Category x method, one column per metric and method, and the averages as the last row."""
     table = Table(header_style="bold", show_footer=True, box=None, padding=(0, 2, 0, 0))
     columns = [(method, metric) for metric in metrics for method in methods_of(evaluations)]
-    table.add_column("category", footer=f"[bold]{AVERAGE}")
+    table.add_column("category", footer=f"[bold]{AVERAGE}", no_wrap=True)
     for method, metric in columns:
         footer = shown(average_of(evaluations, method, metric))
         table.add_column(f"{method}\n{METRICS[metric].title}", f"[bold]{footer}", justify="right")
