@@ -96,7 +96,7 @@ def read_evaluation(row: dict[str, Any], path: Path) -> Evaluation:
 
 def comparison_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = HEADLINE) -> Table:
     """Category x method, one column per metric and method, and the averages as the last row."""
-    table = Table(header_style="bold", show_footer=True, box=None, padding=(0, 2, 0, 0))
+    table = Table(header_style="bold", show_footer=True, box=None, padding=(0, 1, 0, 0))
     columns = [(method, metric) for metric in metrics for method in methods_of(evaluations)]
     table.add_column("category", footer=f"[bold]{AVERAGE}", no_wrap=True)
     for method, metric in columns:
