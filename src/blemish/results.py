@@ -148,7 +148,7 @@ def to_latex(evaluations: Sequence[Evaluation]) -> str:
     parts = []
     for method in methods_of(evaluations):
         own = [evaluation for evaluation in evaluations if evaluation.method == method]
-        rows = [_latex_row(evaluation, names) for evaluation in own]
+        rows = [row for evaluation in own for row in _latex_rows(evaluation, names)]
         parts += [
             f"% {method}",
             rf"\begin{{tabular}}{{l{'r' * len(names)}}}",
@@ -157,17 +157,22 @@ def to_latex(evaluations: Sequence[Evaluation]) -> str:
             r"\midrule",
             *rows,
             r"\midrule",
-            _latex_row(_average(own, method), names),
+            *_latex_rows(_average(own, method), names),
             r"\bottomrule",
             r"\end{tabular}",
         ]
     return "\n".join(parts) + "\n"
 
 
-def _latex_row(evaluation: Evaluation, names: Sequence[str]) -> str:
+def _latex_rows(evaluation: Evaluation, names: Sequence[str]) -> list[str]:
+    """The figures, and below them their intervals where there are any."""
     values = [evaluation.metrics.get(name) for name in names]
-    cells = ["--" if value is None else f"{100 * value:.1f}" for value in values]
-    return " & ".join([evaluation.category.replace("_", r"\_"), *cells]) + r" \\"
+    figures = ["--" if value is None else f"{100 * value:.1f}" for value in values]
+    rows = [[evaluation.category.replace("_", r"\_"), *figures]]
+    if evaluation.intervals:
+        ends = [evaluation.intervals.get(name) for name in names]
+        rows.append(["", *(rf"\scriptsize {100 * e[0]:.1f}--{100 * e[1]:.1f}" if e else "" for e in ends)])
+    return [" & ".join(row) + r" \\" for row in rows]
 
 
 def _with_interval(value: float | None, interval: tuple[float, float] | None) -> str:

@@ -81,7 +81,7 @@ def evaluate_run(
         config = artifact.provenance["config"]
         inspector = Inspector(TorchBackend(artifact.detector), artifact.preprocess, batch_size=config["batch_size"])
         samples = category.of("test")
-        predictions = _noting(inspector.predict(samples), len(samples), set(), [], phases(category.name))
+        predictions = _told(inspector.predict(samples), len(samples), phases(category.name))
         evaluations.append(
             evaluate(
                 predictions,
@@ -188,7 +188,8 @@ def _evaluate(
     shown: list[Prediction] = []
     inspector = Inspector(TorchBackend(artifact.detector), artifact.preprocess, batch_size=config.batch_size)
     started = time.perf_counter()
-    predictions = _noting(inspector.predict(test), len(test), set(chosen), shown, phases("testing"))
+    told = _told(inspector.predict(test), len(test), phases("testing"))
+    predictions = _kept(told, set(chosen), shown)
     evaluation = evaluate(predictions, test.samples, method=config.model, category=category.name, root=category.root)
     seconds = time.perf_counter() - started
     out = config.ckpt_path / "figures"
@@ -204,18 +205,18 @@ def _evaluate(
     return replace(evaluation, durations={"test": seconds})
 
 
-def _noting(
-    predictions: Iterable[Prediction],
-    total: int,
-    chosen: set[Sample],
-    shown: list[Prediction],
-    progress: Progress,
-) -> Iterator[Prediction]:
-    """The predictions as they come, the chosen ones kept aside."""
+def _told(predictions: Iterable[Prediction], total: int, progress: Progress) -> Iterator[Prediction]:
+    """The predictions as they come, each counted."""
     for done, prediction in enumerate(predictions, start=1):
+        progress(done, total)
+        yield prediction
+
+
+def _kept(predictions: Iterable[Prediction], chosen: set[Sample], shown: list[Prediction]) -> Iterator[Prediction]:
+    """The predictions as they come, the chosen ones put aside."""
+    for prediction in predictions:
         if prediction.sample in chosen:
             shown.append(prediction)
-        progress(done, total)
         yield prediction
 
 

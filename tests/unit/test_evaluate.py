@@ -167,6 +167,8 @@ def test_latex_is_a_booktabs_table_per_method():
     assert text.count(r"\begin{tabular}{lrr}") == 2
     assert r"nut\_m6 & -- & 90.0 \\" in text
     assert r"average & 60.0 & 85.0 \\" in text
+    assert r" &  & \scriptsize 86.0--93.0 \\" in text
+    assert text.count("scriptsize") == 3
 
 
 def test_tables_show_every_category_and_the_average():

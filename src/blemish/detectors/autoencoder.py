@@ -10,7 +10,7 @@ from torch import Tensor
 
 from blemish.blocks.convolution import Decoder, Encoder, to_image
 from blemish.blocks.filters import gaussian_blur, structural_similarity
-from blemish.detectors.base import ReconstructingDetector, Side
+from blemish.detectors.base import ReconstructingDetector, Side, Smoothing
 
 Width = Annotated[
     int,
@@ -20,9 +20,6 @@ LatentDim = Annotated[int, Field(ge=1, le=4096, description="length of the laten
 Loss = Annotated[
     Literal["mse", "ssim"],
     Field(description="what is trained on and shown as the map: squared error, or 1 - SSIM"),
-]
-Smoothing = Annotated[
-    float, Field(ge=0, le=32, description="standard deviation in pixels of the Gaussian that smooths the map")
 ]
 
 

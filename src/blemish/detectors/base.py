@@ -16,6 +16,9 @@ from blemish.progress import Progress, no_progress
 from blemish.types import Size
 
 Side = Annotated[int, Field(ge=32, le=1024, multiple_of=16, description="side length of the input image in pixels")]
+Smoothing = Annotated[
+    float, Field(ge=0, le=32, description="standard deviation in pixels of the Gaussian that smooths the map")
+]
 
 
 class Detector(nn.Module, ABC):
@@ -133,8 +136,8 @@ class ReconstructingDetector(Detector):
     def optimizer(self, learning_rate: float) -> torch.optim.Optimizer:
         """The optimiser of all parameters.
 
-        Small sets are trained in a few hundred steps, in which Adam's usual second moment, a mean over a thousand,
-        never leaves its start; the shorter one reached a lower validation loss on every category tried.
+        Small sets are trained in a few hundred steps; Adam's usual second moment, a mean over a thousand, follows too
+        slowly for that. The shorter one reached a lower validation loss on both categories tried.
         """
         return torch.optim.Adam(self.parameters(), learning_rate, betas=(0.9, 0.95), fused=True)
 

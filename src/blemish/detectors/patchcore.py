@@ -12,16 +12,13 @@ from torch import Tensor
 from blemish.blocks.features import STRIDE, GaborFeatures
 from blemish.blocks.filters import gaussian_blur
 from blemish.data.source import ImageSource, in_batches
-from blemish.detectors.base import Detector, Side
+from blemish.detectors.base import Detector, Side, Smoothing
 from blemish.progress import Progress, no_progress
 
 NumPatches = Annotated[int, Field(ge=1, le=1_000_000, description="patches of the good images that are kept")]
 Position = Annotated[
     float,
     Field(ge=0, le=1000, description="cost of crossing the picture, in median distances between patches; 0: none"),
-]
-Smoothing = Annotated[
-    float, Field(ge=0, le=32, description="standard deviation in pixels of the Gaussian that smooths the map")
 ]
 
 CANDIDATES = 5

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from blemish.blocks.convolution import Decoder, Encoder, to_image
 from blemish.blocks.filters import gaussian_blur
-from blemish.detectors.autoencoder import LatentDim, Smoothing, Width
-from blemish.detectors.base import ReconstructingDetector, Side
+from blemish.detectors.autoencoder import LatentDim, Width
+from blemish.detectors.base import ReconstructingDetector, Side, Smoothing
 
 Beta = Annotated[float, Field(ge=0, le=1000, description="weight of the KL term; 1 is the evidence lower bound")]
 
