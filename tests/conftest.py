@@ -13,6 +13,10 @@ import cv2
 import numpy as np
 import pytest
 
+from blemish.data.source import ImageSource, load
+from blemish.images import Preprocess
+from blemish.types import Sample
+
 MakeCategory = Callable[..., Path]
 
 
@@ -41,6 +45,17 @@ def make_category() -> MakeCategory:
         return folder
 
     return make
+
+
+@pytest.fixture
+def part_images(tmp_path: Path) -> ImageSource:
+    """Eight pictures of 64x64, dark on the left and light on the right."""
+    generator = np.random.default_rng(0)
+    for index in range(8):
+        picture = np.where(np.arange(64) < 32, 60, 180) + generator.normal(0, 4, (64, 64))
+        _write(tmp_path / f"{index}.png", np.clip(picture, 0, 255).astype(np.uint8))
+    samples = [Sample(path, False, split="train") for path in sorted(tmp_path.glob("*.png"))]
+    return load(samples, Preprocess((64, 64)))
 
 
 Array = np.ndarray

@@ -17,7 +17,7 @@ from typer.exceptions import TyperException
 import blemish
 from blemish.config import RunConfig, read_toml
 from blemish.errors import BlemishError
-from blemish.flags import Flags, detector_flags, run_flags, with_flags
+from blemish.flags import Flags, detector_flags, one_value_each, run_flags, with_flags
 from blemish.progress import shown_progress
 
 if TYPE_CHECKING:
@@ -37,9 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     # The flags of `train` include each detector's own options. To know them imports torch, so only `train` does.
     command = next((argument for argument in given if not argument.startswith("-")), "")
-    app = build_app(detector_flags() if command == "train" else {})
+    options = detector_flags() if command == "train" else {}
+    if command == "train":
+        given = one_value_each(given, run_flags() | options)
+    app = build_app(options)
     handler = RichHandler(console=errors, show_time=False, show_path=False)
     logging.basicConfig(format="%(message)s", handlers=[handler])
+    logging.getLogger("blemish").setLevel(logging.INFO)
     try:
         code = app(given, standalone_mode=False)
     except BlemishError as error:

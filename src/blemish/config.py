@@ -39,7 +39,7 @@ class RunConfig(BaseModel):
         ge=32,
         le=1024,
         multiple_of=16,
-        description="side length of the input image (default: 128 for ae and vae, 256 for patchcore)",
+        description="side length of the input image (default: 128 for ae and vae, 256 for padim and patchcore)",
     )
     data_path: Path = Field(description="root of the data set, or one category's folder")
     ckpt_path: Path = Field(description="directory for what is learned, results and figures")
@@ -58,7 +58,9 @@ class RunConfig(BaseModel):
     figures: int = Field(8, ge=0, le=64, description="test images per category that are shown in the figures")
     workers: int = Field(0, ge=0, le=256, description="threads that decode images; 0: one per core")
     memory_budget: ByteSize = Field(
-        ByteSize(4 << 30), ge=0, description="for decoded images; beyond it the disk is used"
+        ByteSize(4 << 30),
+        ge=0,
+        description="for decoded images, beyond which the disk is used, and as much for what padim and patchcore keep",
     )
     options: dict[str, Any] = Field({}, description="the detector's own options")
 

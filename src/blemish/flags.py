@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -59,8 +59,23 @@ def with_flags(command: Command, fields: Flags, options: Flags) -> Callable[...,
     return parsed
 
 
+def one_value_each(arguments: Sequence[str], flags: Flags) -> list[str]:
+    """The arguments with `--layers 2 3` written as `--layers 2 --layers 3`, which the parser understands."""
+    lists = {f"--{name}" for name, flag in flags.items() if get_args(flag.annotation)[0] == list[str] | None}
+    found: list[str] = []
+    current = ""
+    for argument in arguments:
+        if argument.startswith("--"):
+            current = argument if argument in lists else ""
+        elif current and found[-1] != current:
+            found.append(current)
+        found.append(argument)
+    return found
+
+
 def _flag(name: str, annotation: Any, text: str, panel: str | None = None) -> inspect.Parameter:
-    option = typer.Option(f"--{name}", help=text, rich_help_panel=panel, show_default=False)
+    names = f"--{name}/--no-{name}" if annotation is bool else f"--{name}"
+    option = typer.Option(names, help=text, rich_help_panel=panel, show_default=False)
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,

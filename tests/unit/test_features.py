@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from blemish.blocks.features import GaborFeatures, gabor_pairs, opponent_channels
+from blemish.blocks.gabor import GaborFeatures, gabor_pairs, opponent_channels
 
 
 def direct(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
@@ -29,15 +29,15 @@ def test_one_filter_equals_a_direct_convolution():
     even, odd = gabor_pairs(8).double().numpy()[4:6, 0]
     magnitude = np.sqrt(direct(luminance, even) ** 2 + direct(luminance, odd) ** 2 + 1e-8)[::2, ::2]
     expected = np.sqrt(magnitude.reshape(8, 4, 8, 4).mean((1, 3)))
-    np.testing.assert_allclose(GaborFeatures()(images)[0, 2].numpy(), expected, rtol=1e-4)
+    np.testing.assert_allclose(GaborFeatures().responses(images)[0, 2].numpy(), expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (48, 80), (256, 64)])
 def test_shape_and_determinism(shape):
     images = torch.rand(2, 3, *shape, generator=torch.Generator().manual_seed(0))
-    found = GaborFeatures()(images)
-    assert found.shape == (2, GaborFeatures.num_channels, shape[0] // 8, shape[1] // 8)
-    assert torch.equal(found, GaborFeatures()(images))
+    found = GaborFeatures().responses(images)
+    assert found.shape == (2, GaborFeatures.num_responses, shape[0] // 8, shape[1] // 8)
+    assert torch.equal(found, GaborFeatures().responses(images))
 
 
 def test_a_grey_picture_has_no_colour():
@@ -50,6 +50,6 @@ def test_a_grey_picture_has_no_colour():
 
 def test_brightness_and_contrast_change_little():
     images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    features = GaborFeatures()
+    features = GaborFeatures().responses
     changed = features(images * 0.7 + 0.1)
     torch.testing.assert_close(changed, features(images), rtol=0.02, atol=0.02)

@@ -1,86 +1,71 @@
-"""PatchCore's parts against direct computations in float64."""
+"""PatchCore: its bank, the position, further images, the memory that it takes."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import cv2
 import numpy as np
-import pytest
 import torch
 
-from blemish.data.source import ImageSource, load
-from blemish.detectors.patchcore import PatchCore, nearest, spread, whitening
-from blemish.images import Preprocess
-from blemish.types import Sample
+from blemish.detectors.patchcore import PatchCore
 
 
-def values(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
+def test_the_bank_has_the_stated_number_of_patches(part_images):
+    assert len(PatchCore(64, num_patches=50).fit(part_images).bank) == 50
 
 
-@pytest.fixture
-def images(tmp_path: Path) -> ImageSource:
-    """Eight pictures, black on the left and white on the right."""
-    generator = np.random.default_rng(0)
-    for index in range(8):
-        picture = np.where(np.arange(64) < 32, 60, 180) + generator.normal(0, 4, (64, 64))
-        cv2.imwrite(str(tmp_path / f"{index}.png"), np.clip(picture, 0, 255).astype(np.uint8))
-    samples = [Sample(path, False, split="train") for path in sorted(tmp_path.glob("*.png"))]
-    return load(samples, Preprocess((64, 64)))
-
-
-def test_distances_equal_a_direct_reference():
-    found, bank = values(5000, 12), values(300, 12, seed=1)
-    expected = (found.double().numpy()[:, None] - bank.double().numpy()) ** 2
-    np.testing.assert_allclose(nearest(found, bank).numpy(), np.sqrt(expected.sum(2)).min(1), rtol=1e-5)
-
-
-def test_a_patch_of_the_bank_is_at_distance_zero():
-    bank = values(100, 12) + 1000
-    assert nearest(bank, bank).max() == 0
-
-
-def test_whitened_variances_are_even():
-    found = values(4000, 6) * torch.tensor([1.0, 2, 3, 4, 5, 6]) + 7
-    found[:, 1] += found[:, 0]
-    mean, projection = whitening(found, 6, 1.0)
-    covariance = torch.cov(((found - mean) @ projection).T)
-    torch.testing.assert_close(covariance, torch.eye(6), rtol=0, atol=0.02)
-
-
-@pytest.mark.parametrize("count", [1, 3, 10, 97, 400, 1000])
-def test_the_selection_has_the_stated_number_and_is_reproducible(count):
-    found = values(400, 5)
-    kept = spread(found, count, np.random.default_rng(0))
-    assert len(kept.unique()) == len(kept) == min(count, 400)
-    assert torch.equal(kept, spread(found, count, np.random.default_rng(0)))
-
-
-def test_the_selection_covers_better_than_chance():
-    found = torch.cat([values(3000, 4) * 0.01, values(30, 4, seed=1) * 5 + 20])
-    kept = found[spread(found, 60, np.random.default_rng(0))]
-    drawn = found[torch.from_numpy(np.random.default_rng(0).permutation(len(found))[:60])]
-    assert nearest(found, kept).mean() < nearest(found, drawn).mean()
-
-
-def test_the_bank_has_the_stated_number_of_patches(images):
-    assert len(PatchCore(64, num_patches=50).fit(images).bank) == 50
-
-
-def test_position_finds_what_is_in_the_wrong_place(images):
-    turned = images.batch([0]).flip(3)
+def test_position_finds_what_is_in_the_wrong_place(part_images):
+    turned = part_images.batch([0]).flip(3)
     ratios = []
     for position in (0.0, 20.0):
-        detector = PatchCore(64, num_patches=400, position=position).fit(images)
-        good, bad = (detector(batch)[1].mean() for batch in (images.batch([0]), turned))
+        detector = PatchCore(64, num_patches=400, position=position).fit(part_images)
+        good, bad = (detector(batch)[1].mean() for batch in (part_images.batch([0]), turned))
         ratios.append(float(bad))
         assert bad > good
     assert ratios[1] > 1.5 * ratios[0]
 
 
-def test_smoothing_lowers_the_peak(images):
-    sharp, smooth = (PatchCore(64, smoothing=sigma).fit(images) for sigma in (0.0, 8.0))
-    picture = images.batch([0]).clone()
+def test_smoothing_lowers_the_peak(part_images):
+    sharp, smooth = (PatchCore(64, smoothing=sigma).fit(part_images) for sigma in (0.0, 8.0))
+    picture = part_images.batch([0]).clone()
     picture[:, :, 20:30, 20:30] = 1
     assert smooth(picture)[0] < sharp(picture)[0]
+
+
+def test_distances_equal_a_direct_reference(part_images):
+    detector = PatchCore(64, num_patches=100, position=2.0).fit(part_images)
+    features = detector.features(part_images.batch([3]))[0].flatten(1).T.double().numpy()
+    places = np.stack(np.meshgrid(np.arange(8) / 8, np.arange(8) / 8, indexing="ij"), -1).reshape(-1, 2)
+    described = np.hstack([features - detector.centre.double().numpy(), float(detector.weight) * places])
+    distances = np.sqrt(((described[:, None] - detector.bank.double().numpy()) ** 2).sum(2)).min(1)
+    found = detector.distances(detector.features(part_images.batch([3])))[0].flatten()
+    np.testing.assert_allclose(found.numpy(), distances, rtol=1e-4, atol=1e-6)
+
+
+def test_further_images_add_what_is_new_and_nothing_else(part_images):
+    detector = PatchCore(64, num_patches=400).fit(part_images.where(lambda sample: sample.image.stem < "4"))
+    before = len(detector.bank)
+    detector.update(part_images.where(lambda sample: sample.image.stem >= "4"))
+    assert before <= len(detector.bank) < before + 0.2 * 4 * 64
+    marked = part_images.batch([0]).clone()
+    marked[:, :, 20:30, 20:30] = 1
+    anomalous = float(detector(marked)[0])
+    assert anomalous > 2 * float(detector(part_images.batch([0]))[0])
+    part_images._pixels._arrays[0] = (marked[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+    detector.update(part_images.where(lambda sample: sample.image.stem == "0"))
+    assert float(detector(marked)[0]) < 0.5 * anomalous
+
+
+def test_a_small_memory_budget_takes_fewer_candidates(part_images, caplog):
+    part_images.memory_budget = 200_000
+    with caplog.at_level("INFO", logger="blemish"):
+        bank = PatchCore(64, num_patches=400).fit(part_images).bank
+    assert len(bank) < 400
+    assert "more would exceed memory_budget" in caplog.text
+
+
+def test_a_network_s_patches_know_their_neighbourhood(part_images):
+    detector = PatchCore(64, "resnet18", (1, 2), "random", num_patches=50).fit(part_images)
+    assert detector.bank.shape[1] == 64 + 128 + 2
+    assert float(detector.weight) == 0
+    features = torch.rand(1, 192, 5, 5)
+    torch.testing.assert_close(detector._local(features)[0, :, 2, 2], features[0, :, 1:4, 1:4].mean((1, 2)))
+    torch.testing.assert_close(detector._local(features)[0, :, 0, 0], features[0, :, :2, :2].mean((1, 2)))

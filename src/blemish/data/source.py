@@ -107,11 +107,18 @@ class ImageSource:
     """Images that were decoded once: a sequence of frames, and batches of them as tensors."""
 
     def __init__(
-        self, samples: Sequence[Sample], files: Sequence[FileInfo], pixels: PixelStore, preprocess: Preprocess
+        self,
+        samples: Sequence[Sample],
+        files: Sequence[FileInfo],
+        pixels: PixelStore,
+        preprocess: Preprocess,
+        memory_budget: int = MEMORY_BUDGET,
     ):
         self.samples = list(samples)
         self.files = list(files)
         self.preprocess = preprocess
+        self.memory_budget = memory_budget
+        """Bytes that may be held in memory: for pixels, and as much again for what a detector computes of them."""
         self._pixels = pixels
 
     def __len__(self) -> int:
@@ -142,6 +149,7 @@ class ImageSource:
             [self.files[row] for row in rows],
             self._pixels.select(rows),
             self.preprocess,
+            self.memory_budget,
         )
 
 
@@ -163,7 +171,7 @@ def load(
         store.append(pixels)
         files.append(info)
         progress(len(files), len(samples))
-    return ImageSource(samples, files, store, preprocess)
+    return ImageSource(samples, files, store, preprocess, memory_budget)
 
 
 def in_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -7,9 +7,12 @@ from itertools import chain
 from typing import Annotated, Any, Self, get_type_hints
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
 from pydantic import Field, ValidationError, create_model
 from torch import Tensor, nn
 
+from blemish.blocks.backbones import Backbone, BackboneName, Layers, Weights, create_backbone
+from blemish.blocks.filters import gaussian_blur
 from blemish.data.source import ImageSource
 from blemish.errors import BlemishError, first_problem
 from blemish.progress import Progress, no_progress
@@ -19,6 +22,8 @@ Side = Annotated[int, Field(ge=32, le=1024, multiple_of=16, description="side le
 Smoothing = Annotated[
     float, Field(ge=0, le=32, description="standard deviation in pixels of the Gaussian that smooths the map")
 ]
+
+DEFAULT_BACKBONE = "gabor"
 
 
 class Detector(nn.Module, ABC):
@@ -57,6 +62,10 @@ class Detector(nn.Module, ABC):
         progress: Progress = no_progress,
     ) -> Self:
         """Learns from good images, forgetting whatever was learned before. The same seed gives the same bits."""
+
+    def update(self, images: ImageSource, *, seed: int = 0, progress: Progress = no_progress) -> Self:  # noqa: ARG002
+        """Learns from further good images without starting over; raises BlemishError where the method can't."""
+        raise BlemishError(f"{type(self).__name__} can't take in further images. Fit it anew on all of them.")
 
     @abstractmethod
     def score(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,9 +106,9 @@ class Detector(nn.Module, ABC):
             raise BlemishError(first_problem(error)) from None
         return cls(**dict(checked))
 
-    def _add_learned(self, name: str, dimensions: int) -> None:
+    def _add_learned(self, name: str, dimensions: int, dtype: torch.dtype = torch.float32) -> None:
         """Registers an empty buffer that `fit` fills: its shape depends on the data, so loading takes the saved one."""
-        self.register_buffer(name, torch.empty((0,) * dimensions))
+        self.register_buffer(name, torch.empty((0,) * dimensions, dtype=dtype))
         self._learned.append(name)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
@@ -113,6 +122,42 @@ class Detector(nn.Module, ABC):
     def options(self) -> dict[str, Any]:
         """The constructor's arguments: `create(**options)` makes an unfitted twin."""
         return {name: getattr(self, name) for name in self.option_fields()}
+
+
+class FeatureDetector(Detector):
+    """A detector that compares the features of each place with those of the good images, in closed form."""
+
+    def __init__(
+        self,
+        size: Side = 256,
+        backbone: BackboneName = "auto",
+        layers: Layers = (),
+        weights: Weights = "hub",
+        smoothing: Smoothing = 4.0,
+    ) -> None:
+        super().__init__(size)
+        self.backbone, self.layers, self.weights, self.smoothing = backbone, layers, weights, smoothing
+        self.features = self._new_features()
+
+    @abstractmethod
+    def distances(self, features: Tensor) -> Tensor:
+        """How far the features (B, C, h, w) are from the good ones at each place: (B, h, w)."""
+
+    def score(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The distances, brought to the images' size and smoothed, and their maximum."""
+        distances = self.distances(self.features(images))[:, None]
+        maps = gaussian_blur(F.interpolate(distances, size=images.shape[-2:], mode="bilinear"), self.smoothing)[:, 0]
+        return maps.amax((1, 2)), maps
+
+    def _new_features(self) -> Backbone:
+        name = DEFAULT_BACKBONE if self.backbone == "auto" else self.backbone
+        return create_backbone(name, self.layers, self.weights)
+
+    def _fit_features(self, images: ImageSource, seed: int, progress: Progress) -> tuple[int, int, int]:
+        """Fits fresh features; the (C, h, w) of what they give."""
+        self.features = self._new_features().to(self.device).fit(images, seed, progress)
+        _, channels, height, width = self.features(images.batch([0]).to(self.device)).shape
+        return channels, height, width
 
 
 class ReconstructingDetector(Detector):

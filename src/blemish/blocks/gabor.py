@@ -6,8 +6,9 @@ import math
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
-from torch import Tensor, nn
+from torch import Tensor
 
+from blemish.blocks.backbones import FilterBank
 from blemish.blocks.filters import gaussian_blur
 
 STRIDE = 8
@@ -33,8 +34,8 @@ def gabor_pairs(orientations: int, sigma: float = SIGMA, frequency: float = FREQ
     return pairs.flatten(0, 1)[:, None].float()
 
 
-class GaborFeatures(nn.Module):
-    """Images (B, 3, H, W) in [0, 1], sides multiples of 8 -> (B, 65, H / 8, W / 8).
+class GaborFeatures(FilterBank):
+    """Filters that come from formulas alone; 65 responses on a grid of 8 x 8 pixels.
 
     Each image is normalised by its own mean and standard deviation and split into luminance and two colour
     differences. On each of four octaves the magnitudes of complex Gabor filters are averaged to the grid: 8
@@ -44,15 +45,15 @@ class GaborFeatures(nn.Module):
 
     luminance: Tensor
     colour: Tensor
-    num_channels = 8 + (OCTAVES - 1) * 16 + 9
+    num_responses = 8 + (OCTAVES - 1) * 16 + 9
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("luminance", gabor_pairs(8), persistent=False)
         self.register_buffer("colour", gabor_pairs(4).repeat(2, 1, 1, 1), persistent=False)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """The grid of features, (B, 65, H / 8, W / 8)."""
+    def responses(self, images: Tensor) -> Tensor:
+        """(B, 65, H / 8, W / 8) of images whose sides are multiples of 8."""
         channels = opponent_channels(images)
         grid = images.shape[-2] // STRIDE, images.shape[-1] // STRIDE
         level, magnitudes = channels, []
