@@ -40,7 +40,7 @@ def save(artifact: Artifact, folder: Path) -> None:
     document = {
         "format_version": FORMAT_VERSION,
         "model": artifact.model,
-        "options": artifact.detector.options,
+        "options": artifact.detector.options | artifact.detector.choices,
         "preprocess": asdict(artifact.preprocess),
         "sha256": {TENSORS: _digest(folder / TENSORS)},
         "provenance": artifact.provenance,

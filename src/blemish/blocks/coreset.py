@@ -8,8 +8,8 @@ from torch import Tensor
 
 from blemish.progress import Progress, no_progress
 
-BLOCK = 4096
-"""Rows of a distance matrix that are held at once."""
+BLOCK = 512
+"""Rows of a distance matrix that are held at once: larger ones cost more in fresh memory than in arithmetic."""
 LEADERS = 512
 """Farthest rows that are looked at together by `greedy`."""
 

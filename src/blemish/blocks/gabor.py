@@ -59,9 +59,9 @@ class GaborFeatures(FilterBank):
         level, magnitudes = channels, []
         for octave in range(OCTAVES):
             found = self._magnitudes(level, octave)
-            magnitudes.append(_to_grid(found, grid, SIGMA * 2**octave))
+            magnitudes.append(to_grid(found, grid, SIGMA * 2**octave))
             level = F.avg_pool2d(level, 2)
-        means = [_to_grid(channels, grid, sigma) for sigma in (3.0, 8.0, 20.0)]
+        means = [to_grid(channels, grid, sigma) for sigma in (3.0, 8.0, 20.0)]
         return torch.cat([torch.cat(magnitudes, 1).sqrt(), *means], 1)
 
     def _magnitudes(self, level: Tensor, octave: int) -> Tensor:
@@ -85,8 +85,8 @@ def opponent_channels(images: Tensor) -> Tensor:
     return torch.stack([(red + green + blue) / 3, red - green, blue - (red + green) / 2], 1)
 
 
-def _to_grid(values: Tensor, grid: tuple[int, int], sigma: float) -> Tensor:
-    """Averaged to the cells, then what is missing of a Gaussian of `sigma` pixels of the image."""
+def to_grid(values: Tensor, grid: tuple[int, int], sigma: float) -> Tensor:
+    """(B, C, *grid): averaged to the cells, then what is missing of a Gaussian of `sigma` pixels of the image."""
     factor = values.shape[-2] // grid[0]
     cells = F.avg_pool2d(values, factor) if factor > 1 else values
     rest = math.sqrt(max(sigma**2 - STRIDE**2 / 12, 0)) / STRIDE  # a cell's average has the variance 8^2 / 12

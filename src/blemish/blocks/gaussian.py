@@ -60,6 +60,12 @@ def factors(covariance: Tensor, shrinkage: float) -> Tensor:
     return inverse.mT.contiguous()
 
 
+def log_likelihood(values: Tensor, mean: Tensor, factor: Tensor) -> float:
+    """Mean log density of values (P, N, C) under the Gaussians, less a constant of C."""
+    log_determinants = factor.diagonal(dim1=1, dim2=2).log().sum(1)[:, None]
+    return float((log_determinants - mahalanobis(values, mean, factor).square() / 2).mean())
+
+
 def mahalanobis(values: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
     """(P, N): the distance of values (P, N, C) from the Gaussians at their places; one Gaussian serves all places."""
     return torch.matmul(values - mean[:, None], factor).square().sum(2).sqrt()

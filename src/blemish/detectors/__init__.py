@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 DETECTORS = {
     "ae": "blemish.detectors.autoencoder:Autoencoder",
+    "ensemble": "blemish.detectors.ensemble:Ensemble",
     "padim": "blemish.detectors.padim:PaDiM",
     "patchcore": "blemish.detectors.patchcore:PatchCore",
     "vae": "blemish.detectors.vae:VariationalAutoencoder",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from itertools import chain
 from typing import Annotated, Any, Self, get_type_hints
@@ -25,6 +26,8 @@ Smoothing = Annotated[
 
 DEFAULT_BACKBONE = "gabor"
 
+logger = logging.getLogger("blemish")
+
 
 class Detector(nn.Module, ABC):
     """Learns from good images; all that it learned is a parameter or a buffer.
@@ -40,6 +43,10 @@ class Detector(nn.Module, ABC):
         super().__init__()
         self.size = size
         self.is_fitted = False
+        self.choices: dict[str, Any] = {}
+        """Options that were left open, and what `fit` chose for them."""
+        self.reasons: list[str] = []
+        """Why, a sentence for each choice."""
         self._learned: list[str] = []
 
     @property
@@ -123,6 +130,15 @@ class Detector(nn.Module, ABC):
         """The constructor's arguments: `create(**options)` makes an unfitted twin."""
         return {name: getattr(self, name) for name in self.option_fields()}
 
+    def chosen(self, name: str) -> Any:
+        """The value of an option, or what `fit` chose where it was left open."""
+        return self.choices.get(name, getattr(self, name))
+
+    def _choose(self, choices: dict[str, Any], reason: str) -> None:
+        self.choices |= choices
+        self.reasons.append(reason)
+        logger.info("%s", reason)
+
 
 class FeatureDetector(Detector):
     """A detector that compares the features of each place with those of the good images, in closed form."""
@@ -145,9 +161,7 @@ class FeatureDetector(Detector):
 
     def score(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The distances, brought to the images' size and smoothed, and their maximum."""
-        distances = self.distances(self.features(images))[:, None]
-        maps = gaussian_blur(F.interpolate(distances, size=images.shape[-2:], mode="bilinear"), self.smoothing)[:, 0]
-        return maps.amax((1, 2)), maps
+        return scores_and_maps(self.distances(self.features(images)), images, self.smoothing)
 
     def _new_features(self) -> Backbone:
         name = DEFAULT_BACKBONE if self.backbone == "auto" else self.backbone
@@ -158,6 +172,13 @@ class FeatureDetector(Detector):
         self.features = self._new_features().to(self.device).fit(images, seed, progress)
         _, channels, height, width = self.features(images.batch([0]).to(self.device)).shape
         return channels, height, width
+
+
+def scores_and_maps(distances: Tensor, images: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+    """Maps at the images' size, smoothed, of distances (B, h, w) on a grid, and their maxima."""
+    wide = F.interpolate(distances[:, None], size=images.shape[-2:], mode="bilinear")
+    maps = gaussian_blur(wide, smoothing)[:, 0]
+    return maps.amax((1, 2)), maps
 
 
 class ReconstructingDetector(Detector):
