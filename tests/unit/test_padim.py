@@ -82,6 +82,6 @@ def test_further_images_count_as_if_they_had_been_there(part_images, shared):
 
 def test_what_does_not_fit_into_memory_is_refused_before_it_starts(part_images: ImageSource):
     part_images.memory_budget = 1_000_000
-    with pytest.raises(BlemishError, match=r"64 Gaussians of 48 features take .* memory_budget allows .*--dimensions"):
+    with pytest.raises(BlemishError, match=r"65 Gaussians of 48 features take .* memory_budget allows .*--dimensions"):
         PaDiM(64).fit(part_images)
     PaDiM(64, shared=True).fit(part_images)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -120,6 +120,14 @@ class PatchCore(FeatureDetector):
         features = self._local(features)
         distances, _ = nearest(self._described(features).flatten(0, 1), self.bank.float())
         return distances.view(-1, *features.shape[2:])
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        if prefix + "projection" in state_dict:  # of format 1, in which features were no part of their own
+            for name in ("mean", "projection"):
+                state_dict[f"{prefix}features.{name}"] = state_dict.pop(prefix + name)
+            state_dict[prefix + "centre"] = torch.zeros(state_dict[f"{prefix}features.projection"].shape[1])
+            state_dict[prefix + "radius"] = torch.zeros(())
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _local(self, features: Tensor) -> Tensor:
         """Each cell's mean over its neighbourhood."""
