@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from blemish.calibration import Calibration
 from blemish.detectors import detector_class
 from blemish.detectors.base import Detector
 from blemish.errors import BlemishError
-from blemish.files import write_json, write_tensors
+from blemish.files import make_folder, write_tensors
 from blemish.images import Preprocess
-
-FORMAT_VERSION = 1
-DOCUMENT, TENSORS = "model.json", "model.safetensors"
+from blemish.inspector import TorchBackend
+from blemish.model_folder import DOCUMENT, TENSORS, ModelFolder, read_model, write_model
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A fitted detector, how images are brought to it, and how it came about."""
+    """A fitted detector, how images are brought to it, how its scores become decisions, and how it came about."""
 
     model: str
     """The name that the detector is registered under."""
@@ -31,67 +30,50 @@ class Artifact:
     preprocess: Preprocess
     provenance: dict[str, Any]
     """Plain data: configuration, seed, versions, data hash, losses."""
+    calibration: Calibration | None = None
+    metrics: dict[str, float | None] = field(default_factory=dict)
 
 
-def save(artifact: Artifact, folder: Path) -> None:
+def save(artifact: Artifact, folder: Path) -> ModelFolder:
     """Writes the artifact into `folder`. The document comes last, so a folder that has one is whole."""
+    make_folder(folder)
     (folder / DOCUMENT).unlink(missing_ok=True)
     write_tensors(folder / TENSORS, artifact.detector.state_dict())
-    document = {
-        "format_version": FORMAT_VERSION,
-        "model": artifact.model,
-        "options": artifact.detector.options | artifact.detector.choices,
-        "preprocess": asdict(artifact.preprocess),
-        "sha256": {TENSORS: _digest(folder / TENSORS)},
-        "provenance": artifact.provenance,
-    }
-    write_json(folder / DOCUMENT, document)
+    model = ModelFolder(
+        folder,
+        artifact.model,
+        artifact.detector.options | artifact.detector.choices,
+        artifact.preprocess,
+        artifact.calibration,
+        artifact.metrics,
+        artifact.provenance,
+    )
+    return write_model(model, [TENSORS])
 
 
 def load(folder: Path) -> Artifact:
     """The artifact in `folder`; raises BlemishError where it is missing, damaged, or from a newer blemish."""
-    document = read_document(folder)
-    try:
-        model, options, preprocess = document["model"], document["options"], document["preprocess"]
-        expected, provenance = document["sha256"][TENSORS], document["provenance"]
-        fitted = Preprocess((int(preprocess["size"][0]), int(preprocess["size"][1])), preprocess["aspect"])
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise BlemishError(f"{folder / DOCUMENT}: damaged, {error!r}. Train again, or copy it anew.") from None
-    if _digest(folder / TENSORS) != expected:
-        raise BlemishError(f"{folder / TENSORS}: not the file that {DOCUMENT} was written for. Copy both anew.")
-    detector = detector_class(model).create(**options)
-    _load_tensors(detector, folder / TENSORS)
-    return Artifact(model, detector, fitted, provenance)
+    model = read_model(folder)
+    detector = load_detector(model)
+    return Artifact(model.model, detector, model.preprocess, model.provenance, model.calibration, model.metrics)
 
 
-def read_document(folder: Path) -> dict[str, Any]:
-    """What model.json in `folder` says; raises BlemishError where it cannot be used."""
-    path = folder / DOCUMENT
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise BlemishError(f"{path}: no such file. Give the folder of a fitted detector.") from None
-    except ValueError as error:
-        raise BlemishError(f"{path}: not JSON ({error}). Train again, or copy it anew.") from None
-    version = document.get("format_version") if isinstance(document, dict) else None
-    if version != FORMAT_VERSION:
-        raise BlemishError(f"{path}: format_version {version}, this blemish reads {FORMAT_VERSION}. Upgrade blemish.")
-    return dict(document)
-
-
-def _load_tensors(detector: Detector, path: Path) -> None:
+def load_detector(model: ModelFolder) -> Detector:
+    """The fitted detector of a model folder; raises BlemishError where its tensors are damaged or do not fit it."""
+    path = model.file(TENSORS)
+    detector = detector_class(model.model).create(**model.options)
     try:
         detector.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError) as error:
+        detector.is_fitted = True
+        detector.eval()
+        with torch.inference_mode():  # the shapes of what was learned depend on the data: whether they fit shows in use
+            detector(torch.zeros(1, 3, *model.preprocess.size))
+    except (SafetensorError, RuntimeError, ValueError, IndexError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise BlemishError(f"{path}: does not fit the detector ({reason}). Train again, or copy it anew.") from None
-    detector.is_fitted = True
-    detector.eval()
+    return detector
 
 
-def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise BlemishError(f"{path}: {error.strerror}. Train again, or copy the whole folder anew.") from None
+def torch_backend(model: ModelFolder) -> TorchBackend:
+    """What runs the detector of a model folder with torch."""
+    return TorchBackend(load_detector(model))

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from blemish.detectors import DETECTORS
 from blemish.errors import BlemishError, first_problem
@@ -21,8 +21,9 @@ NOT_PART_OF_THE_RESULT = {
     "workers",
     "memory_budget",
     "figures",
+    "roi",
 }
-"""Fields that may differ between two runs of the same result."""
+"""Fields that may differ between two runs of the same result: of `roi` and the images it is the content that counts."""
 
 
 class RunConfig(BaseModel):
@@ -47,6 +48,17 @@ class RunConfig(BaseModel):
     aspect: Literal["squash", "pad"] = Field(
         "squash", description="how images that are not square are brought to the size"
     )
+    tile: int | None = Field(
+        None,
+        ge=32,
+        le=4096,
+        description="for large pictures: side in pixels of the tiles that are looked at one by one, each brought to "
+        "--size, which is then the tile's own by default",
+    )
+    overlap: int = Field(64, ge=0, description="pixels that neighbouring tiles share, half a tile at most")
+    roi: Path | None = Field(
+        None, description="region of interest: a mask (black does not count), or polygons in JSON; kept with the model"
+    )
     validation: float = Field(0.1, ge=0, le=0.5, description="part of the good training images held out")
     patience: int = Field(0, ge=0, description="epochs without a lower validation loss before stopping; 0: never")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of everything that is drawn at random")
@@ -70,6 +82,14 @@ class RunConfig(BaseModel):
         if name not in DETECTORS:
             raise ValueError(f"not a detector; choose from {', '.join(sorted(DETECTORS))}")
         return name
+
+    @field_validator("overlap")
+    @classmethod
+    def _half_a_tile(cls, overlap: int, fields: ValidationInfo) -> int:
+        tile = fields.data.get("tile")
+        if tile is not None and 2 * overlap > tile:
+            raise ValueError(f"half a tile is allowed at most, which is {tile // 2}")
+        return overlap
 
     @classmethod
     def create(cls, **fields: Any) -> RunConfig:

@@ -14,6 +14,7 @@ from blemish.data.category import Category
 from blemish.errors import BlemishError
 from blemish.images import read_image, read_mask
 from blemish.metrics import Ranking, bootstrap, evaluate_rankings, rank_images, rank_labelled
+from blemish.roi import Roi, counted
 from blemish.types import Evaluation, Prediction, Sample
 
 NUM_RESAMPLES = 1000
@@ -28,17 +29,19 @@ def evaluate(
     category: str,
     root: Path,
     num_resamples: int = 0,
+    roi: Roi | None = None,
 ) -> Evaluation:
     """The figures of the predictions of `samples`, which come one at a time and in the same order.
 
-    Paths are given relative to `root`. With `num_resamples`, each figure has a 95 % confidence interval from so many
-    bootstrap resamples of the images. Where there are no samples, every metric is not applicable.
+    Paths are given relative to `root`. Pixels outside of the region of interest do not count, and an image whose
+    defect lies there altogether counts as good. With `num_resamples`, each figure has a 95 % confidence interval
+    from so many bootstrap resamples of the images. Where there are no samples, every metric is not applicable.
     """
     if not samples:
         return Evaluation(method, category, {})
     rows: list[dict[str, Any]] = []
-    labels = [bool(sample.label) for sample in samples]
-    pixels = rank_labelled(labels, _pairs(predictions, rows, root))
+    labels = [has_defect(sample, roi) for sample in samples]
+    pixels = rank_labelled(labels, _pairs(predictions, rows, root, roi))
     images = rank_images(labels, [row["score"] for row in rows])
     values = evaluate_rankings(images, pixels)
     return Evaluation(
@@ -82,15 +85,23 @@ def _read_map(base: Path) -> NDArray[Any]:
     return content
 
 
+def has_defect(sample: Sample, roi: Roi | None) -> bool:
+    """Whether the image is labelled anomalous and, where that is known, is so within the region of interest."""
+    if roi is None or sample.mask is None or not sample.label:
+        return bool(sample.label)
+    mask = read_mask(sample.mask)
+    return bool(mask[roi.inside((mask.shape[0], mask.shape[1]))].any())
+
+
 def _pairs(
-    predictions: Iterable[Prediction], rows: list[dict[str, Any]], root: Path
+    predictions: Iterable[Prediction], rows: list[dict[str, Any]], root: Path, roi: Roi | None
 ) -> Iterator[tuple[NDArray[np.bool_] | None, NDArray[Any]]]:
     """Mask and map of each prediction; what is known of the image is put into `rows` on the way."""
     for prediction in predictions:
         sample = prediction.sample
         path = sample.image.relative_to(root).as_posix()
         rows.append({"path": path, "defect": sample.defect, "label": sample.label, "score": prediction.score})
-        yield read_mask(sample.mask) if sample.mask else None, prediction.map
+        yield read_mask(sample.mask) if sample.mask else None, counted(prediction.map, roi)
 
 
 def _intervals(images: Ranking, pixels: Ranking | str, num_resamples: int) -> dict[str, tuple[float, float]]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish import tiles
 from blemish.errors import BlemishError
 from blemish.types import Size
+
+if TYPE_CHECKING:
+    from blemish.roi import Roi
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 Aspect = Literal["squash", "pad"]
@@ -104,6 +109,38 @@ class Preprocess:
     """(height, width) of what the detector sees."""
     aspect: Aspect = "squash"
     """squash: each side is scaled by itself; pad: the aspect ratio is kept, the border repeated outwards."""
+    tile: int | None = None
+    """Side in pixels of the file of the tiles that are looked at one by one; None: the whole picture at once."""
+    overlap: int = 0
+    """Pixels that neighbouring tiles share, half a tile at most."""
+    roi: Roi | None = None
+    """What counts of a picture; None: all of it."""
+
+    def pieces(self, image: Image) -> list[Image]:
+        """What the detector sees of an image, each (h, w, C): the whole, or its tiles.
+
+        Raises BlemishError where the region of interest was drawn for a picture of another shape.
+        """
+        counted = image if self.roi is None else self.roi.fill(image)
+        if self.tile is None:
+            return [self.apply(counted)]
+        return [self.apply(tile) for tile in tiles.cut(counted, self.tile, self.overlap)]
+
+    def num_pieces(self, size: Size) -> int:
+        """How many pieces an image of this (height, width) has."""
+        return 1 if self.tile is None else len(tiles.places(size, self.tile, self.overlap))
+
+    def assemble(self, maps: Sequence[NDArray[np.float32]], size: Size) -> NDArray[np.float32]:
+        """(H, W) = `size`: the maps of all pieces as one; outside of the roi stands the lowest value of the inside."""
+        if self.tile is None:
+            whole = self.restore(maps[0], size)
+        else:
+            side = self.tile, self.tile
+            whole = tiles.blend([self.restore(m, side) for m in maps], size, self.tile, self.overlap)
+        if self.roi is not None:
+            inside = self.roi.inside(size)
+            whole[~inside] = whole[inside].min()
+        return whole
 
     def apply(self, image: Image) -> Image:
         """(h, w, C) in the image's own type, C being 1 or 3."""

@@ -1,17 +1,21 @@
-"""The one inference path: frames in, predictions at the files' own size out."""
+"""The one inference path: images in, predictions at the files' own size out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.calibration import Calibration, decide
 from blemish.data.source import Frame, ImageSource, in_batches, read_frames, to_batch
+from blemish.errors import BlemishError
 from blemish.images import Preprocess
-from blemish.types import Prediction, Sample
+from blemish.model_folder import ModelFolder, read_model
+from blemish.types import Decision, Prediction, Sample, Unreadable
 
 if TYPE_CHECKING:
     from blemish.detectors.base import Detector
@@ -19,33 +23,98 @@ if TYPE_CHECKING:
 Backend = Callable[[NDArray[np.float32]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 """From images (B, 3, H, W) in [0, 1] to raw scores (B,) and raw maps (B, h, w)."""
 
+BACKENDS = {"torch": "blemish.artifact:torch_backend"}
+"""Name -> where the function is that makes a `Backend` of a `ModelFolder`, so that each imports its own runtime."""
+
 
 class Inspector:
     """Predicts, with whatever runs the detector: torch, another runtime, a fake in a test."""
 
-    def __init__(self, backend: Backend, preprocess: Preprocess, *, batch_size: int = 32, workers: int = 0):
-        self.backend, self.preprocess = backend, preprocess
+    def __init__(
+        self,
+        backend: Backend,
+        preprocess: Preprocess,
+        calibration: Calibration | None = None,
+        *,
+        batch_size: int = 32,
+        workers: int = 0,
+    ):
+        self.backend, self.preprocess, self.calibration = backend, preprocess, calibration
         self.batch_size, self.workers = batch_size, workers
+
+    @classmethod
+    def load(cls, folder: Path, backend: str = "torch", *, batch_size: int = 32, workers: int = 0) -> Self:
+        """The inspector of the fitted detector in `folder`.
+
+        Raises BlemishError where the folder cannot be used or there is no such backend.
+        """
+        model = read_model(folder)
+        run = backend_of(model, backend)
+        return cls(run, model.preprocess, model.calibration, batch_size=batch_size, workers=workers)
 
     def predict(self, images: ImageSource | Iterable[Sample | Path]) -> Iterator[Prediction]:
         """A prediction for each image, in their order, as they are computed.
 
-        Images of a source that was loaded with the same preprocessing are not decoded again. Raises BlemishError at
-        the first file that cannot be used.
+        Raises BlemishError at the first file that cannot be used.
         """
-        frames: Iterable[Frame]
-        if isinstance(images, ImageSource):
-            frames = images
-        else:
-            samples = (image if isinstance(image, Sample) else Sample(image) for image in images)
-            frames = read_frames(samples, self.preprocess, self.workers)
-        for batch in in_batches(frames, self.batch_size):
-            yield from self._predict_batch(batch)
+        for found in self.inspect(images):
+            if isinstance(found, Unreadable):
+                raise BlemishError(found.error)
+            yield found
 
-    def _predict_batch(self, frames: list[Frame]) -> Iterator[Prediction]:
-        scores, maps = self.backend(to_batch([frame.pixels for frame in frames]))
-        for frame, score, anomaly_map in zip(frames, scores, maps, strict=True):
-            yield Prediction(frame.sample, float(score), self.preprocess.restore(anomaly_map, frame.size))
+    def inspect(self, images: ImageSource | Iterable[Sample | Path]) -> Iterator[Prediction | Unreadable]:
+        """As `predict`, with an `Unreadable` in the place of each file that cannot be used.
+
+        Images of a source that was loaded with the same preprocessing are not decoded again. The score of an image is
+        the detector's own; where it is seen in tiles or within a region of interest, the maximum of what counts of
+        its map.
+        """
+        maps: list[NDArray[np.float32]] = []
+        for frame, score, anomaly_map in self._run(self._frames(images)):
+            if isinstance(frame, Unreadable):
+                yield frame
+                continue
+            maps.append(anomaly_map)
+            if frame.is_last:
+                whole = self.preprocess.assemble(maps, frame.size)
+                yield Prediction(frame.sample, float(whole.max() if self._is_partial else score), whole)
+                maps = []
+
+    def decide(self, prediction: Prediction) -> Decision | None:
+        """What the calibration makes of a prediction; None where there is no calibration."""
+        return None if self.calibration is None else decide(prediction, self.calibration)
+
+    @property
+    def _is_partial(self) -> bool:
+        return self.preprocess.tile is not None or self.preprocess.roi is not None
+
+    def _frames(self, images: ImageSource | Iterable[Sample | Path]) -> Iterable[Frame | Unreadable]:
+        if isinstance(images, ImageSource):
+            return images
+        samples = (image if isinstance(image, Sample) else Sample(image) for image in images)
+        return read_frames(samples, self.preprocess, self.workers)
+
+    def _run(
+        self, frames: Iterable[Frame | Unreadable]
+    ) -> Iterator[tuple[Frame | Unreadable, float, NDArray[np.float32]]]:
+        """Each frame with its score and map, computed in batches; what is unreadable passes through."""
+        for batch in in_batches(frames, self.batch_size):
+            pixels = [frame.pixels for frame in batch if isinstance(frame, Frame)]
+            results = zip(*self.backend(to_batch(pixels)), strict=True) if pixels else iter(())
+            for frame in batch:
+                yield (frame, *next(results)) if isinstance(frame, Frame) else (frame, 0.0, _NO_MAP)
+
+
+_NO_MAP = np.zeros((0, 0), np.float32)
+
+
+def backend_of(model: ModelFolder, name: str = "torch") -> Backend:
+    """What runs the detector of a model folder; raises BlemishError for a name that is not in BACKENDS."""
+    if name not in BACKENDS:
+        raise BlemishError(f"backend {name}: there is none of this name. Choose from: {', '.join(BACKENDS)}.")
+    module, function = BACKENDS[name].split(":")
+    backend: Backend = getattr(import_module(module), function)(model)
+    return backend
 
 
 class TorchBackend:

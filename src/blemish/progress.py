@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+
+Item = TypeVar("Item")
 
 
 class Progress(Protocol):
@@ -24,6 +26,13 @@ Phases = Callable[[str], Progress]
 
 def no_progress(done: int, total: int, **shown: float) -> None:
     """Shows nothing."""
+
+
+def told(items: Iterable[Item], total: int, progress: Progress) -> Iterator[Item]:
+    """The items as they come, each counted."""
+    for done, item in enumerate(items, start=1):
+        progress(done, total)
+        yield item
 
 
 @contextmanager

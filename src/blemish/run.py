@@ -13,8 +13,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from blemish import figures
-from blemish.artifact import DOCUMENT, Artifact, load, read_document, save
+from blemish.artifact import Artifact, save
+from blemish.calibrate import calibrate_on, digests, with_defects
+from blemish.calibration import to_plain
 from blemish.config import RunConfig
 from blemish.data.category import Category, find_categories, hold_out
 from blemish.data.check import find_problems, read_mask_infos, refuse
@@ -26,9 +30,11 @@ from blemish.errors import BlemishError
 from blemish.evaluate import evaluate
 from blemish.files import make_folder, write_json
 from blemish.images import Preprocess, read_bytes
-from blemish.inspector import Inspector, TorchBackend
-from blemish.progress import Phases, Progress, no_progress
+from blemish.inspector import Inspector, TorchBackend, backend_of
+from blemish.model_folder import DOCUMENT, read_model, write_model
+from blemish.progress import Phases, no_progress, told
 from blemish.results import read_evaluation
+from blemish.roi import read_roi
 from blemish.training import Training, device_named, is_main_process, train
 from blemish.types import Evaluation, Prediction, Sample
 
@@ -45,24 +51,41 @@ def run(config: RunConfig, phases: Phases = lambda _: no_progress) -> Evaluation
     """
     category = hold_out(_only_category(config), config.validation, config.seed)
     folder = config.ckpt_path / category.name
-    identity = {"config": config.identity, "data_sha256": data_hash(category)}
+    roi = read_roi(config.roi) if config.roi else None
+    identity = {
+        "config": config.identity,
+        "data_sha256": data_hash(category),
+        "roi_sha256": hashlib.sha256(roi.png).hexdigest() if roi else None,
+    }
     if config.resume and (done := finished(folder, identity)):
         return done
-    size = {} if config.size is None else {"size": config.size}
-    detector = detector_class(config.model).create(**size, **config.options)
+    detector = detector_class(config.model).create(**_size(config), **config.options)
     make_folder(folder)
-    source = _load(category, Preprocess(detector.input_size, config.aspect), config, phases)
+    overlap = config.overlap if config.tile else 0
+    preprocess = Preprocess(detector.input_size, config.aspect, config.tile, overlap, roi)
+    source = _load(category, preprocess, config, phases)
     started = time.perf_counter()
     training = _fit(detector, source, config, folder / CHECKPOINT, phases)
     fit_seconds = time.perf_counter() - started
     if not is_main_process():
         return Evaluation(config.model, category.name, {})
-    provenance = identity | {"training": training, "versions": versions()}
-    artifact = Artifact(config.model, detector, source.preprocess, provenance)
-    save(artifact, folder)
+    inspector = Inspector(TorchBackend(detector), preprocess, batch_size=config.batch_size)
+    validation = source.where(lambda sample: sample.split == "val")
+    held_out = told(inspector.predict(validation), len(validation.samples), phases("calibrating"))
+    calibration, good = calibrate_on(held_out, roi)
+    learned_from = digests(source.where(lambda sample: sample.split == "train"))
+    provenance = identity | {"training": training, "versions": versions(), "learned_from": learned_from}
+    model = save(Artifact(config.model, detector, preprocess, provenance, calibration), folder)
     (folder / CHECKPOINT).unlink(missing_ok=True)
-    evaluation = _evaluate(artifact, category, source, config, phases)
-    evaluation = replace(evaluation, durations={"fit": fit_seconds} | evaluation.durations)
+    evaluation = _evaluate(inspector, detector, training, category, source, config, phases)
+    calibration = with_defects(calibration, evaluation.images)
+    write_model(replace(model, calibration=calibration, metrics=evaluation.metrics))
+    evaluation = replace(
+        evaluation,
+        durations={"fit": fit_seconds} | evaluation.durations,
+        validation=[{"path": _relative(found.sample, category), "score": found.score} for found in good],
+        calibration=to_plain(calibration) if calibration else None,
+    )
     write_json(folder / EVALUATION, asdict(evaluation))
     return evaluation
 
@@ -77,19 +100,20 @@ def evaluate_run(
     """Evaluates the detectors that a run left in `folder`, one per category, on the test images of `data_path`."""
     evaluations = []
     for category in find_categories(data_path, names):
-        artifact = load(folder / category.name)
-        config = artifact.provenance["config"]
-        inspector = Inspector(TorchBackend(artifact.detector), artifact.preprocess, batch_size=config["batch_size"])
+        model = read_model(folder / category.name)
+        batch_size = model.provenance["config"]["batch_size"]
+        inspector = Inspector(backend_of(model), model.preprocess, model.calibration, batch_size=batch_size)
         samples = category.of("test")
-        predictions = _told(inspector.predict(samples), len(samples), phases(category.name))
+        predictions = told(inspector.predict(samples), len(samples), phases(category.name))
         evaluations.append(
             evaluate(
                 predictions,
                 samples,
-                method=artifact.model,
+                method=model.model,
                 category=category.name,
                 root=category.root,
                 num_resamples=num_resamples,
+                roi=model.preprocess.roi,
             )
         )
     return evaluations
@@ -99,7 +123,10 @@ def finished(folder: Path, identity: dict[str, Any]) -> Evaluation | None:
     """The evaluation of an earlier run of the same settings and data, if it came to its end."""
     if not (folder / DOCUMENT).exists() or not (folder / EVALUATION).exists():
         return None
-    provenance = read_document(folder)["provenance"]
+    provenance = read_model(folder).provenance
+    # What an older version did not know yet was at its default.
+    defaults = {name: RunConfig.model_fields[name].default for name in identity["config"]}
+    provenance |= {"config": defaults | provenance["config"]}
     if {name: provenance.get(name) for name in identity} != identity:
         raise BlemishError(
             f"{folder}: holds a run with {_difference(provenance, identity)}. "
@@ -121,6 +148,17 @@ def versions() -> dict[str, str]:
     """The versions that a result depends on."""
     packages = ("blemish", "torch", "numpy", "opencv-python-headless", "safetensors")
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
+
+
+def _size(config: RunConfig) -> dict[str, int]:
+    """The side of the detector's input, where it is not the detector's own: as asked for, or near that of a tile."""
+    if config.size is None and config.tile is not None:
+        return {"size": min(1024, max(32, 16 * round(config.tile / 16)))}
+    return {} if config.size is None else {"size": config.size}
+
+
+def _relative(sample: Sample, category: Category) -> str:
+    return sample.image.relative_to(category.root).as_posix()
 
 
 def _only_category(config: RunConfig) -> Category:
@@ -180,36 +218,37 @@ def _fit(
 
 
 def _evaluate(
-    artifact: Artifact, category: Category, source: ImageSource, config: RunConfig, phases: Phases
+    inspector: Inspector,
+    detector: Detector,
+    training: dict[str, Any],
+    category: Category,
+    source: ImageSource,
+    config: RunConfig,
+    phases: Phases,
 ) -> Evaluation:
     """Predicts the entire test set, evaluates it, and draws the category's figures."""
     test = source.where(lambda sample: sample.split == "test")
     chosen = choose(test.samples, config.figures)
     shown: list[Prediction] = []
-    inspector = Inspector(TorchBackend(artifact.detector), artifact.preprocess, batch_size=config.batch_size)
     started = time.perf_counter()
-    told = _told(inspector.predict(test), len(test), phases("testing"))
-    predictions = _kept(told, set(chosen), shown)
-    evaluation = evaluate(predictions, test.samples, method=config.model, category=category.name, root=category.root)
+    predictions = _kept(told(inspector.predict(test), len(test.samples), phases("testing")), set(chosen), shown)
+    evaluation = evaluate(
+        predictions,
+        test.samples,
+        method=config.model,
+        category=category.name,
+        root=category.root,
+        roi=source.preprocess.roi,
+    )
     seconds = time.perf_counter() - started
     out = config.ckpt_path / "figures"
     figures.examples(category, out / f"{category.name}_examples.png")
-    if artifact.provenance["training"]:
-        figures.losses(
-            artifact.provenance["training"],
-            f"{config.model} on {category.name}",
-            out / f"{category.name}_losses.png",
-        )
+    if training:
+        title = f"{config.model} on {category.name}"
+        figures.losses(training, title, out / f"{category.name}_losses.png")
     if shown:
-        figures.predictions(shown, _rebuilt(artifact.detector, test, chosen), out / f"{category.name}_predictions.png")
+        figures.predictions(shown, _rebuilt(detector, test, chosen), out / f"{category.name}_predictions.png")
     return replace(evaluation, durations={"test": seconds})
-
-
-def _told(predictions: Iterable[Prediction], total: int, progress: Progress) -> Iterator[Prediction]:
-    """The predictions as they come, each counted."""
-    for done, prediction in enumerate(predictions, start=1):
-        progress(done, total)
-        yield prediction
 
 
 def _kept(predictions: Iterable[Prediction], chosen: set[Sample], shown: list[Prediction]) -> Iterator[Prediction]:
@@ -230,15 +269,19 @@ def choose(samples: list[Sample], count: int) -> list[Sample]:
 
 
 def _rebuilt(detector: Detector, test: ImageSource, chosen: list[Sample]) -> list[Any] | None:
-    """What the detector takes the good version of the chosen images to be: (h, w, 3) each; None where it has none."""
+    """What the detector takes the good version of the chosen images to be: (H, W, 3) each; None where it has none."""
     if not isinstance(detector, ReconstructingDetector):
         return None
     import torch
 
-    rows = [row for row, sample in enumerate(test.samples) if sample in set(chosen)]
-    with torch.inference_mode():
-        images = detector.reconstruct(test.batch(rows).to(detector.device))
-    return list(images.permute(0, 2, 3, 1).float().cpu().numpy())
+    rebuilt = []
+    for sample in chosen:
+        one = test.where(lambda other, sample=sample: other is sample)  # type: ignore[misc]
+        with torch.inference_mode():
+            pieces = detector.reconstruct(one.batch(range(len(one))).to(detector.device)).float().cpu().numpy()
+        channels = [test.preprocess.assemble(list(pieces[:, channel]), one.files[0].size) for channel in range(3)]
+        rebuilt.append(np.stack(channels, axis=2))
+    return rebuilt
 
 
 def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:

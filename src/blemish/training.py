@@ -7,6 +7,7 @@ one would.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -275,9 +276,11 @@ class _Loop:
         settings = asdict(replace(self.settings, device=""))
         digests = [info.sha256 for info in self.images.files]
         data = f"{len(digests)} images, {sum(int(digest[:12], 16) for digest in digests):x}"
-        return (
-            settings | {"model": type(self.detector).__name__, "seed": self.seed, "data": data} | self.detector.options
-        )
+        preprocess = self.images.preprocess
+        seen = {"aspect": preprocess.aspect, "tile": preprocess.tile, "overlap": preprocess.overlap}
+        roi = hashlib.sha256(preprocess.roi.png).hexdigest() if preprocess.roi else None
+        identity = {"model": type(self.detector).__name__, "seed": self.seed, "data": data, "roi": roi}
+        return settings | identity | seen | self.detector.options
 
     def _check_fingerprint(self, saved: dict[str, Any], path: Path) -> None:
         for name, value in self._fingerprint().items():

@@ -43,6 +43,40 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreadable:
+    """In the place of a prediction: an image file that cannot be used."""
+
+    sample: Sample
+    error: str
+    """What is wrong with it and what to do, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A connected part of an image that is anomalous. Places are (x, y) in pixels of the file, from its upper left."""
+
+    box: tuple[int, int, int, int]
+    """x, y, width, height of the smallest rectangle around it."""
+    area: int
+    """Pixels."""
+    peak: float
+    """The highest value of the map in it."""
+    peak_at: tuple[int, int]
+    centroid: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a calibration makes of a prediction."""
+
+    is_defect: bool
+    p_value: float
+    """The chance at most of a good image to score so high."""
+    regions: tuple[Region, ...] = ()
+    """The highest peak first; none where the image is no defect."""
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """The figures of one detector on one category: plain data, as it stands in results.json."""
 
@@ -58,3 +92,7 @@ class Evaluation:
     """One row per test image: path, defect, label, score."""
     durations: dict[str, float] = field(default_factory=dict)
     """Phase -> seconds."""
+    validation: list[dict[str, Any]] = field(default_factory=list)
+    """One row per held-out good image: path, score."""
+    calibration: dict[str, Any] | None = None
+    """The `Calibration` that was made from them, as plain data; None where there is none."""

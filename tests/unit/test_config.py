@@ -53,6 +53,8 @@ WRONG: dict[str, tuple[str, Any, str]] = {
     "figures": ("figures", 65, "input should be less than or equal to 64"),
     "workers": ("workers", 257, "input should be less than or equal to 256"),
     "memory": ("memory_budget", "lots", "could not parse value and unit from byte string"),
+    "small tile": ("tile", 16, "input should be greater than or equal to 32"),
+    "negative overlap": ("overlap", -1, "input should be greater than or equal to 0"),
     "options": ("options", [1], "input should be a valid dictionary"),
     "unknown": ("colour", "red", "extra inputs are not permitted"),
 }
@@ -129,6 +131,9 @@ OTHER_VALUES: dict[str, Any] = {
     "workers": 1,
     "memory_budget": "1MiB",
     "options": {"width": 8},
+    "tile": 256,
+    "overlap": 32,
+    "roi": "roi.png",
 }
 
 
@@ -145,6 +150,7 @@ def test_what_a_result_depends_on_is_part_of_its_identity(field):
         "workers",
         "memory_budget",
         "figures",
+        "roi",  # its content counts, which `run` adds
     }
     assert (first.identity == second.identity) == (field in where_and_how_fast)
 

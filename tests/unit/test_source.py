@@ -20,7 +20,7 @@ from blemish.data import source as source_module
 from blemish.data.source import PixelStore, in_batches, load, map_ahead, read_file, read_frames, to_batch
 from blemish.errors import BlemishError
 from blemish.images import Preprocess
-from blemish.types import Sample
+from blemish.types import Sample, Unreadable
 
 SMALL = Preprocess((8, 8))
 NUM_BYTES = 8 * 8 * 3
@@ -100,7 +100,7 @@ def test_a_part_of_a_source_outlives_the_whole(budget, free, num_decoded_again, 
 def test_what_is_known_of_a_file(samples, tmp_path: Path):
     path = tmp_path / "grey.png"
     assert cv2.imwrite(str(path), np.full((5, 7), 60_000, np.uint16))
-    pixels, info = read_file(Sample(path), SMALL)
+    (pixels,), info = read_file(Sample(path), SMALL)
     assert (pixels.shape, pixels.dtype, pixels.min()) == ((8, 8, 1), np.uint16, 60_000)
     assert (info.size, info.channels, info.depth, info.alpha, info.error) == ((5, 7), 1, "uint16", False, None)
     assert info.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -130,13 +130,14 @@ def test_a_file_that_vanished_after_loading_is_named(samples, monkeypatch):
         source[1]
 
 
-def test_frames_are_read_in_order_and_the_first_bad_file_stops_them(samples):
+def test_frames_are_read_in_order_and_a_bad_file_is_told_in_its_place(samples):
     assert levels(read_frames(iter(samples), SMALL, workers=3)) == [0, 10, 20, 30, 40, 50]
     samples[2].image.write_text("no image")
-    frames = read_frames(samples, SMALL)
-    assert levels([next(frames), next(frames)]) == [0, 10]
-    with pytest.raises(BlemishError, match=r"2\.png: truncated, or not an image"):
-        next(frames)
+    frames = list(read_frames(samples, SMALL))
+    bad = frames.pop(2)
+    assert levels(frames) == [0, 10, 30, 40, 50]
+    assert isinstance(bad, Unreadable)
+    assert "2.png: truncated, or not an image" in bad.error
 
 
 ARRAYS = [

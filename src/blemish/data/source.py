@@ -11,7 +11,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from blemish.errors import BlemishError
 from blemish.images import Preprocess, decode_image, has_alpha, read_bytes
 from blemish.progress import Progress, no_progress
-from blemish.types import Sample, Size
+from blemish.types import Sample, Size, Unreadable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,41 +49,47 @@ class FileInfo:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """An image as a detector sees it, and where it came from."""
+    """What a detector sees at once, an image or a tile of one, and where it came from."""
 
     sample: Sample
     pixels: NDArray[Any]
     """(h, w, C) after preprocessing, C being 1 or 3; uint8, uint16 or float32 in [0, 1]."""
     size: Size
     """(height, width) of the file."""
+    is_last: bool = True
+    """Whether it is the last piece of its file."""
 
 
-def read_file(sample: Sample, preprocess: Preprocess) -> tuple[NDArray[Any] | None, FileInfo]:
-    """The preprocessed pixels (None where the file cannot be used) and what is known of the file."""
+def read_file(sample: Sample, preprocess: Preprocess) -> tuple[list[NDArray[Any]], FileInfo]:
+    """The preprocessed pieces (none where the file cannot be used) and what is known of the file."""
     digest = ""
     try:
         data = read_bytes(sample.image)
         digest = hashlib.sha256(data).hexdigest()
         image = decode_image(data, sample.image)
     except BlemishError as error:
-        return None, FileInfo(sha256=digest, error=str(error))
+        return [], FileInfo(sha256=digest, error=str(error))
     height, width, *rest = image.shape
     alpha = has_alpha(data, sample.image)
     info = FileInfo(digest, (height, width), rest[0] if rest else 1, str(image.dtype), alpha)
-    return preprocess.apply(image), info
+    try:
+        return preprocess.pieces(image), info
+    except BlemishError as error:
+        return [], replace(info, error=f"{sample.image}: {error}")
 
 
-def read_frames(samples: Iterable[Sample], preprocess: Preprocess, workers: int = 0) -> Iterator[Frame]:
+def read_frames(samples: Iterable[Sample], preprocess: Preprocess, workers: int = 0) -> Iterator[Frame | Unreadable]:
     """The samples' frames in their order, decoded ahead by `workers` threads (0: one per core), nothing kept.
 
-    Raises BlemishError at the first file that cannot be used.
+    A file that cannot be used is told in its place.
     """
     ordered = list(samples)
     results = map_ahead(lambda sample: read_file(sample, preprocess), ordered, workers)
-    for sample, (pixels, info) in zip(ordered, results, strict=True):
-        if pixels is None:
-            raise BlemishError(str(info.error))
-        yield Frame(sample, pixels, info.size)
+    for sample, (pieces, info) in zip(ordered, results, strict=True):
+        if info.error:
+            yield Unreadable(sample, info.error)
+        for piece in pieces:
+            yield Frame(sample, piece, info.size, piece is pieces[-1])
 
 
 def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], workers: int = 0) -> Iterator[Result]:
@@ -104,7 +110,10 @@ def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], workers
 
 
 class ImageSource:
-    """Images that were decoded once: a sequence of frames, and batches of them as tensors."""
+    """Images that were decoded once: a sequence of frames, and batches of them as tensors.
+
+    There is a row for each frame: for each file, or for each tile of each file.
+    """
 
     def __init__(
         self,
@@ -120,17 +129,21 @@ class ImageSource:
         self.memory_budget = memory_budget
         """Bytes that may be held in memory: for pixels, and as much again for what a detector computes of them."""
         self._pixels = pixels
+        counts = [preprocess.num_pieces(info.size) for info in self.files]
+        self._rows = [(file, piece) for file, count in enumerate(counts) for piece in range(count)]
 
     def __len__(self) -> int:
-        return len(self.samples)
+        return len(self._rows)
 
     def __getitem__(self, row: int) -> Frame:
-        pixels = self._pixels[row]
+        file, piece = self._rows[row]
+        sample, pixels = self.samples[file], self._pixels[row]
         if pixels is None:  # neither memory nor disk had room
-            pixels, _ = read_file(self.samples[row], self.preprocess)
-        if pixels is None:
-            raise BlemishError(self.files[row].error or f"{self.samples[row].image}: can no longer be read.")
-        return Frame(self.samples[row], pixels, self.files[row].size)
+            pieces, _ = read_file(sample, self.preprocess)
+            if piece >= len(pieces):
+                raise BlemishError(self.files[file].error or f"{sample.image}: can no longer be read, or has changed.")
+            pixels = pieces[piece]
+        return Frame(sample, pixels, self.files[file].size, self._rows[row + 1 : row + 2] != [(file, piece + 1)])
 
     def __iter__(self) -> Iterator[Frame]:
         return (self[row] for row in range(len(self)))
@@ -143,11 +156,12 @@ class ImageSource:
 
     def where(self, keep: Callable[[Sample], bool]) -> ImageSource:
         """The part of the source whose samples are to be kept; the pixels are shared."""
-        rows = [row for row, sample in enumerate(self.samples) if keep(sample)]
+        kept = [file for file, sample in enumerate(self.samples) if keep(sample)]
+        chosen = set(kept)
         return ImageSource(
-            [self.samples[row] for row in rows],
-            [self.files[row] for row in rows],
-            self._pixels.select(rows),
+            [self.samples[file] for file in kept],
+            [self.files[file] for file in kept],
+            self._pixels.select([row for row, (file, _) in enumerate(self._rows) if file in chosen]),
             self.preprocess,
             self.memory_budget,
         )
@@ -167,8 +181,9 @@ def load(
     the free disk, and beyond that they are decoded anew at each use.
     """
     store, files = PixelStore(memory_budget), []
-    for pixels, info in map_ahead(lambda sample: read_file(sample, preprocess), samples, workers):
-        store.append(pixels)
+    for pieces, info in map_ahead(lambda sample: read_file(sample, preprocess), samples, workers):
+        for piece in range(preprocess.num_pieces(info.size)):
+            store.append(pieces[piece] if pieces else None)
         files.append(info)
         progress(len(files), len(samples))
     return ImageSource(samples, files, store, preprocess, memory_budget)

@@ -136,7 +136,8 @@ def rank_pixels(pairs: Iterable[tuple[Mask, ArrayLike]]) -> Ranking:
         pairs: (mask, map) per image, taken one at a time, so that an iterator that reads files will do. The
             map is (H, W), higher where more anomalous, of any float or whole-number dtype up to 64 bits, the
             same for all maps. The mask is (H, W), nonzero where anomalous; None for a good image; `Regions`
-            where each defect has a mask and a saturation area. The sizes may differ from image to image.
+            where each defect has a mask and a saturation area. The sizes may differ from image to image. Of a
+            map that is a masked array the masked pixels do not count.
 
     Returns:
         The ranking. It holds each score once, at its own width, and nothing else that grows with the images.
@@ -150,10 +151,11 @@ def rank_pixels(pairs: Iterable[tuple[Mask, ArrayLike]]) -> Ranking:
     dtype: np.dtype[Any] | None = None
     saturation_areas = False
     for index, (mask, scores) in enumerate(pairs):
-        values = np.asarray(scores)
+        values = np.asarray(np.ma.getdata(scores))
         _check_map(values, index, dtype)
         dtype = values.dtype
-        images.append(_sort_image(mask, values, index))
+        counted = ~np.ma.getmaskarray(scores) if np.ma.isMaskedArray(scores) else None
+        images.append(_sort_image(mask, values, index, counted))
         saturation_areas |= isinstance(mask, Regions)
     if dtype is None:
         raise MetricInputError("there is no map to rank; at least one is needed")
@@ -221,17 +223,20 @@ def _check_mask(mask: ArrayLike, shape: tuple[int, ...], name: str) -> NDArray[n
     return values if values.dtype == np.bool_ else values != 0
 
 
-def _sort_image(mask: Mask, scores: Array, index: int) -> ImageScores:
-    """Split the scores of one image into good and anomalous pixels, and sort both."""
+def _sort_image(mask: Mask, scores: Array, index: int, counted: NDArray[np.bool_] | None) -> ImageScores:
+    """Split the scores of one image into good and anomalous pixels, those that count, and sort both."""
     keys = to_keys(scores)
     defects = _defect_masks(mask, scores.shape, index)
+    if counted is not None:
+        defects = [defect & counted for defect in defects]
     union = np.logical_or.reduce(defects) if defects else None
     if union is None or not union.any():
-        image = _without_defect(keys.reshape(-1))
+        image = _without_defect(keys.reshape(-1) if counted is None else keys[counted])
     else:
         components = _component_pixels(union, keys)
         saturated = _saturated_pixels(mask, defects, keys) if isinstance(mask, Regions) else components
-        image = ImageScores(keys[~union], keys[union], components, saturated)
+        good = keys[~union] if counted is None else keys[~union & counted]
+        image = ImageScores(good, keys[union], components, saturated)
     image.good.sort()
     image.anomalous.sort()
     if not (all_finite(image.good, scores.dtype) and all_finite(image.anomalous, scores.dtype)):
@@ -283,6 +288,8 @@ def _saturated_pixels(regions: Regions, masks: list[NDArray[np.bool_]], keys: Ar
     """Weigh the pixels of each defect, highest score first, to add up to one at its saturation area."""
     found, weights = [], []
     for mask, area in zip(masks, regions.saturation_areas, strict=True):
+        if not mask.any():  # nothing of it counts
+            continue
         pixels = np.sort(keys[mask])[::-1]
         needed = min(float(area), pixels.size)
         found.append(pixels)
