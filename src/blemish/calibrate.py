@@ -109,6 +109,8 @@ def calibrate_model(
         return model
     if calibration is None:
         raise BlemishError(f"{path}: no good images were held out. Give --images FOLDER, --folds, or --threshold.")
+    if model.calibration is not None and min_area is None:
+        wanted["min_area"] = model.calibration.min_area
     return write_model(replace(model, calibration=changed(calibration, **wanted)))  # type: ignore[arg-type]
 
 

@@ -115,10 +115,9 @@ def conformal_threshold(good_scores: Sequence[float], rate: float) -> float:
     number = len(good_scores)
     rank = math.floor((number + 1) * rate + 1e-9)  # 100 times 0.29 is a little less than 29 to a computer
     if rank == 0:
-        needed = math.ceil(1 / rate - 1e-9) - 1
         raise BlemishError(
             f"false-alarm-rate: {number} held-out good images support {smallest_rate(number):.2g} at the least, "
-            f"{rate:g} needs {needed}. Ask for more, give more good images (--images), or use --folds."
+            f"{rate:g} needs {num_images_for(rate)}. Ask for more, give more good images (--images), or use --folds."
         )
     return float(np.sort(good_scores)[number - min(rank, number)])
 
@@ -126,6 +125,11 @@ def conformal_threshold(good_scores: Sequence[float], rate: float) -> float:
 def smallest_rate(num_images: int) -> float:
     """The smallest false-alarm rate that so many held-out good images support."""
     return 1 / (num_images + 1)
+
+
+def num_images_for(rate: float) -> int:
+    """The number of held-out good images that a false-alarm rate needs."""
+    return math.ceil(1 / rate - 1e-9) - 1
 
 
 def p_value(score: float, good_scores: ArrayLike) -> float:

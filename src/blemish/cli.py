@@ -29,7 +29,12 @@ errors = Console(stderr=True)
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
+GOES_ON = {"train": " with --resume", "predict": ""}
+"""Command that can be stopped -> what is to be added for it to go on."""
+
 Folder = Annotated[Path, typer.Argument(help="A data set's root, one category's folder, or a folder of images.")]
+
+Model = Annotated[Path, typer.Argument(help="Folder of a fitted detector, as `train` leaves one per category.")]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,8 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except TyperException as error:
         message = error.format_message().replace("Value error, ", "").rstrip(".")
         _fail(f"{message}. 'blemish {command} --help' tells what there is.")
-    if code == INTERRUPTED and command == "train":
-        errors.print("stopped. The same command with --resume goes on from here.")
+    if code == INTERRUPTED and command in GOES_ON:
+        errors.print(f"stopped. The same command{GOES_ON[command]} goes on from here.")
     sys.exit(code)
 
 
@@ -72,6 +77,8 @@ def build_app(options: Flags) -> typer.Typer:
     )
     app.callback()(_root)
     app.command("train")(with_flags(_train, run_flags(), options))
+    app.command("calibrate")(_calibrate)
+    app.command("predict")(_predict)
     app.command("evaluate")(_evaluate)
     app.command("metrics")(_metrics)
     app.command("synth")(_synth)
@@ -124,12 +131,12 @@ def train(config: RunConfig) -> list[Evaluation]:
             evaluation = run(config.for_category(category.name), phases)
         evaluations.append(evaluation)
         if is_main_process():
-            console.print(_line(evaluation), highlight=False)
+            console.print(_line(evaluation), highlight=False, soft_wrap=True)
     if is_main_process():
         write_results(evaluations, config.ckpt_path)
         if any(evaluation.images for evaluation in evaluations):
             figures.averages(evaluations, config.ckpt_path / "figures" / "auroc.png")
-        console.print(_headline(evaluations, config), highlight=False)
+        console.print(f"{_too_few(evaluations)}{_headline(evaluations, config)}", highlight=False, soft_wrap=True)
     return evaluations
 
 
@@ -137,7 +144,8 @@ def _line(evaluation: Evaluation) -> str:
     from blemish.results import shown
 
     if not evaluation.images:
-        return f"{evaluation.category}: trained; it has no test images, so there is nothing to evaluate"
+        line = f"{evaluation.category}: trained; it has no test images, so there is nothing to evaluate"
+        return line + _threshold(evaluation)
     pixel, image = (evaluation.metrics.get(name) for name in ("pixel_auroc", "image_auroc"))
     why = "; ".join(
         f"{name.replace('_', ' ')}: {evaluation.reasons[name]}"
@@ -145,7 +153,29 @@ def _line(evaluation: Evaluation) -> str:
         if name in evaluation.reasons
     )
     line = f"{evaluation.category}: pixel AUROC {shown(pixel)}, image AUROC {shown(image)}"
-    return f"{line} ({why})" if why else line
+    return (f"{line} ({why})" if why else line) + _threshold(evaluation)
+
+
+def _threshold(evaluation: Evaluation) -> str:
+    """What the held-out images made of it, in words."""
+    found = evaluation.calibration
+    if found is None:
+        return ", no threshold"
+    return f", threshold {found['threshold']:.4g} ({found['false_alarm_rate']:.2g} false alarms)"
+
+
+def _too_few(evaluations: list[Evaluation]) -> str:
+    """One line where fewer images were held out than the usual false-alarm rate needs."""
+    from blemish.calibration import FALSE_ALARM_RATE, num_images_for, smallest_rate
+
+    fewest = min(len(evaluation.validation) for evaluation in evaluations)
+    if smallest_rate(fewest) <= FALSE_ALARM_RATE:
+        return ""
+    needed = num_images_for(FALSE_ALARM_RATE)
+    return (
+        f"{fewest} held-out good images support a false-alarm rate of {smallest_rate(fewest):.2g} at the least, "
+        f"{FALSE_ALARM_RATE:g} needs {needed}: see blemish calibrate --help\n"
+    )
 
 
 def _headline(evaluations: list[Evaluation], config: RunConfig) -> str:
@@ -156,6 +186,94 @@ def _headline(evaluations: list[Evaluation], config: RunConfig) -> str:
     if average is None:
         return f"nothing to average; what was learned is in {config.ckpt_path}"
     return f"{where}\n[bold]average pixel AUROC {average:.4f}[/]"
+
+
+def _calibrate(
+    model: Model,
+    false_alarm_rate: Annotated[
+        float | None, typer.Option(help="Choose the threshold for this rate of false alarms, such as 0.01.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of other good images (and folders of defects beside one named good).")
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Score each good training image by a detector fitted without its fold.")
+    ] = None,
+    data_path: Annotated[Path | None, typer.Option("--data_path", help="The training images, for --folds.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Set the threshold of the score by hand.")] = None,
+    pixel_rate: Annotated[
+        float | None, typer.Option(help="Choose the pixel threshold for this part of the good area, such as 0.001.")
+    ] = None,
+    pixel_threshold: Annotated[float | None, typer.Option(help="Set the threshold of the map by hand.")] = None,
+    min_area: Annotated[
+        int | None, typer.Option(min=0, help="Pixels of a defect region at least; smaller ones do not count.")
+    ] = None,
+) -> None:
+    """Choose or set what makes a score a defect; without options: show it. The model itself is never changed.
+
+    Choosing needs good images that the detector has not seen: those that `train` held out, or --images, or --folds.
+    """
+    from blemish.calibrate import calibrate_model, describe
+    from blemish.model_folder import find_model
+
+    with shown_progress("", errors) as phases:
+        calibrated = calibrate_model(
+            find_model(model),
+            false_alarm_rate=false_alarm_rate,
+            images=images,
+            folds=folds,
+            data_path=data_path,
+            threshold=threshold,
+            pixel_rate=pixel_rate,
+            pixel_threshold=pixel_threshold,
+            min_area=min_area,
+            phases=phases,
+        )
+    lines, table = describe(calibrated)
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+    if table:
+        console.print(table)
+
+
+def _predict(
+    model: Model,
+    images: Annotated[list[str], typer.Argument(help="Files, folders, 'patterns', or - for a list on standard input.")],
+    out: Annotated[Path, typer.Option(help="Folder for predictions.csv and predictions.jsonl.")],
+    maps: Annotated[bool, typer.Option("--maps", help="Write anomaly maps: float TIFF at the file's size.")] = False,
+    overlays: Annotated[bool, typer.Option("--overlays", help="Write pictures with the map over them: PNG.")] = False,
+    fail_on_defect: Annotated[
+        bool, typer.Option("--fail-on-defect", help="Exit with 3 where a defect was found.")
+    ] = False,
+    backend: Annotated[str, typer.Option(help="What runs the detector.")] = "torch",
+    batch_size: Annotated[int, typer.Option("--batch_size", min=1, help="Images computed at once.")] = 8,
+    workers: Annotated[int, typer.Option(min=0, help="Threads that decode images; 0: one per core.")] = 0,
+) -> None:
+    """Inspect images: score, decision, p-value and defect regions of each. The same command goes on after a stop.
+
+    Exit code 0 where all went well, 2 where a file could not be used, 3 with --fail-on-defect.
+    """
+    from blemish.inspector import Inspector
+    from blemish.model_folder import find_model, read_model
+    from blemish.predict import find_images, predict
+
+    folder = find_model(model)
+    inspector = Inspector.load(folder, backend, batch_size=batch_size, workers=workers)
+    if fail_on_defect and inspector.calibration is None:
+        raise BlemishError(f"{folder}: not calibrated, so nothing is a defect. Run 'blemish calibrate' first.")
+    identity = {"backend": backend, "sha256": read_model(folder).sha256}
+    with shown_progress("", errors) as phases:
+        found = find_images(images, sys.stdin if "-" in images else ())
+        options: dict[str, Any] = {"maps": maps, "overlays": overlays, "progress": phases("inspecting")}
+        summary = predict(inspector, found, out, identity=identity, **options)
+    decided = f"{summary.num_defects} defects" if inspector.calibration else "not calibrated, so none is decided"
+    speed = f"; {summary.rate:.1f} images/s" if summary.rate else ", none left to inspect"
+    line = f"{summary.num_images} images: {decided}, {summary.num_unreadable} unreadable{speed}"
+    console.print(f"{line}\npredictions.csv and predictions.jsonl are in {out}", highlight=False, soft_wrap=True)
+    if fail_on_defect and summary.num_defects:
+        raise typer.Exit(3)
+    if summary.num_unreadable:
+        raise typer.Exit(2)
 
 
 def _evaluate(
