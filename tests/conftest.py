@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +57,35 @@ def part_images(tmp_path: Path) -> ImageSource:
         _write(tmp_path / f"{index}.png", np.clip(picture, 0, 255).astype(np.uint8))
     samples = [Sample(path, False, split="train") for path in sorted(tmp_path.glob("*.png"))]
     return load(samples, Preprocess((64, 64)))
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory, make_category: MakeCategory) -> Path:
+    """What `train` leaves of a tiny category "part" (40 good images held out) beside its `data`. Not to be changed."""
+    from blemish.config import RunConfig
+    from blemish.run import run
+
+    root = tmp_path_factory.mktemp("run")
+    make_category(root / "data", num_train=80, num_good=4, num_bad=4)
+    options = {"num_patches": 200, "smoothing": 2.0}
+    run(
+        RunConfig.create(
+            model="patchcore",
+            size=32,
+            data_path=root / "data",
+            ckpt_path=root,
+            validation=0.5,
+            options=options,
+            figures=2,
+        )
+    )
+    return root
+
+
+@pytest.fixture
+def model(run_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the fitted detector's folder, to be changed as one likes."""
+    return Path(shutil.copytree(run_folder / "part", tmp_path / "part"))
 
 
 Array = np.ndarray

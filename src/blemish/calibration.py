@@ -46,7 +46,7 @@ class Calibration:
     good_scores: tuple[float, ...]
     """Of good images that the detector has not learned from, in rising order."""
     pixel_levels: tuple[float, ...]
-    """Of the maps of these images, one for each of PIXEL_RATES."""
+    """Of the maps of these images, one for each of PIXEL_RATES; none where there are no good images."""
     min_area: int = 0
     """Pixels that a defect region has at least; smaller ones do not count."""
     method: Method = "split"
@@ -185,6 +185,8 @@ def _level(levels: Sequence[float], rate: float) -> float:
     if rate not in PIXEL_RATES:
         allowed = ", ".join(f"{allowed:g}" for allowed in PIXEL_RATES)
         raise BlemishError(f"pixel-rate: {rate:g} was given; allowed are {allowed}. Or set --pixel-threshold.")
+    if not levels:
+        raise BlemishError("pixel-rate: no good images were held out. Give --images FOLDER, or set --pixel-threshold.")
     return float(levels[PIXEL_RATES.index(rate)])
 
 
@@ -236,7 +238,7 @@ def from_plain(content: dict[str, Any]) -> Calibration:
         **content | {name: _numbers(content[name]) for name in ("good_scores", "pixel_levels", "defect_scores")}
     )
     thresholds = _numbers([calibration.threshold, calibration.pixel_threshold])
-    if len(calibration.pixel_levels) != len(PIXEL_RATES) or calibration.method not in ("split", "folds"):
+    if len(calibration.pixel_levels) not in (0, len(PIXEL_RATES)) or calibration.method not in ("split", "folds"):
         raise ValueError("not a calibration")
     return replace(calibration, threshold=thresholds[0], pixel_threshold=thresholds[1])
 

@@ -40,8 +40,8 @@ def evaluate(
     if not samples:
         return Evaluation(method, category, {})
     rows: list[dict[str, Any]] = []
-    labels = [has_defect(sample, roi) for sample in samples]
-    pixels = rank_labelled(labels, _pairs(predictions, rows, root, roi))
+    labels = [_has_defect(sample, roi) for sample in samples]
+    pixels = rank_labelled(labels, _pairs(zip(predictions, labels, strict=True), rows, root, roi))
     images = rank_images(labels, [row["score"] for row in rows])
     values = evaluate_rankings(images, pixels)
     return Evaluation(
@@ -85,7 +85,7 @@ def _read_map(base: Path) -> NDArray[Any]:
     return content
 
 
-def has_defect(sample: Sample, roi: Roi | None) -> bool:
+def _has_defect(sample: Sample, roi: Roi | None) -> bool:
     """Whether the image is labelled anomalous and, where that is known, is so within the region of interest."""
     if roi is None or sample.mask is None or not sample.label:
         return bool(sample.label)
@@ -94,13 +94,13 @@ def has_defect(sample: Sample, roi: Roi | None) -> bool:
 
 
 def _pairs(
-    predictions: Iterable[Prediction], rows: list[dict[str, Any]], root: Path, roi: Roi | None
+    labelled: Iterable[tuple[Prediction, bool]], rows: list[dict[str, Any]], root: Path, roi: Roi | None
 ) -> Iterator[tuple[NDArray[np.bool_] | None, NDArray[Any]]]:
     """Mask and map of each prediction; what is known of the image is put into `rows` on the way."""
-    for prediction in predictions:
+    for prediction, label in labelled:
         sample = prediction.sample
         path = sample.image.relative_to(root).as_posix()
-        rows.append({"path": path, "defect": sample.defect, "label": sample.label, "score": prediction.score})
+        rows.append({"path": path, "defect": sample.defect, "label": label, "score": prediction.score})
         yield read_mask(sample.mask) if sample.mask else None, counted(prediction.map, roi)
 
 

@@ -1,0 +1,119 @@
+"""`blemish calibrate` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from blemish.calibration import from_plain
+from blemish.cli import main
+from blemish.model_folder import TENSORS, read_model
+
+
+def calibrate(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stopped:
+        main(["calibrate", *map(str, arguments)])
+    said = capsys.readouterr()
+    return int(stopped.value.code or 0), said.out, said.err
+
+
+def test_a_run_calibrates_on_the_images_that_it_held_out(run_folder: Path):
+    model = read_model(run_folder / "part")
+    evaluation = json.loads((run_folder / "part" / "evaluation.json").read_text())
+    scores = sorted(row["score"] for row in evaluation["validation"])
+    assert len(scores) == 40
+    assert model.calibration.threshold == scores[-1]  # too few for 0.01, so the smallest rate that 40 support
+    assert model.calibration.false_alarm_rate == pytest.approx(1 / 41)
+    assert list(model.calibration.good_scores) == scores
+    assert from_plain(evaluation["calibration"]) == model.calibration
+    bad = sorted(row["score"] for row in evaluation["images"] if row["label"])
+    assert list(model.calibration.defect_scores) == bad
+    assert model.metrics == evaluation["metrics"]
+    assert all(row["path"].startswith("part/train/good/") for row in evaluation["validation"])
+
+
+def test_without_options_it_is_shown_and_nothing_is_written(model: Path, capsys):
+    before = (model / "model.json").stat().st_mtime_ns
+    code, out, _ = calibrate(capsys, model)
+    assert code == 0
+    assert "with a chance of at most 0.02439, by 40 held-out good images" in out
+    assert "defects missed" in out
+    assert (model / "model.json").stat().st_mtime_ns == before
+
+
+def test_a_threshold_is_chosen_set_and_chosen_again_without_images(model: Path, capsys):
+    first, tensors = read_model(model).calibration, (model / TENSORS).read_bytes()
+    assert calibrate(capsys, model, "--false-alarm-rate", "0.1", "--min-area", "5")[0] == 0
+    chosen = read_model(model).calibration
+    assert chosen.threshold == first.good_scores[-4]
+    assert chosen.min_area == 5
+    code, out, _ = calibrate(capsys, model, "--threshold", "3.2")
+    assert code == 0
+    assert "score is above 3.2" in out
+    assert (read_model(model).calibration.threshold, read_model(model).calibration.min_area) == (3.2, 5)
+    assert calibrate(capsys, model, "--false-alarm-rate", str(1 / 41), "--min-area", "0")[0] == 0
+    assert read_model(model).calibration == first
+    assert (model / TENSORS).read_bytes() == tensors
+
+
+def test_other_good_images_and_defects(model: Path, make_category, tmp_path: Path, capsys):
+    folder = make_category(tmp_path / "new", "another", num_good=30, num_bad=3, with_masks=False)
+    code, out, _ = calibrate(capsys, model, "--images", folder / "test", "--min-area", "2")
+    found = read_model(model).calibration
+    assert (code, found.num_images, len(found.defect_scores), found.min_area) == (0, 30, 3, 2)
+    assert "by 30 held-out good images" in out
+    code, out, _ = calibrate(capsys, model, "--images", folder / "test" / "good", "--false-alarm-rate", "0.2")
+    again = read_model(model).calibration
+    assert (again.good_scores, again.defect_scores, again.min_area) == (found.good_scores, found.defect_scores, 2)
+    assert again.threshold == found.good_scores[-6]
+
+
+def test_folds(model: Path, run_folder: Path, capsys):
+    code, out, _ = calibrate(capsys, model, "--folds", "3", "--data_path", run_folder / "data")
+    assert code == 0
+    found = read_model(model).calibration
+    assert (found.method, found.num_images, found.false_alarm_rate) == ("folds", 80, pytest.approx(1 / 81))
+    assert "each scored by a detector fitted without it (an estimate" in out
+    learned = read_model(model).provenance["learned_from"]
+    assert len(learned) == 40
+    # An image that the model was fitted to is far from its own fold's model, and so is one that it was not.
+    assert found.good_scores[0] > 0
+
+
+WRONG = {
+    "too few": (["--false-alarm-rate", "0.01"], "40 held-out good images support 0.024 at the least, 0.01 needs 99"),
+    "no rate": (["--false-alarm-rate", "1"], "more than 0 and less than 1"),
+    "no pixel rate": (["--pixel-rate", "0.3"], "allowed are 0.1, 0.05"),
+    "not a number": (["--threshold", "nan"], "threshold: nan was given"),
+    "folds without data": (["--folds", "3"], "--data_path is missing"),
+    "both": (["--folds", "3", "--images", "DATA"], "Leave one out"),
+    "too many folds": (["--folds", "81", "--data_path", "DATA"], "allowed are 2 to 80"),
+    "learned from": (["--images", "DATA/part/train/good"], "was learned from"),
+    "no images": (["--images", "nowhere"], "no good images found"),
+    "other data": (["--folds", "2", "--data_path", "DATA/part/test"], "not the images that"),
+    "no data": (["--folds", "2", "--data_path", "nowhere"], "no such folder"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "expected"), WRONG.values(), ids=WRONG)
+def test_what_cannot_be_done_is_one_line_and_changes_nothing(arguments, expected, model, run_folder, capsys):
+    before = (model / "model.json").read_bytes()
+    given = [argument.replace("DATA", str(run_folder / "data")) for argument in arguments]
+    code, _, said = calibrate(capsys, model, *given)
+    assert code == 2
+    assert expected in said
+    assert len([line for line in said.splitlines() if line.strip()]) == 1
+    assert (model / "model.json").read_bytes() == before
+
+
+def test_a_model_of_yesterday_has_no_threshold_until_it_is_given_one(tmp_path: Path, capsys):
+    folder = Path(shutil.copytree(Path(__file__).parents[1] / "models" / "format1", tmp_path / "part"))
+    code, out, _ = calibrate(capsys, folder)
+    assert (code, "not calibrated" in out) == (0, True)
+    assert calibrate(capsys, folder, "--false-alarm-rate", "0.1")[0] == 2
+    code, out, _ = calibrate(capsys, folder, "--threshold", "3.2")
+    assert (code, "no good images say" in out) == (0, True)
+    assert (read_model(folder).calibration.threshold, read_model(folder).calibration.pixel_threshold) == (3.2, 3.2)

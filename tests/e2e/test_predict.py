@@ -1,0 +1,228 @@
+"""`blemish predict` as a user runs it: whatever files, stopped, killed, gone on."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from blemish.calibration import decide
+from blemish.cli import main
+from blemish.inspector import Inspector
+from blemish.predict import find_images, predict
+
+
+@pytest.fixture
+def images(run_folder: Path, tmp_path: Path) -> Path:
+    """Good and bad pictures with the same names in two folders."""
+    return Path(shutil.copytree(run_folder / "data" / "part" / "test", tmp_path / "images"))
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as stopped:
+        main(["predict", *map(str, arguments)])
+    said = capsys.readouterr()
+    return int(stopped.value.code or 0), said.out + said.err
+
+
+def rows_of(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+
+
+def table_of(out: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO((out / "predictions.csv").read_text())))
+
+
+def test_rows_say_what_the_inspector_says(model: Path, images: Path, tmp_path: Path, capsys):
+    out = tmp_path / "out"
+    code, said = run(capsys, model, images, "--out", out, "--maps", "--overlays")
+    assert code == 0
+    rows, table = rows_of(out), table_of(out)
+    inspector = Inspector.load(model, batch_size=8)
+    expected = list(inspector.predict(sorted(images.rglob("*.png"))))
+    assert [row["path"] for row in rows] == [str(found.sample.image) for found in expected]
+    assert len(rows) == 8
+    for row, cells, found in zip(rows, table, expected, strict=True):
+        decision = decide(found, inspector.calibration)
+        assert row["score"] == found.score == float(cells["score"])
+        assert row["decision"] == ("defect" if decision.is_defect else "good") == cells["decision"]
+        assert row["p_value"] == decision.p_value == float(cells["p_value"])
+        assert [tuple(region["box"]) for region in row["regions"]] == [region.box for region in decision.regions]
+        assert int(cells["regions"]) == len(decision.regions)
+        if decision.regions:
+            first = decision.regions[0]
+            assert tuple(int(cells[name]) for name in ("x", "y", "width", "height", "area")) == (*first.box, first.area)
+            assert (tuple(row["regions"][0]["centroid"]), float(cells["peak"])) == (first.centroid, first.peak)
+        saved = cv2.imread(str(out / row["map"]), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(saved, found.map)
+        assert cv2.imread(str(out / row["overlay"])).shape == (*found.map.shape, 3)
+    assert {row["map"] for row in rows} >= {"maps/good/000.tiff", "maps/bad/000.tiff"}
+    defects = [row for row in rows if row["decision"] == "defect"]
+    assert {"bad"} <= {Path(row["path"]).parent.name for row in defects}
+    assert f"8 images: {len(defects)} defects, 0 unreadable" in said
+
+
+def test_exit_codes(model: Path, images: Path, tmp_path: Path, capsys):
+    scores = [found.score for found in Inspector.load(model).predict(sorted((images / "good").iterdir()))]
+    with pytest.raises(SystemExit):
+        main(["calibrate", str(model), "--threshold", str(max(scores))])
+    assert run(capsys, model, images / "bad", "--out", tmp_path / "a", "--fail-on-defect")[0] == 3
+    assert run(capsys, model, images / "bad", "--out", tmp_path / "a", "--fail-on-defect")[0] == 3  # nothing left to do
+    assert run(capsys, model, images / "bad", "--out", tmp_path / "a")[0] == 0
+    assert run(capsys, model, images / "good", "--out", tmp_path / "b", "--fail-on-defect")[0] == 0
+
+
+def test_an_unreadable_file_is_a_row_and_is_tried_again(model: Path, images: Path, tmp_path: Path, capsys):
+    bad = images / "good" / "001.png"
+    content = bad.read_bytes()
+    bad.write_bytes(content[:-50])
+    missing = images / "none.png"
+    out = tmp_path / "out"
+    code, said = run(capsys, model, images, missing, "--out", out)
+    assert code == 2
+    assert "9 images" in said
+    assert "2 unreadable" in said
+    errors = {row["path"]: row["error"] for row in table_of(out) if row["error"]}
+    assert "truncated, or not an image" in errors[str(bad)]
+    assert "No such file" in errors[str(missing)]
+    assert sum("error" in row for row in rows_of(out)) == 2
+    bad.write_bytes(content)
+    shutil.copy(bad, missing)
+    code, said = run(capsys, model, images, missing, "--out", out)
+    assert (code, "9 images" in said, "0 unreadable" in said) == (0, True, True)
+    assert len(rows_of(out)) == len(table_of(out)) == 9
+
+
+@pytest.mark.parametrize("line", ['{"path": "x', '{"path": "x.png", "score": 1.0', "\x00\x00", '"text"'])
+def test_a_half_written_line_is_written_anew(model: Path, images: Path, tmp_path: Path, capsys, line):
+    out = tmp_path / "out"
+    assert run(capsys, model, images, "--out", out)[0] == 0
+    whole = (out / "predictions.jsonl").read_text()
+    kept = whole.splitlines(keepends=True)[:5]
+    (out / "predictions.jsonl").write_text("".join(kept) + line)
+    (out / "predictions.csv").write_text("path,sc")
+    code, said = run(capsys, model, images, "--out", out)
+    assert (code, "8 images" in said) == (0, True)
+    assert [json.loads(line) for line in whole.splitlines()] == rows_of(out)
+    assert [row["path"] for row in table_of(out)] == [row["path"] for row in rows_of(out)]
+
+
+def test_killed_it_goes_on(model: Path, images: Path, tmp_path: Path):
+    """Several hard kills, each as soon as there are new rows: in the end each image has one row and one map."""
+    for index in range(120):
+        shutil.copy(images / "bad" / "000.png", images / "good" / f"copy{index:03}.png")
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "blemish.cli", "predict", str(model), str(images), "--out", str(out), "--maps"]
+    command[1:3] = ["-c", "from blemish.cli import main; main()"]
+    for _ in range(2):
+        before = len(rows_of(out)) if out.exists() else 0
+        process = subprocess.Popen([*command, "--batch_size", "2"], stdout=subprocess.DEVNULL)
+        while process.poll() is None and count_lines(out) <= before + 3:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "128 images" in done.stdout
+    rows = rows_of(out)
+    assert sorted(row["path"] for row in rows) == sorted(map(str, images.rglob("*.png")))
+    assert [row["path"] for row in table_of(out)] == [row["path"] for row in rows]
+    assert {path.relative_to(out).as_posix() for path in (out / "maps").rglob("*.*")} == {row["map"] for row in rows}
+
+
+def count_lines(out: Path) -> int:
+    try:
+        return (out / "predictions.jsonl").read_text().count("\n")
+    except FileNotFoundError:
+        return 0
+
+
+def test_files_folders_patterns_and_a_list(model: Path, images: Path, tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.chdir(images)
+    listed = io.StringIO("good/000.png\n\ngood/001.png\n")
+    found = find_images(["bad", "good/00[23].png", "-", "good/000.png"], listed)
+    assert [str(path) for path in found] == [
+        *(f"bad/00{index}.png" for index in range(4)),
+        *(f"good/00{index}.png" for index in (2, 3, 0, 1)),
+    ]
+    assert find_images([str(images / "**" / "*3.png")]) == [images / "bad/003.png", images / "good/003.png"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("bad/000.png\n../images/good/000.png\n"))
+    assert run(capsys, model, "-", "--out", tmp_path / "out", "--maps")[0] == 0
+    assert [row["map"] for row in rows_of(tmp_path / "out")] == ["maps/bad/000.tiff", "maps/good/000.tiff"]
+
+
+def test_pictures_of_one_stem_keep_their_own_maps(model: Path, images: Path, tmp_path: Path):
+    picture = cv2.imread(str(images / "good" / "000.png"))
+    cv2.imwrite(str(images / "good" / "000.bmp"), picture)
+    found = sorted((images / "good").glob("000.*"))
+    predict(Inspector.load(model), found, tmp_path / "out", maps=True, overlays=True)
+    assert [row["map"] for row in rows_of(tmp_path / "out")] == ["maps/000.bmp.tiff", "maps/000.png.tiff"]
+    assert len(list((tmp_path / "out" / "overlays").iterdir())) == 2
+
+
+def test_a_name_that_is_not_utf8(model: Path, images: Path, tmp_path: Path, capsys):
+    path = os.fsdecode(os.fsencode(images / "good") + b"/\xff,\n.png")
+    shutil.copy(images / "good" / "000.png", path)
+    for _ in range(2):
+        assert run(capsys, model, images / "good", "--out", tmp_path / "out", "--maps")[0] == 0
+        assert [row["path"] for row in rows_of(tmp_path / "out")].count(path) == 1
+    assert len(rows_of(tmp_path / "out")) == 5
+
+
+def test_without_a_calibration_there_are_scores_alone(images: Path, tmp_path: Path, capsys):
+    yesterday = Path(__file__).parents[1] / "models" / "format1"
+    code, said = run(capsys, yesterday, images, "--out", tmp_path / "out", "--overlays")
+    assert (code, "not calibrated" in said) == (0, True)
+    assert {(row["decision"], row["p_value"]) for row in rows_of(tmp_path / "out")} == {(None, None)}
+    assert {(row["decision"], row["p_value"], row["regions"]) for row in table_of(tmp_path / "out")} == {("", "", "")}
+    code, said = run(capsys, yesterday, images, "--out", tmp_path / "out", "--fail-on-defect")
+    assert (code, "Run 'blemish calibrate' first" in said) == (2, True)
+
+
+def test_rows_that_were_made_otherwise_are_not_mixed(model: Path, images: Path, tmp_path: Path, capsys):
+    out = tmp_path / "out"
+    assert run(capsys, model, images, "--out", out)[0] == 0
+    before = (out / "predictions.jsonl").read_bytes()
+    assert "differ in maps" in run(capsys, model, images, "--out", out, "--maps")[1]
+    with pytest.raises(SystemExit):
+        main(["calibrate", str(model), "--threshold", "3.2"])
+    code, said = run(capsys, model, images, "--out", out)
+    assert (code, "differ in calibration" in said) == (2, True)
+    (out / "predictions.json").unlink()
+    assert run(capsys, model, images, "--out", out)[0] == 2
+    assert (out / "predictions.jsonl").read_bytes() == before
+
+
+WRONG = {
+    "no such model": (["nowhere", "IMAGES", "--out", "OUT"], "model.json: no such file"),
+    "no images in a folder": (["MODEL", "EMPTY", "--out", "OUT"], "no images found"),
+    "no match": (["MODEL", "IMAGES/*.gif", "--out", "OUT"], "no images found"),
+    "no list": (["MODEL", "-", "--out", "OUT"], "no images were named"),
+    "no out": (["MODEL", "IMAGES"], "Missing option '--out'"),
+    "no such backend": (["MODEL", "IMAGES", "--out", "OUT", "--backend", "x"], "backend x: there is none"),
+    "out is a file": (["MODEL", "IMAGES", "--out", "MODEL/model.json"], "cannot make this folder"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "expected"), WRONG.values(), ids=WRONG)
+def test_bad_input_is_one_line(arguments, expected, model, images, tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    (tmp_path / "empty").mkdir()
+    names = {"MODEL": model, "IMAGES": images, "OUT": tmp_path / "out", "EMPTY": tmp_path / "empty"}
+    for name, path in names.items():
+        arguments = [argument.replace(name, str(path)) for argument in arguments]
+    code, said = run(capsys, *arguments)
+    assert code == 2
+    assert expected in said
+    assert len([line for line in said.splitlines() if line.strip()]) == 1
+    assert not (tmp_path / "out").exists()
