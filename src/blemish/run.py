@@ -290,4 +290,5 @@ def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
     for name in now:
         if before.get(name) != now[name]:
             return f"{name} = {before.get(name)}, while this one has {now[name]}"
-    return "other data"
+    same_data = found.get("data_sha256") == wanted["data_sha256"]
+    return "another region of interest" if same_data else "other data"

@@ -18,6 +18,7 @@ from blemish.detectors.base import Detector, ReconstructingDetector
 from blemish.errors import BlemishError
 from blemish.images import Preprocess
 from blemish.inspector import Inspector, TorchBackend
+from blemish.roi import read_roi
 from blemish.training import Training, train
 from blemish.types import Sample
 
@@ -153,3 +154,19 @@ def test_a_defect_scores_higher_than_a_good_image(name, images):
     scale = maps.shape[1] / SIDE
     inside = maps[1, round(12 * scale) : round(18 * scale), round(12 * scale) : round(18 * scale)].mean()
     assert inside > 2 * maps[1].median()
+
+
+def test_tiles_and_a_region_of_interest_ask_nothing_of_the_detector(name, tmp_path: Path):
+    mask = np.zeros((70, 90), np.uint8)
+    mask[5:60, 10:80] = 255
+    cv2.imwrite(str(tmp_path / "roi.png"), mask)
+    make_images(tmp_path, 3, (70, 90, 3))
+    samples = [Sample(path, False, split="train") for path in sorted(tmp_path.glob("[0-9].png"))]
+    preprocess = Preprocess((SIDE, SIDE), tile=SIDE, overlap=8, roi=read_roi(tmp_path / "roi.png"))
+    source = load_images(samples, preprocess)
+    assert len(source) == 3 * 2 * 3
+    detector = fit(create(name), source)
+    save(Artifact(name, detector, preprocess, {}), tmp_path / "model")
+    for found in Inspector.load(tmp_path / "model", batch_size=4).predict(samples):
+        assert found.map.shape == (70, 90)
+        assert found.score == found.map[mask > 0].max() == found.map.max()

@@ -74,6 +74,13 @@ CASES: dict[str, tuple[list[str], Spoil, str]] = {
     "empty mask": ([], empty_mask, "the mask is empty"),
     "the same image in train and test": ([], copy_train_to_test, "identical to"),
     "float image out of range": ([], float_image_out_of_range, "float pixels must lie in [0, 1]"),
+    "tile": (["--tile", "20"], spoil_nothing, "tile: input should be greater than or equal to 32; 20 was given"),
+    "overlap": (
+        ["--tile", "64", "--overlap", "40"],
+        spoil_nothing,
+        "overlap: half a tile is allowed at most, which is 32",
+    ),
+    "no region of interest": (["--roi", "none.png"], spoil_nothing, "none.png: No such file"),
     "no TOML": (["--config", "nothing.toml"], spoil_nothing, "config nothing.toml: No such file"),
     "a file where a folder should be": (["--ckpt_path", "/dev/null/out"], spoil_nothing, "/dev/null/out"),
 }
@@ -112,3 +119,14 @@ def test_a_toml_file_that_is_wrong(content, make_category, tmp_path: Path, capsy
         main(["train", "--config", str(tmp_path / "run.toml"), *flags])
     assert stopped.value.code == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_a_region_of_interest_of_another_view(make_category, tmp_path: Path, capsys):
+    make_category(tmp_path / "data", "bolt")
+    (tmp_path / "roi.json").write_text('{"size": [48, 96], "polygons": [[[0, 0], [40, 0], [40, 40]]]}')
+    flags = ["--data_path", str(tmp_path / "data"), "--ckpt_path", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "--model", "patchcore", "--roi", str(tmp_path / "roi.json"), *flags])
+    assert stopped.value.code == 2
+    assert "000.png: the picture is 48x48, its region of interest was drawn for 48x96" in capsys.readouterr().err
+    assert not list((tmp_path / "out").rglob("*.*"))

@@ -117,3 +117,36 @@ def test_a_model_of_yesterday_has_no_threshold_until_it_is_given_one(tmp_path: P
     code, out, _ = calibrate(capsys, folder, "--threshold", "3.2")
     assert (code, "no good images say" in out) == (0, True)
     assert (read_model(folder).calibration.threshold, read_model(folder).calibration.pixel_threshold) == (3.2, 3.2)
+
+
+def test_tiles_and_a_region_of_interest_are_kept_with_the_model(make_category, tmp_path: Path, capsys):
+    make_category(tmp_path / "data", num_train=8, size=(60, 90))
+    (tmp_path / "roi.json").write_text('{"size": [60, 90], "polygons": [[[5, 5], [80, 5], [80, 50], [5, 50]]]}')
+    arguments = ["--model", "patchcore", "--num_patches", "100", "--tile", "48", "--overlap", "12", "--figures", "2"]
+    arguments += ["--roi", str(tmp_path / "roi.json"), "--data_path", str(tmp_path / "data")]
+    command = ["train", *arguments, "--ckpt_path", str(tmp_path / "out")]
+    for more in ([], ["--resume"]):
+        with pytest.raises(SystemExit) as stopped:
+            main([*command, *more])
+        assert not stopped.value.code
+    model = read_model(tmp_path / "out" / "part")
+    assert (model.preprocess.size, model.preprocess.tile, model.preprocess.overlap) == ((48, 48), 48, 12)
+    with pytest.raises(SystemExit) as stopped:
+        main(
+            [
+                "predict",
+                str(tmp_path / "out"),
+                str(tmp_path / "data" / "part" / "test"),
+                "--out",
+                str(tmp_path / "seen"),
+            ]
+        )
+    rows = [json.loads(line) for line in (tmp_path / "seen" / "predictions.jsonl").read_text().splitlines()]
+    evaluation = json.loads((tmp_path / "out" / "part" / "evaluation.json").read_text())
+    assert sorted(row["score"] for row in rows) == sorted(row["score"] for row in evaluation["images"])
+    capsys.readouterr()
+    (tmp_path / "roi.json").write_text('{"size": [60, 90], "polygons": [[[5, 5], [80, 5], [80, 51], [5, 51]]]}')
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, "--resume"])
+    assert stopped.value.code == 2
+    assert "holds a run with another region of interest" in capsys.readouterr().err

@@ -8,11 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
+from blemish.calibration import Calibration
 from blemish.data.source import load
 from blemish.errors import BlemishError
 from blemish.images import Preprocess
 from blemish.inspector import Inspector
-from blemish.types import Sample
+from blemish.types import Prediction, Sample, Unreadable
 
 
 def brightness(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -69,3 +70,28 @@ def test_an_unreadable_file_is_named(paths):
     paths[3].write_bytes(b"no image")
     with pytest.raises(BlemishError, match=r"3\.png: truncated, or not an image"):
         list(Inspector(brightness, Preprocess((16, 16))).predict(paths))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 32])
+def test_an_unreadable_file_is_told_in_its_place_and_the_others_are_predicted(paths, batch_size):
+    paths[0].write_bytes(b"no image")
+    paths[3].unlink()
+    inspector = Inspector(brightness, Preprocess((16, 16)), batch_size=batch_size)
+    found = list(inspector.inspect(paths))
+    assert [one.sample.image for one in found] == paths
+    assert [type(one) for one in found] == [Unreadable, Prediction, Prediction, Unreadable, Prediction]
+    assert "truncated, or not an image" in found[0].error
+    assert [found[row].score for row in (1, 2, 4)] == [
+        pytest.approx(100 * 40 * row / 255, rel=1e-5) for row in (1, 2, 4)
+    ]
+
+
+def test_it_decides_by_its_calibration_and_the_prediction_stays_raw(paths):
+    calibration = Calibration(20.0, 0.2, 0.1, None, (10.0, 20.0), ())
+    inspector = Inspector(brightness, Preprocess((16, 16)), calibration)
+    predictions = list(inspector.predict(paths))
+    decisions = [inspector.decide(prediction) for prediction in predictions]
+    assert [decision.is_defect for decision in decisions] == [False, False, True, True, True]
+    assert [round(prediction.score / 100 * 255) for prediction in predictions] == [0, 40, 80, 120, 160]
+    assert decisions[2].regions[0].box == (0, 0, 5, 5)
+    assert Inspector(brightness, Preprocess((16, 16))).decide(predictions[0]) is None
