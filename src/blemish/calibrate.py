@@ -57,7 +57,7 @@ def calibrate_on(
 
     def maps() -> Iterator[NDArray[np.float32]]:
         for prediction in predictions:
-            seen.append(replace(prediction, map=prediction.map[:0]))
+            seen.append(replace(prediction, map=np.zeros((0, 0), np.float32)))
             yield counted(prediction.map, roi)
 
     remaining = maps()
@@ -122,6 +122,7 @@ def _from_images(model: ModelFolder, folder: Path, rate: float | None, phases: P
     _refuse_learned(model, samples)
     inspector = Inspector(backend_of(model), model.preprocess)
     good, bad = ([sample for sample in samples if bool(sample.label) is label] for label in (False, True))
+    _check_rate(rate, len(good))
     predictions = told(inspector.predict(good), len(good), phases("good images"))
     calibration, _ = calibrate_on(predictions, model.preprocess.roi, rate)
     assert calibration is not None
@@ -138,10 +139,17 @@ def _from_folds(
     source = _training_images(model, data_path, phases)
     if not 2 <= folds <= len(source.samples):
         raise BlemishError(f"folds: {folds} was given; allowed are 2 to {len(source.samples)}, the number of images.")
+    _check_rate(rate, len(source.samples))
     predictions = told(_left_out(model, source, folds), len(source.samples), phases("folds"))
     calibration, _ = calibrate_on(predictions, model.preprocess.roi, rate, "folds")
     assert calibration is not None
     return replace(calibration, defect_scores=_defect_scores(model))
+
+
+def _check_rate(rate: float | None, number: int) -> None:
+    """Raises BlemishError before any work is done where so many images do not support the rate."""
+    if rate is not None:
+        conformal_threshold(range(number), rate)
 
 
 def _left_out(model: ModelFolder, source: ImageSource, folds: int) -> Iterator[Prediction]:
@@ -157,10 +165,9 @@ def _left_out(model: ModelFolder, source: ImageSource, folds: int) -> Iterator[P
 
 def _closed_form_detector(model: ModelFolder) -> Detector:
     from blemish.detectors import detector_class
-    from blemish.detectors.base import ReconstructingDetector
 
     detector = detector_class(model.model).create(**model.options)
-    if isinstance(detector, ReconstructingDetector):
+    if hasattr(detector, "losses"):  # it learns by gradient
         raise BlemishError(f"folds: {model.model} is trained for epochs, each fold anew. Give --images FOLDER instead.")
     return detector
 

@@ -105,17 +105,17 @@ def evaluate_run(
         inspector = Inspector(backend_of(model), model.preprocess, model.calibration, batch_size=batch_size)
         samples = category.of("test")
         predictions = told(inspector.predict(samples), len(samples), phases(category.name))
-        evaluations.append(
-            evaluate(
-                predictions,
-                samples,
-                method=model.model,
-                category=category.name,
-                root=category.root,
-                num_resamples=num_resamples,
-                roi=model.preprocess.roi,
-            )
+        evaluation = evaluate(
+            predictions,
+            samples,
+            method=model.model,
+            category=category.name,
+            root=category.root,
+            num_resamples=num_resamples,
+            roi=model.preprocess.roi,
         )
+        calibration = to_plain(model.calibration) if model.calibration else None
+        evaluations.append(replace(evaluation, calibration=calibration))
     return evaluations
 
 

@@ -8,9 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from blemish.artifact import Artifact, save
 from blemish.calibration import from_plain
 from blemish.cli import main
+from blemish.config import RunConfig
+from blemish.detectors import detector_class
+from blemish.images import Preprocess
 from blemish.model_folder import TENSORS, read_model
+from blemish.run import run
 
 
 def calibrate(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
@@ -150,3 +155,24 @@ def test_tiles_and_a_region_of_interest_are_kept_with_the_model(make_category, t
         main([*command, "--resume"])
     assert stopped.value.code == 2
     assert "holds a run with another region of interest" in capsys.readouterr().err
+
+
+def test_what_an_older_version_did_is_not_done_again(model: Path, run_folder: Path, tmp_path: Path):
+    document = json.loads((model / "model.json").read_text())
+    config, provenance = document["provenance"]["config"], document["provenance"]
+    for name in ("tile", "overlap"):  # which it did not know
+        del config[name]
+    del provenance["roi_sha256"]
+    (model / "model.json").write_text(json.dumps(document))
+    before = (model / "model.json").read_bytes()
+    known = {name: value for name, value in config.items() if name in RunConfig.model_fields}
+    evaluation = run(RunConfig.create(**known, data_path=run_folder / "data", ckpt_path=tmp_path, resume=True))
+    assert evaluation.metrics == json.loads((run_folder / "part" / "evaluation.json").read_text())["metrics"]
+    assert (model / "model.json").read_bytes() == before
+
+
+def test_folds_are_not_for_what_is_trained_for_epochs(run_folder: Path, tmp_path: Path, capsys):
+    detector = detector_class("ae").create(size=32, width=4, latent_dim=2)
+    save(Artifact("ae", detector, Preprocess((32, 32)), {}), tmp_path / "part")
+    code, _, said = calibrate(capsys, tmp_path, "--folds", "2", "--data_path", run_folder / "data")
+    assert (code, "ae is trained for epochs, each fold anew. Give --images" in said) == (2, True)
