@@ -17,7 +17,7 @@ from typer.exceptions import TyperException
 import blemish
 from blemish.config import RunConfig, read_toml
 from blemish.errors import BlemishError
-from blemish.flags import Flags, detector_flags, one_value_each, run_flags, with_flags
+from blemish.flags import Flags, detector_flags, fit_flags, one_value_each, run_flags, with_flags
 from blemish.progress import shown_progress
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ errors = Console(stderr=True)
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
+
+LEARNING = ("fit", "train")
+"""The commands that take the options of the detectors."""
 
 GOES_ON = {"train": " with --resume", "predict": ""}
 """Command that can be stopped -> what is to be added for it to go on."""
@@ -40,10 +43,10 @@ Model = Annotated[Path, typer.Argument(help="Folder of a fitted detector, as `tr
 def main(arguments: Sequence[str] | None = None) -> None:
     """The `blemish` command: exit code 0 where all went well, 2 for what is the user's to mend, 130 on Ctrl-C."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    # The flags of `train` include each detector's own options. To know them imports torch, so only `train` does.
+    # The flags of `train` include each detector's own options. To know them imports torch, so only those that learn do.
     command = next((argument for argument in given if not argument.startswith("-")), "")
-    options = detector_flags() if command == "train" else {}
-    if command == "train":
+    options = detector_flags() if command in LEARNING else {}
+    if command in LEARNING:
         given = one_value_each(given, run_flags() | options)
     app = build_app(options)
     handler = RichHandler(console=errors, show_time=False, show_path=False)
@@ -77,6 +80,7 @@ def build_app(options: Flags) -> typer.Typer:
     )
     app.callback()(_root)
     app.command("train")(with_flags(_train, run_flags(), options))
+    app.command("fit")(with_flags(_fit, fit_flags(), options))
     app.command("calibrate")(_calibrate)
     app.command("predict")(_predict)
     app.command("evaluate")(_evaluate)
@@ -109,12 +113,49 @@ def _train(config_path: Path | None, fields: dict[str, Any], options: dict[str, 
     For every category: 10 % of the good training images, drawn at random, are held out; the epoch with the lowest
     loss on them is kept; the whole test set is scored at its own resolution.
     """
-    from_file = read_toml(config_path) if config_path else {}
-    merged = {**from_file, **fields, "options": {**from_file.get("options", {}), **options}}
+    merged = _merged(config_path, fields, options)
     for required in ("data_path", "ckpt_path"):
         if required not in merged:
             raise BlemishError(f"--{required} is missing: {RunConfig.model_fields[required].description}.")
     train(RunConfig.create(**merged))
+
+
+def _merged(config_path: Path | None, fields: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """What the TOML file says, and over it what the flags say."""
+    from_file = read_toml(config_path) if config_path else {}
+    return {**from_file, **fields, "options": {**from_file.get("options", {}), **options}}
+
+
+def _fit(
+    images: Annotated[Path, typer.Argument(help="Folder of good images, or one category of a data set.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the fitted detector.")] = None,
+    update: Annotated[Path | None, typer.Option(help="Fitted detector that is to learn these images as well.")] = None,
+    *,
+    config_path: Path | None,
+    fields: dict[str, Any],
+    options: dict[str, Any],
+) -> None:
+    """Learn from a folder of good images; what is left open is chosen by what held-out good images say.
+
+    The model is `ensemble` unless another is asked for. With --update a fitted detector learns further images without
+    starting over; it keeps its settings, and its place unless --out names another.
+    """
+    from blemish.run import fit
+    from blemish.update import update as update_model
+
+    with shown_progress(images.name, errors) as phases:
+        if update is not None:
+            if fields or options or config_path:
+                raise BlemishError("--update: a fitted detector keeps its settings. Leave the other options out.")
+            model = update_model(update, images, out, phases)
+        elif out is None:
+            raise BlemishError("--out is missing: folder for the fitted detector.")
+        else:
+            merged = {"model": "ensemble", **_merged(config_path, fields, options)}
+            model = fit(RunConfig.create(**{**merged, "data_path": images, "ckpt_path": out}), phases)
+    console.print(
+        f"{model.model} from {len(model.provenance['learned_from'])} images is in {model.folder}", highlight=False
+    )
 
 
 def train(config: RunConfig) -> list[Evaluation]:

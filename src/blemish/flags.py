@@ -16,14 +16,21 @@ from blemish.config import RunConfig
 
 Flags = dict[str, inspect.Parameter]
 """Name -> the parameter of a command that typer makes a flag of. Its default is None: not given."""
-Command = Callable[[Path | None, dict[str, Any], dict[str, Any]], None]
-"""Takes the TOML file, the fields of RunConfig and the detector's options that were given."""
+Command = Callable[..., None]
+"""Takes its own parameters, and as `config_path`, `fields` and `options` the TOML file, the fields of RunConfig and the
+detector's options that were given."""
 
 
 def run_flags() -> Flags:
     """A flag for each field of RunConfig, but for the detectors' options, which have their own."""
     fields = {name: field for name, field in RunConfig.model_fields.items() if name != "options"}
     return {name: _flag(name, field.annotation, _help(field)) for name, field in fields.items()}
+
+
+def fit_flags() -> Flags:
+    """Those of `run_flags` that mean something where nothing is evaluated."""
+    without = {"data_path", "ckpt_path", "resume", "figures"}
+    return {name: flag for name, flag in run_flags().items() if name not in without}
 
 
 def detector_flags() -> Flags:
@@ -43,16 +50,20 @@ def detector_flags() -> Flags:
 def with_flags(command: Command, fields: Flags, options: Flags) -> Callable[..., None]:
     """The command as a function with one keyword argument per flag, for typer to read."""
     config = _flag("config", Path, "TOML file with any of these; flags win over it")
+    given_to_all = ("config_path", "fields", "options")
+    every = inspect.signature(command, eval_str=True).parameters
+    own = [parameter for name, parameter in every.items() if name not in given_to_all]
 
     def parsed(**given: Any) -> None:
         values = {name: value for name, value in given.items() if value is not None and value != []}
         command(
-            values.get("config"),
-            {name: value for name, value in values.items() if name in fields},
-            {name: value for name, value in values.items() if name in options},
+            **{parameter.name: given[parameter.name] for parameter in own},
+            config_path=values.get("config"),
+            fields={name: value for name, value in values.items() if name in fields},
+            options={name: value for name, value in values.items() if name in options},
         )
 
-    parameters = [*fields.values(), *options.values(), config]
+    parameters = [*own, *fields.values(), *options.values(), config]
     parsed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     parsed.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     parsed.__doc__ = command.__doc__

@@ -8,7 +8,7 @@ import logging
 import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,10 @@ from blemish.evaluate import evaluate
 from blemish.files import make_folder, write_json
 from blemish.images import Preprocess, read_bytes
 from blemish.inspector import Inspector, TorchBackend, backend_of
-from blemish.model_folder import DOCUMENT, read_model, write_model
+from blemish.model_folder import DOCUMENT, ModelFolder, read_model, write_model
 from blemish.progress import Phases, no_progress, told
 from blemish.results import read_evaluation
-from blemish.roi import read_roi
+from blemish.roi import Roi, read_roi
 from blemish.training import Training, device_named, is_main_process, train
 from blemish.types import Evaluation, Prediction, Sample
 
@@ -52,13 +52,53 @@ def run(config: RunConfig, phases: Phases = lambda _: no_progress) -> Evaluation
     category = hold_out(_only_category(config), config.validation, config.seed)
     folder = config.ckpt_path / category.name
     roi = read_roi(config.roi) if config.roi else None
-    identity = {
-        "config": config.identity,
-        "data_sha256": data_hash(category),
-        "roi_sha256": hashlib.sha256(roi.png).hexdigest() if roi else None,
-    }
+    identity = _identity(config, category, roi)
     if config.resume and (done := finished(folder, identity)):
         return done
+    fitted = _learn(config, category, folder, identity, roi, phases)
+    if fitted is None:
+        return Evaluation(config.model, category.name, {})
+    evaluation = _evaluate(fitted, category, config, phases)
+    calibration = with_defects(fitted.model.calibration, evaluation.images)
+    write_model(replace(fitted.model, calibration=calibration, metrics=evaluation.metrics))
+    evaluation = replace(
+        evaluation,
+        durations={"fit": fitted.seconds} | evaluation.durations,
+        validation=[{"path": _relative(found.sample, category), "score": found.score} for found in fitted.held_out],
+        calibration=to_plain(calibration) if calibration else None,
+    )
+    write_json(folder / EVALUATION, asdict(evaluation))
+    return evaluation
+
+
+def fit(config: RunConfig, phases: Phases = lambda _: no_progress) -> ModelFolder:
+    """Learns from the good images of one category alone; the fitted detector is then in `config.ckpt_path` itself."""
+    category = hold_out(_only_category(config), config.validation, config.seed)
+    samples = tuple(sample for sample in category.samples if sample.split != "test")
+    category = replace(category, root=samples[0].image.parent, samples=samples)
+    roi = read_roi(config.roi) if config.roi else None
+    fitted = _learn(config, category, config.ckpt_path, _identity(config, category, roi), roi, phases)
+    return fitted.model if fitted else read_model(config.ckpt_path)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """What learning left: the model on disk, and what evaluating it needs."""
+
+    model: ModelFolder
+    detector: Detector
+    inspector: Inspector
+    source: ImageSource
+    training: dict[str, Any]
+    held_out: list[Prediction]
+    """The validation images' predictions, without their maps."""
+    seconds: float
+
+
+def _learn(
+    config: RunConfig, category: Category, folder: Path, identity: dict[str, Any], roi: Roi | None, phases: Phases
+) -> _Fitted | None:
+    """Reads, fits, calibrates and saves to `folder`; None in the processes that only help."""
     detector = detector_class(config.model).create(**_size(config), **config.options)
     make_folder(folder)
     overlap = config.overlap if config.tile else 0
@@ -66,28 +106,19 @@ def run(config: RunConfig, phases: Phases = lambda _: no_progress) -> Evaluation
     source = _load(category, preprocess, config, phases)
     started = time.perf_counter()
     training = _fit(detector, source, config, folder / CHECKPOINT, phases)
-    fit_seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - started
     if not is_main_process():
-        return Evaluation(config.model, category.name, {})
+        return None
     inspector = Inspector(TorchBackend(detector), preprocess, batch_size=config.batch_size)
     validation = source.where(lambda sample: sample.split == "val")
-    held_out = told(inspector.predict(validation), len(validation.samples), phases("calibrating"))
-    calibration, good = calibrate_on(held_out, roi)
+    predictions = told(inspector.predict(validation), len(validation.samples), phases("calibrating"))
+    calibration, held_out = calibrate_on(predictions, roi)
     learned_from = digests(source.where(lambda sample: sample.split == "train"))
     provenance = identity | {"training": training, "versions": versions(), "learned_from": learned_from}
+    provenance |= {"choices": detector.reasons}
     model = save(Artifact(config.model, detector, preprocess, provenance, calibration), folder)
     (folder / CHECKPOINT).unlink(missing_ok=True)
-    evaluation = _evaluate(inspector, detector, training, category, source, config, phases)
-    calibration = with_defects(calibration, evaluation.images)
-    write_model(replace(model, calibration=calibration, metrics=evaluation.metrics))
-    evaluation = replace(
-        evaluation,
-        durations={"fit": fit_seconds} | evaluation.durations,
-        validation=[{"path": _relative(found.sample, category), "score": found.score} for found in good],
-        calibration=to_plain(calibration) if calibration else None,
-    )
-    write_json(folder / EVALUATION, asdict(evaluation))
-    return evaluation
+    return _Fitted(model, detector, inspector, source, training, held_out, seconds)
 
 
 def evaluate_run(
@@ -117,6 +148,15 @@ def evaluate_run(
         calibration = to_plain(model.calibration) if model.calibration else None
         evaluations.append(replace(evaluation, calibration=calibration))
     return evaluations
+
+
+def _identity(config: RunConfig, category: Category, roi: Roi | None) -> dict[str, Any]:
+    """What the result depends on."""
+    return {
+        "config": config.identity,
+        "data_sha256": data_hash(category),
+        "roi_sha256": hashlib.sha256(roi.png).hexdigest() if roi else None,
+    }
 
 
 def finished(folder: Path, identity: dict[str, Any]) -> Evaluation | None:
@@ -217,37 +257,30 @@ def _fit(
     return {"train": history.train, "validation": history.validation, "best_epoch": history.best_epoch}
 
 
-def _evaluate(
-    inspector: Inspector,
-    detector: Detector,
-    training: dict[str, Any],
-    category: Category,
-    source: ImageSource,
-    config: RunConfig,
-    phases: Phases,
-) -> Evaluation:
+def _evaluate(fitted: _Fitted, category: Category, config: RunConfig, phases: Phases) -> Evaluation:
     """Predicts the entire test set, evaluates it, and draws the category's figures."""
-    test = source.where(lambda sample: sample.split == "test")
+    test = fitted.source.where(lambda sample: sample.split == "test")
     chosen = choose(test.samples, config.figures)
     shown: list[Prediction] = []
     started = time.perf_counter()
-    predictions = _kept(told(inspector.predict(test), len(test.samples), phases("testing")), set(chosen), shown)
+    predictions = told(fitted.inspector.predict(test), len(test.samples), phases("testing"))
     evaluation = evaluate(
-        predictions,
+        _kept(predictions, set(chosen), shown),
         test.samples,
         method=config.model,
         category=category.name,
         root=category.root,
-        roi=source.preprocess.roi,
+        roi=test.preprocess.roi,
     )
     seconds = time.perf_counter() - started
     out = config.ckpt_path / "figures"
     figures.examples(category, out / f"{category.name}_examples.png")
-    if training:
+    if fitted.training:
         title = f"{config.model} on {category.name}"
-        figures.losses(training, title, out / f"{category.name}_losses.png")
+        figures.losses(fitted.training, title, out / f"{category.name}_losses.png")
     if shown:
-        figures.predictions(shown, _rebuilt(detector, test, chosen), out / f"{category.name}_predictions.png")
+        rebuilt = _rebuilt(fitted.detector, test, chosen)
+        figures.predictions(shown, rebuilt, out / f"{category.name}_predictions.png")
     return replace(evaluation, durations={"test": seconds})
 
 

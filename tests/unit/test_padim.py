@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import mahalanobis as scipy_mahalanobis
+from scipy.stats import multivariate_normal
 
-from blemish.blocks.gaussian import Moments, factors, mahalanobis
-from blemish.data.source import ImageSource
+from blemish.blocks.gaussian import Moments, factors, log_likelihood, mahalanobis
+from blemish.data.source import ImageSource, load
 from blemish.detectors.padim import PaDiM
 from blemish.errors import BlemishError
+from blemish.images import Preprocess
+from blemish.types import Sample
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -82,6 +88,48 @@ def test_further_images_count_as_if_they_had_been_there(part_images, shared):
 
 def test_what_does_not_fit_into_memory_is_refused_before_it_starts(part_images: ImageSource):
     part_images.memory_budget = 1_000_000
-    with pytest.raises(BlemishError, match=r"65 Gaussians of 48 features take .* memory_budget allows .*--dimensions"):
+    with pytest.raises(BlemishError, match=r"at 65 places of 48 features take .*_budget allows .*--dimensions"):
         PaDiM(64).fit(part_images)
     PaDiM(64, shared=True).fit(part_images)
+
+
+def drawn(folder: Path, number: int, *, part: bool) -> ImageSource:
+    """Pictures of a part that lies still, or of a texture."""
+    generator = np.random.default_rng(0)
+    for index in range(number):
+        expected = np.where(np.arange(64) < 32, 60, 180) if part else 120
+        picture = (expected + generator.normal(0, 4 if part else 20, (64, 64))).clip(0, 255).astype(np.uint8)
+        cv2.imwrite(str(folder / f"{index:02}.png"), picture)
+    samples = [Sample(path, False, split="train") for path in sorted(folder.glob("*.png"))]
+    return load(samples, Preprocess((64, 64)))
+
+
+@pytest.mark.parametrize("part", [True, False])
+def test_what_is_shared_is_what_held_out_images_are_likelier_under(tmp_path, part):
+    images = drawn(tmp_path, 40, part=part)
+    train = images.where(lambda sample: sample.image.stem < "30")
+    held_out = images.where(lambda sample: sample.image.stem >= "30")
+    chosen = PaDiM(64, dimensions=4).fit(train, validation=held_out)
+    assert chosen.choices["shared"] is not part
+    assert ("a Gaussian per place" in chosen.reasons[0]) is part
+    features = torch.cat([chosen.features(held_out.batch([row])) for row in range(10)])
+    likelihoods = {}
+    for shared in (True, False):
+        way = PaDiM(64, dimensions=4, shared=shared).fit(train, validation=held_out)
+        likelihoods[shared] = log_likelihood(way._reduced(features), way.mean, way.factor)
+    assert likelihoods[not part] > likelihoods[part]
+
+
+def test_log_likelihood_is_scipy_s_but_for_the_constant():
+    values, mean, mixed = draw(1, 30, 4, seed=1), draw(1, 4, seed=2), draw(1, 40, 4, seed=3)
+    covariance = mixed.mT @ mixed / 40
+    expected = multivariate_normal(mean[0].numpy(), covariance[0].numpy()).logpdf(values[0].numpy()).mean()
+    found = log_likelihood(values, mean, factors(covariance, 1e-12)) - 2 * np.log(2 * np.pi)
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_choice_that_was_made_is_kept_by_the_options(part_images):
+    detector = PaDiM(64).fit(part_images, validation=part_images)
+    twin = PaDiM.create(**detector.options | detector.choices)
+    assert (twin.shared, twin.shrinkage) == (detector.chosen("shared"), detector.chosen("shrinkage"))
+    assert PaDiM(64, shared=True, shrinkage=0.1).fit(part_images, validation=part_images).choices == {}

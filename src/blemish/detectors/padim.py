@@ -179,7 +179,7 @@ class PaDiM(FeatureDetector):
 
 def _check_memory(places: int, channels: int, budget: int) -> None:
     needed = Moments.bytes_needed(places, channels)
-    text = f"padim: {places} Gaussians of {channels} features take {_gigabytes(needed)} while fitting"
+    text = f"padim: Gaussians at {places} places of {channels} features take {_gigabytes(needed)} while fitting"
     if needed > budget:
         raise BlemishError(
             f"{text}, memory_budget allows {_gigabytes(budget)}. "

@@ -1,0 +1,52 @@
+"""A fitted detector takes in further good images without starting over."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from blemish.artifact import load, save
+from blemish.calibrate import DIGEST_LENGTH, digests
+from blemish.data.category import find_categories
+from blemish.data.source import load as load_images
+from blemish.errors import BlemishError
+from blemish.model_folder import ModelFolder
+from blemish.progress import Phases, no_progress
+
+logger = logging.getLogger("blemish")
+
+
+def update(path: Path, images: Path, out: Path | None = None, phases: Phases = lambda _: no_progress) -> ModelFolder:
+    """The detector in the folder `path` with further good images learned, written to `out` or in its place.
+
+    Images that it has learned from already are left out. The calibration stays as it was, since the images that it came
+    from are not at hand. Raises BlemishError where nothing is new, a file cannot be used, or the method can't do it.
+    """
+    artifact = load(path)
+    categories = find_categories(images)
+    if len(categories) != 1:
+        raise BlemishError(f"{images}: holds several categories. Give the folder of one.")
+    source = load_images(categories[0].of("train"), artifact.preprocess, progress=phases("reading"))
+    for info in source.files:
+        if info.error:
+            raise BlemishError(info.error)
+    learned = artifact.provenance.get("learned_from", [])
+    known = {
+        sample for sample, info in zip(source.samples, source.files, strict=True) if _digest(info.sha256) in learned
+    }
+    new = source.where(lambda sample: sample not in known)
+    if not len(new):
+        raise BlemishError(f"{images}: no good image that {path} has not learned from already. Give further ones.")
+    artifact.detector.update(new, seed=artifact.provenance["config"]["seed"], progress=phases("learning"))
+    if artifact.calibration:
+        logger.info("the threshold is that of before; blemish calibrate --images FOLDER makes one for what was learned")
+    provenance = artifact.provenance | {
+        "learned_from": sorted({*learned, *digests(new)}),
+        "updates": [*artifact.provenance.get("updates", []), {"num_images": len(new)}],
+    }
+    return save(replace(artifact, provenance=provenance), out or path)
+
+
+def _digest(sha256: str) -> str:
+    return sha256[:DIGEST_LENGTH]
