@@ -21,8 +21,8 @@ def nearest(values: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
     computed directly, free of cancellation.
     """
     half = bank.square().sum(1) / 2
-    starts = range(0, len(values), BLOCK)
-    rows = torch.cat([(half - values[at : at + BLOCK] @ bank.T).argmin(1) for at in starts])
+    blocks = (values[at : at + BLOCK] for at in range(0, len(values), BLOCK))
+    rows = torch.cat([torch.addmm(half, block, bank.T, alpha=-1).argmin(1) for block in blocks])
     return (values - bank[rows]).square().sum(1).sqrt(), rows
 
 
