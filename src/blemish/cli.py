@@ -1,10 +1,10 @@
-"""The command line: parses, calls, prints. It imports torch only in the commands that compute."""
+"""The command line: parses, calls, prints. Each command imports what it needs, so that inspecting starts at once."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -15,12 +15,12 @@ from rich.text import Text
 from typer.exceptions import TyperException
 
 import blemish
-from blemish.config import RunConfig, read_toml
-from blemish.errors import BlemishError
-from blemish.flags import Flags, detector_flags, one_value_each, run_flags, with_flags
+from blemish.errors import BlemishError, extras
 from blemish.progress import shown_progress
 
 if TYPE_CHECKING:
+    from blemish.config import RunConfig
+    from blemish.graphs import Precision
     from blemish.types import Evaluation
 
 console = Console()
@@ -40,17 +40,14 @@ Model = Annotated[Path, typer.Argument(help="Folder of a fitted detector, as `tr
 def main(arguments: Sequence[str] | None = None) -> None:
     """The `blemish` command: exit code 0 where all went well, 2 for what is the user's to mend, 130 on Ctrl-C."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    # The flags of `train` include each detector's own options. To know them imports torch, so only `train` does.
     command = next((argument for argument in given if not argument.startswith("-")), "")
-    options = detector_flags() if command == "train" else {}
-    if command == "train":
-        given = one_value_each(given, run_flags() | options)
-    app = build_app(options)
     handler = RichHandler(console=errors, show_time=False, show_path=False)
     logging.basicConfig(format="%(message)s", handlers=[handler])
     logging.getLogger("blemish").setLevel(logging.INFO)
     try:
-        code = app(given, standalone_mode=False)
+        with extras():
+            parser, given = _train_parser(given) if command == "train" else (_unparsed, given)
+            code = build_app(parser)(given, standalone_mode=False)
     except BlemishError as error:
         _fail(str(error))
     except TyperException as error:
@@ -67,8 +64,23 @@ def _fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def build_app(options: Flags) -> typer.Typer:
-    """The commands; `options` are the flags of the detectors."""
+def _train_parser(given: list[str]) -> tuple[Callable[..., None], list[str]]:
+    """`train` with a flag for each setting and each detector's options, and the arguments as it takes them.
+
+    To know the options imports torch, so this is only for `train` itself.
+    """
+    from blemish.flags import detector_flags, one_value_each, run_flags, with_flags
+
+    fields, options = run_flags(), detector_flags()
+    return with_flags(_train, fields, options), one_value_each(given, fields | options)
+
+
+def _unparsed() -> None:
+    """Stands for `train` where another command was given."""
+
+
+def build_app(train_parser: Callable[..., None]) -> typer.Typer:
+    """The commands."""
     app = typer.Typer(
         help="Finds defects in pictures of manufactured parts, having seen only good ones.",
         no_args_is_help=True,
@@ -76,9 +88,10 @@ def build_app(options: Flags) -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_root)
-    app.command("train")(with_flags(_train, run_flags(), options))
+    app.command("train", help=_train.__doc__)(train_parser)
     app.command("calibrate")(_calibrate)
     app.command("predict")(_predict)
+    app.command("export")(_export)
     app.command("evaluate")(_evaluate)
     app.command("metrics")(_metrics)
     app.command("synth")(_synth)
@@ -109,6 +122,8 @@ def _train(config_path: Path | None, fields: dict[str, Any], options: dict[str, 
     For every category: 10 % of the good training images, drawn at random, are held out; the epoch with the lowest
     loss on them is kept; the whole test set is scored at its own resolution.
     """
+    from blemish.config import RunConfig, read_toml
+
     from_file = read_toml(config_path) if config_path else {}
     merged = {**from_file, **fields, "options": {**from_file.get("options", {}), **options}}
     for required in ("data_path", "ckpt_path"):
@@ -245,9 +260,12 @@ def _predict(
     fail_on_defect: Annotated[
         bool, typer.Option("--fail-on-defect", help="Exit with 3 where a defect was found.")
     ] = False,
-    backend: Annotated[str, typer.Option(help="What runs the detector.")] = "torch",
+    backend: Annotated[
+        str, typer.Option(help="What runs the detector: torch, or onnx or openvino once it is exported.")
+    ] = "torch",
     batch_size: Annotated[int, typer.Option("--batch_size", min=1, help="Images computed at once.")] = 8,
     workers: Annotated[int, typer.Option(min=0, help="Threads that decode images; 0: one per core.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="Threads that compute; 0: one per core.")] = 0,
 ) -> None:
     """Inspect images: score, decision, p-value and defect regions of each. The same command goes on after a stop.
 
@@ -258,7 +276,7 @@ def _predict(
     from blemish.predict import find_images, predict
 
     folder = find_model(model)
-    inspector = Inspector.load(folder, backend, batch_size=batch_size, workers=workers)
+    inspector = Inspector.load(folder, backend, batch_size=batch_size, workers=workers, threads=threads)
     if fail_on_defect and inspector.calibration is None:
         raise BlemishError(f"{folder}: not calibrated, so nothing is a defect. Run 'blemish calibrate' first.")
     identity = {"backend": backend, "sha256": read_model(folder).sha256}
@@ -274,6 +292,39 @@ def _predict(
         raise typer.Exit(3)
     if summary.num_unreadable:
         raise typer.Exit(2)
+
+
+def _export(
+    model: Model,
+    target: Annotated[str, typer.Option("--format", help="onnx or openvino.")] = "onnx",
+    half: Annotated[bool, typer.Option("--half", help="Store what was learned in 16 bits: half the file.")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Compute convolutions in 8 bits, their ranges from the good training images.")
+    ] = False,
+    data_path: Annotated[
+        Path | None,
+        typer.Option("--data_path", help="Images to compare on; default: the data set that the detector learned from."),
+    ] = None,
+) -> None:
+    """Write the detector for another runtime into its folder, after comparing the two on the test images.
+
+    Where scores, maps or decisions differ by more than is allowed, nothing is written.
+    """
+    from blemish.export import describe, export
+    from blemish.model_folder import find_model
+
+    if half and int8:
+        raise BlemishError("half, int8: one precision or the other. Leave one out.")
+    precision: Precision = "half" if half else "int8" if int8 else "float32"
+    with shown_progress("", errors) as phases:
+        written = export(find_model(model), target, precision, data_path, phases)
+    for path in written.files:
+        console.print(f"{path}: {path.stat().st_size / 1e6:.1f} MB", highlight=False, soft_wrap=True)
+    found = f"{precision} against torch on {written.parity.num_images} images: {describe(written.parity)}"
+    console.print(found, highlight=False, soft_wrap=True)
+    for name, (before, after) in written.auroc.items():
+        line = f"{name.replace('_auroc', ' AUROC')} {after:.4f}, in torch {before:.4f}: {after - before:+.4f}"
+        console.print(line, highlight=False)
 
 
 def _evaluate(

@@ -74,7 +74,12 @@ def run(config: RunConfig, phases: Phases = lambda _: no_progress) -> Evaluation
     held_out = told(inspector.predict(validation), len(validation.samples), phases("calibrating"))
     calibration, good = calibrate_on(held_out, roi)
     learned_from = digests(source.where(lambda sample: sample.split == "train"))
-    provenance = identity | {"training": training, "versions": versions(), "learned_from": learned_from}
+    provenance = identity | {
+        "training": training,
+        "versions": versions(),
+        "learned_from": learned_from,
+        "data_path": str(config.data_path.resolve()),
+    }
     model = save(Artifact(config.model, detector, preprocess, provenance, calibration), folder)
     (folder / CHECKPOINT).unlink(missing_ok=True)
     evaluation = _evaluate(inspector, detector, training, category, source, config, phases)

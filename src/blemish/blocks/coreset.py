@@ -21,8 +21,9 @@ def nearest(values: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
     computed directly, free of cancellation.
     """
     half = bank.square().sum(1) / 2
-    starts = range(0, len(values), BLOCK)
-    rows = torch.cat([(half - values[at : at + BLOCK] @ bank.T).argmin(1) for at in starts])
+    # An exported graph knows no number of values, so it has no blocks.
+    blocks = (values,) if torch.compiler.is_exporting() else torch.split(values, BLOCK)
+    rows = torch.cat([(half - block @ bank.T).argmin(1) for block in blocks])
     return (values - bank[rows]).square().sum(1).sqrt(), rows
 
 
