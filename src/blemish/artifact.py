@@ -74,6 +74,8 @@ def load_detector(model: ModelFolder) -> Detector:
     return detector
 
 
-def torch_backend(model: ModelFolder) -> TorchBackend:
-    """What runs the detector of a model folder with torch."""
+def torch_backend(model: ModelFolder, threads: int = 0) -> TorchBackend:
+    """What runs the detector of a model folder with torch; its number of threads is that of the whole process."""
+    if threads:
+        torch.set_num_threads(threads)
     return TorchBackend(load_detector(model))

@@ -25,7 +25,7 @@ from blemish.calibration import (
     pixel_levels,
     smallest_rate,
 )
-from blemish.data.category import find_categories
+from blemish.data.category import find_category
 from blemish.data.folder import read_folder
 from blemish.data.source import ImageSource, load
 from blemish.errors import BlemishError
@@ -175,13 +175,8 @@ def _closed_form_detector(model: ModelFolder) -> Detector:
 def _training_images(model: ModelFolder, data_path: Path, phases: Phases) -> ImageSource:
     """The good training images, those that were held out among them; refused where they are not the model's."""
     _closed_form_detector(model)
-    name = model.folder.resolve().name
-    categories = find_categories(data_path)
-    category = next((c for c in categories if c.name == name), categories[0])
-    if len(categories) > 1 and category.name != name:
-        raise BlemishError(f"data_path {data_path}: has no category {name}. Give the folder of the category.")
-    samples = category.of("train")
-    source = load(samples, model.preprocess, progress=phases("reading"))
+    category = find_category(data_path, model.folder.resolve().name)
+    source = load(category.of("train"), model.preprocess, progress=phases("reading"))
     for info in source.files:
         if info.error:
             raise BlemishError(info.error)

@@ -1,10 +1,10 @@
-"""The command line: parses, calls, prints. It imports torch only in the commands that compute."""
+"""The command line: parses, calls, prints. Each command imports what it needs, so that inspecting starts at once."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -15,12 +15,12 @@ from rich.text import Text
 from typer.exceptions import TyperException
 
 import blemish
-from blemish.config import RunConfig, read_toml
-from blemish.errors import BlemishError
-from blemish.flags import Flags, detector_flags, fit_flags, one_value_each, run_flags, with_flags
+from blemish.errors import BlemishError, extras
 from blemish.progress import shown_progress
 
 if TYPE_CHECKING:
+    from blemish.config import RunConfig
+    from blemish.graphs import Precision
     from blemish.types import Evaluation
 
 console = Console()
@@ -28,9 +28,6 @@ errors = Console(stderr=True)
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
-
-LEARNING = ("fit", "train")
-"""The commands that take the options of the detectors."""
 
 GOES_ON = {"train": " with --resume", "predict": ""}
 """Command that can be stopped -> what is to be added for it to go on."""
@@ -43,17 +40,14 @@ Model = Annotated[Path, typer.Argument(help="Folder of a fitted detector, as `tr
 def main(arguments: Sequence[str] | None = None) -> None:
     """The `blemish` command: exit code 0 where all went well, 2 for what is the user's to mend, 130 on Ctrl-C."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    # The flags of `train` include each detector's own options. To know them imports torch, so only those that learn do.
     command = next((argument for argument in given if not argument.startswith("-")), "")
-    options = detector_flags() if command in LEARNING else {}
-    if command in LEARNING:
-        given = one_value_each(given, run_flags() | options)
-    app = build_app(options)
     handler = RichHandler(console=errors, show_time=False, show_path=False)
     logging.basicConfig(format="%(message)s", handlers=[handler])
     logging.getLogger("blemish").setLevel(logging.INFO)
     try:
-        code = app(given, standalone_mode=False)
+        with extras():
+            parser, given = _learning_parser(command, given) if command in LEARNING else (_unparsed, given)
+            code = build_app({command: parser})(given, standalone_mode=False)
     except BlemishError as error:
         _fail(str(error))
     except TyperException as error:
@@ -70,8 +64,23 @@ def _fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def build_app(options: Flags) -> typer.Typer:
-    """The commands; `options` are the flags of the detectors."""
+def _learning_parser(command: str, given: list[str]) -> tuple[Callable[..., None], list[str]]:
+    """A command that learns, with a flag for each setting and option, and its arguments as it takes them.
+
+    To know the options imports torch, so this is only for those commands themselves.
+    """
+    from blemish.flags import detector_flags, fit_flags, one_value_each, run_flags, with_flags
+
+    fields, options = fit_flags() if command == "fit" else run_flags(), detector_flags()
+    return with_flags(LEARNING[command], fields, options), one_value_each(given, fields | options)
+
+
+def _unparsed() -> None:
+    """Stands for a command that learns where another one was given."""
+
+
+def build_app(parsers: dict[str, Callable[..., None]]) -> typer.Typer:
+    """The commands; `parsers` has the one that learns, if it is the one that was given."""
     app = typer.Typer(
         help="Finds defects in pictures of manufactured parts, having seen only good ones.",
         no_args_is_help=True,
@@ -79,10 +88,11 @@ def build_app(options: Flags) -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_root)
-    app.command("train")(with_flags(_train, run_flags(), options))
-    app.command("fit")(with_flags(_fit, fit_flags(), options))
+    for name, command in LEARNING.items():
+        app.command(name, help=command.__doc__)(parsers.get(name, _unparsed))
     app.command("calibrate")(_calibrate)
     app.command("predict")(_predict)
+    app.command("export")(_export)
     app.command("evaluate")(_evaluate)
     app.command("metrics")(_metrics)
     app.command("synth")(_synth)
@@ -113,6 +123,8 @@ def _train(config_path: Path | None, fields: dict[str, Any], options: dict[str, 
     For every category: 10 % of the good training images, drawn at random, are held out; the epoch with the lowest
     loss on them is kept; the whole test set is scored at its own resolution.
     """
+    from blemish.config import RunConfig
+
     merged = _merged(config_path, fields, options)
     for required in ("data_path", "ckpt_path"):
         if required not in merged:
@@ -122,6 +134,8 @@ def _train(config_path: Path | None, fields: dict[str, Any], options: dict[str, 
 
 def _merged(config_path: Path | None, fields: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """What the TOML file says, and over it what the flags say."""
+    from blemish.config import read_toml
+
     from_file = read_toml(config_path) if config_path else {}
     return {**from_file, **fields, "options": {**from_file.get("options", {}), **options}}
 
@@ -140,6 +154,7 @@ def _fit(
     The model is `ensemble` unless another is asked for. With --update a fitted detector learns further images without
     starting over; it keeps its settings, and its place unless --out names another.
     """
+    from blemish.config import RunConfig
     from blemish.run import fit
     from blemish.update import update as update_model
 
@@ -156,6 +171,10 @@ def _fit(
     console.print(
         f"{model.model} from {len(model.provenance['learned_from'])} images is in {model.folder}", highlight=False
     )
+
+
+LEARNING: dict[str, Callable[..., None]] = {"train": _train, "fit": _fit}
+"""The commands that take the settings of a run and the options of the detectors."""
 
 
 def train(config: RunConfig) -> list[Evaluation]:
@@ -286,9 +305,12 @@ def _predict(
     fail_on_defect: Annotated[
         bool, typer.Option("--fail-on-defect", help="Exit with 3 where a defect was found.")
     ] = False,
-    backend: Annotated[str, typer.Option(help="What runs the detector.")] = "torch",
+    backend: Annotated[
+        str, typer.Option(help="What runs the detector: torch, or onnx or openvino once it is exported.")
+    ] = "torch",
     batch_size: Annotated[int, typer.Option("--batch_size", min=1, help="Images computed at once.")] = 8,
     workers: Annotated[int, typer.Option(min=0, help="Threads that decode images; 0: one per core.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="Threads that compute; 0: one per core.")] = 0,
 ) -> None:
     """Inspect images: score, decision, p-value and defect regions of each. The same command goes on after a stop.
 
@@ -299,7 +321,7 @@ def _predict(
     from blemish.predict import find_images, predict
 
     folder = find_model(model)
-    inspector = Inspector.load(folder, backend, batch_size=batch_size, workers=workers)
+    inspector = Inspector.load(folder, backend, batch_size=batch_size, workers=workers, threads=threads)
     if fail_on_defect and inspector.calibration is None:
         raise BlemishError(f"{folder}: not calibrated, so nothing is a defect. Run 'blemish calibrate' first.")
     identity = {"backend": backend, "sha256": read_model(folder).sha256}
@@ -315,6 +337,39 @@ def _predict(
         raise typer.Exit(3)
     if summary.num_unreadable:
         raise typer.Exit(2)
+
+
+def _export(
+    model: Model,
+    target: Annotated[str, typer.Option("--format", help="onnx or openvino.")] = "onnx",
+    half: Annotated[bool, typer.Option("--half", help="Store what was learned in 16 bits: half the file.")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Compute convolutions in 8 bits, their ranges from the good training images.")
+    ] = False,
+    data_path: Annotated[
+        Path | None,
+        typer.Option("--data_path", help="Images to compare on; default: the data set that the detector learned from."),
+    ] = None,
+) -> None:
+    """Write the detector for another runtime into its folder, after comparing the two on the test images.
+
+    Where scores, maps or decisions differ by more than is allowed, nothing is written.
+    """
+    from blemish.export import describe, export
+    from blemish.model_folder import find_model
+
+    if half and int8:
+        raise BlemishError("half, int8: one precision or the other. Leave one out.")
+    precision: Precision = "half" if half else "int8" if int8 else "float32"
+    with shown_progress("", errors) as phases:
+        written = export(find_model(model), target, precision, data_path, phases)
+    for path in written.files:
+        console.print(f"{path}: {path.stat().st_size / 1e6:.1f} MB", highlight=False, soft_wrap=True)
+    found = f"{precision} against torch on {written.parity.num_images} images: {describe(written.parity)}"
+    console.print(found, highlight=False, soft_wrap=True)
+    for name, (before, after) in written.auroc.items():
+        line = f"{name.replace('_auroc', ' AUROC')} {after:.4f}, in torch {before:.4f}: {after - before:+.4f}"
+        console.print(line, highlight=False)
 
 
 def _evaluate(

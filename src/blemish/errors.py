@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+
+
+PURPOSES = {
+    "train": "training, evaluation and inspecting with torch",
+    "runtime": "inspecting with ONNX Runtime",
+    "onnx": "exporting",
+    "openvino": "exporting to OpenVINO and inspecting with it",
+    "timm": "networks as backbones",
+}
+"""Optional extra -> what it is for."""
+EXTRAS = {
+    "accelerate": "train",
+    "matplotlib": "train",
+    "safetensors": "train",
+    "scipy": "train",
+    "timm": "timm",
+    "torch": "train",
+    "onnxruntime": "runtime",
+    "onnx": "onnx",
+    "onnxscript": "onnx",
+    "openvino": "openvino",
+}
+"""Package -> the extra that installs it."""
 
 
 class BlemishError(Exception):
@@ -13,6 +38,21 @@ class BlemishError(Exception):
 
     The command line prints the message and exits with 2. Any other exception is a bug in blemish.
     """
+
+
+@contextmanager
+def extras() -> Iterator[None]:
+    """Has a package of an optional extra that is not installed told in one line, what it is for and how to get it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        extra = EXTRAS[package]
+        raise BlemishError(
+            f"{package} is not installed; it is needed for {PURPOSES[extra]}. Run: pip install 'blemish[{extra}]'"
+        ) from None
 
 
 def first_problem(error: ValidationError) -> str:

@@ -85,7 +85,7 @@ def one_value_each(arguments: Sequence[str], flags: Flags) -> list[str]:
 
 
 def _flag(name: str, annotation: Any, text: str, panel: str | None = None) -> inspect.Parameter:
-    names = f"--{name}/--no-{name}" if annotation is bool else f"--{name}"
+    names = f"--{name}/--no-{name}" if annotation in (bool, bool | None) else f"--{name}"
     option = typer.Option(names, help=text, rich_help_panel=panel, show_default=False)
     return inspect.Parameter(
         name,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from blemish.calibration import Calibration, decide
 from blemish.data.source import Frame, ImageSource, in_batches, read_frames, to_batch
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, extras
 from blemish.images import Preprocess
 from blemish.model_folder import ModelFolder, read_model
 from blemish.types import Decision, Prediction, Sample, Unreadable
@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 Backend = Callable[[NDArray[np.float32]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 """From images (B, 3, H, W) in [0, 1] to raw scores (B,) and raw maps (B, h, w)."""
 
-BACKENDS = {"torch": "blemish.artifact:torch_backend"}
+BACKENDS = {
+    "torch": "blemish.artifact:torch_backend",
+    "onnx": "blemish.backends:onnx_backend",
+    "openvino": "blemish.backends:openvino_backend",
+}
 """Name -> where the function is that makes a `Backend` of a `ModelFolder`, so that each imports its own runtime."""
 
 
@@ -43,13 +47,17 @@ class Inspector:
         self.batch_size, self.workers = batch_size, workers
 
     @classmethod
-    def load(cls, folder: Path, backend: str = "torch", *, batch_size: int = 32, workers: int = 0) -> Self:
+    def load(
+        cls, folder: Path, backend: str = "torch", *, batch_size: int = 32, workers: int = 0, threads: int = 0
+    ) -> Self:
         """The inspector of the fitted detector in `folder`.
 
-        Raises BlemishError where the folder cannot be used or there is no such backend.
+        `workers` threads decode and `threads` compute (0: one per core). "onnx" and "openvino" run what
+        `blemish export` wrote, without torch. Raises BlemishError where the folder cannot be used, there is no such
+        backend, or its runtime is not installed.
         """
         model = read_model(folder)
-        run = backend_of(model, backend)
+        run = backend_of(model, backend, threads)
         return cls(run, model.preprocess, model.calibration, batch_size=batch_size, workers=workers)
 
     def predict(self, images: ImageSource | Iterable[Sample | Path]) -> Iterator[Prediction]:
@@ -108,12 +116,16 @@ class Inspector:
 _NO_MAP = np.zeros((0, 0), np.float32)
 
 
-def backend_of(model: ModelFolder, name: str = "torch") -> Backend:
-    """What runs the detector of a model folder; raises BlemishError for a name that is not in BACKENDS."""
+def backend_of(model: ModelFolder, name: str = "torch", threads: int = 0) -> Backend:
+    """What runs the detector of a model folder, on so many threads (0: one per core).
+
+    Raises BlemishError for a name that is not in BACKENDS and where its runtime is not installed.
+    """
     if name not in BACKENDS:
         raise BlemishError(f"backend {name}: there is none of this name. Choose from: {', '.join(BACKENDS)}.")
     module, function = BACKENDS[name].split(":")
-    backend: Backend = getattr(import_module(module), function)(model)
+    with extras():
+        backend: Backend = getattr(import_module(module), function)(model, threads)
     return backend
 
 

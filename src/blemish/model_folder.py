@@ -41,6 +41,8 @@ class ModelFolder:
     """Figures on the test images that it was learned with."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Plain data: configuration, seed, versions, data hash, losses."""
+    exports: dict[str, Any] = field(default_factory=dict)
+    """Format -> precision of the export, and how far it is from the detector in torch."""
     sha256: dict[str, str] = field(default_factory=dict)
     """File beside model.json -> SHA-256 of its content."""
 
@@ -70,6 +72,7 @@ def read_model(folder: Path) -> ModelFolder:
             calibration=from_plain(calibration) if calibration else None,
             metrics=dict(content.get("metrics") or {}),
             provenance=dict(content["provenance"]),
+            exports=dict(content.get("exports") or {}),
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise BlemishError(f"{folder / DOCUMENT}: damaged, {error!r}. Train again, or copy it anew.") from None
@@ -96,6 +99,7 @@ def write_model(model: ModelFolder, files: Sequence[str] = ()) -> ModelFolder:
         },
         "calibration": to_plain(model.calibration) if model.calibration else None,
         "sha256": model.sha256,
+        "exports": model.exports,
         "metrics": model.metrics,
         "provenance": model.provenance,
     }

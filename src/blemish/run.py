@@ -114,8 +114,13 @@ def _learn(
     predictions = told(inspector.predict(validation), len(validation.samples), phases("calibrating"))
     calibration, held_out = calibrate_on(predictions, roi)
     learned_from = digests(source.where(lambda sample: sample.split == "train"))
-    provenance = identity | {"training": training, "versions": versions(), "learned_from": learned_from}
-    provenance |= {"choices": detector.reasons}
+    provenance = identity | {
+        "training": training,
+        "versions": versions(),
+        "learned_from": learned_from,
+        "choices": detector.reasons,
+        "data_path": str(config.data_path.resolve()),
+    }
     model = save(Artifact(config.model, detector, preprocess, provenance, calibration), folder)
     (folder / CHECKPOINT).unlink(missing_ok=True)
     return _Fitted(model, detector, inspector, source, training, held_out, seconds)

@@ -11,11 +11,13 @@ import pytest
 import torch
 
 from blemish.artifact import Artifact, load, save
+from blemish.backends import ONNX, OPENVINO, OnnxBackend, OpenVinoBackend
 from blemish.data.source import ImageSource
 from blemish.data.source import load as load_images
 from blemish.detectors import DETECTORS, detector_class
 from blemish.detectors.base import Detector, ReconstructingDetector
 from blemish.errors import BlemishError
+from blemish.graphs import to_half, to_onnx, write_onnx, write_openvino
 from blemish.images import Preprocess
 from blemish.inspector import Inspector, TorchBackend
 from blemish.roi import read_roi
@@ -47,8 +49,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> ImageSource:
     return make_images(tmp_path_factory.mktemp("images"), 6)
 
 
-def make_images(folder: Path, count: int, shape: tuple[int, ...] = (50, 40, 3)) -> ImageSource:
-    generator = np.random.default_rng(0)
+def make_images(folder: Path, count: int, shape: tuple[int, ...] = (50, 40, 3), seed: int = 0) -> ImageSource:
+    generator = np.random.default_rng(seed)
     for index in range(count):
         ramp = np.linspace(60, 180, shape[1])[None, :, None][..., : shape[2] if len(shape) == 3 else 1]
         picture = np.clip(generator.normal(ramp, 12, (shape[0], shape[1], 3)), 0, 255).astype(np.uint8)
@@ -170,3 +172,22 @@ def test_tiles_and_a_region_of_interest_ask_nothing_of_the_detector(name, tmp_pa
     for found in Inspector.load(tmp_path / "model", batch_size=4).predict(samples):
         assert found.map.shape == (70, 90)
         assert found.score == found.map[mask > 0].max() == found.map.max()
+
+
+def test_other_runtimes_give_what_torch_gives(name, fitted, tmp_path: Path):
+    """Exported from a batch of two, run on others; on pictures that it has not seen."""
+    batch = make_images(tmp_path, 5, (64, 64), seed=1).batch(range(5))
+    graph = to_onnx(fitted(name))
+    for folder, write, content, tolerance in [
+        (tmp_path / "onnx", write_onnx, graph, 1e-3),
+        (tmp_path / "openvino", write_openvino, graph, 1e-3),
+        (tmp_path / "half", write_onnx, to_half(graph), 2e-2),
+    ]:
+        folder.mkdir()
+        write(content, folder)
+        made = OpenVinoBackend(folder / OPENVINO[0], 1) if write is write_openvino else OnnxBackend(folder / ONNX, 1)
+        for images in (batch, batch[3:4]):
+            with torch.inference_mode():
+                expected = fitted(name)(images)
+            for found, wanted in zip(made(images.numpy()), expected, strict=True):
+                np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=tolerance * float(wanted.max()))

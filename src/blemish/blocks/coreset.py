@@ -21,7 +21,8 @@ def nearest(values: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
     computed directly, free of cancellation.
     """
     half = bank.square().sum(1) / 2
-    blocks = (values[at : at + BLOCK] for at in range(0, len(values), BLOCK))
+    # An exported graph knows no number of values, so it has no blocks.
+    blocks = (values,) if torch.compiler.is_exporting() else torch.split(values, BLOCK)
     rows = torch.cat([torch.addmm(half, block, bank.T, alpha=-1).argmin(1) for block in blocks])
     return (values - bank[rows]).square().sum(1).sqrt(), rows
 

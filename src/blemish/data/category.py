@@ -56,6 +56,15 @@ def find_categories(path: Path, names: Sequence[str] = ()) -> list[Category]:
     return [Category(name, path, layout, tuple(found[name])) for name in dict.fromkeys(chosen)]
 
 
+def find_category(path: Path, name: str) -> Category:
+    """The category of this name under `path`, or the only one there; raises BlemishError where it is none of many."""
+    found = find_categories(path)
+    chosen = found if len(found) == 1 else [category for category in found if category.name == name]
+    if not chosen:
+        raise BlemishError(f"data_path {path}: has no category {name}. Give the folder of the category.")
+    return chosen[0]
+
+
 def hold_out(category: Category, fraction: float, seed: int) -> Category:
     """The category with `fraction` of its good training images, drawn at random by `seed`, as split "val".
 
