@@ -33,6 +33,7 @@ GOES_ON = {"train": " with --resume", "predict": ""}
 """Command that can be stopped -> what is to be added for it to go on."""
 
 Folder = Annotated[Path, typer.Argument(help="A data set's root, one category's folder, or a folder of images.")]
+Runs = Annotated[list[Path], typer.Argument(help="Folders that `train` left, one or several.")]
 
 Model = Annotated[Path, typer.Argument(help="Folder of a fitted detector, as `train` leaves one per category.")]
 
@@ -95,6 +96,8 @@ def build_app(parsers: dict[str, Callable[..., None]]) -> typer.Typer:
     app.command("export")(_export)
     app.command("evaluate")(_evaluate)
     app.command("metrics")(_metrics)
+    app.command("report")(_report)
+    app.command("compare")(_compare)
     app.command("synth")(_synth)
     app.command("demo")(_demo)
     data = typer.Typer(help="Looks at data sets.", no_args_is_help=True)
@@ -373,7 +376,7 @@ def _export(
 
 
 def _evaluate(
-    runs: Annotated[list[Path], typer.Argument(help="Folders that `train` left, one or several.")],
+    runs: Runs,
     data_path: Annotated[Path, typer.Option("--data_path", help="Root of the data set, or one category's folder.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the tables; default: the first run's.")] = None,
     category: Annotated[list[str] | None, typer.Option(help="Category to evaluate, repeatable; default: all.")] = None,
@@ -386,7 +389,7 @@ def _evaluate(
     for run_path in runs:
         with shown_progress(run_path.name, errors) as phases:
             evaluations += evaluate_run(run_path, data_path, category or (), resamples, phases)
-    _report(evaluations, out or runs[0])
+    _show(evaluations, out or runs[0])
 
 
 def _metrics(
@@ -402,23 +405,58 @@ def _metrics(
     The score of an image is the maximum of its map.
     """
     from blemish.data import find_categories
-    from blemish.evaluate import evaluate, predictions_from_maps
+    from blemish.evaluate import measure, predictions_from_maps
+    from blemish.record import Preview, previewed, write_measured
 
-    evaluations = [
-        evaluate(
-            predictions_from_maps(maps, found),
+    evaluations = []
+    for found in find_categories(data_path, category or ()):
+        previews: list[Preview] = []
+        measured = measure(
+            previewed(predictions_from_maps(maps, found), found.root, previews),
             found.of("test"),
             method=name,
             category=found.name,
             root=found.root,
             num_resamples=resamples,
         )
-        for found in find_categories(data_path, category or ())
-    ]
-    _report(evaluations, out or maps)
+        write_measured(measured, previews, {}, (out or maps) / found.name)
+        evaluations.append(measured.evaluation)
+    _show(evaluations, out or maps)
 
 
-def _report(evaluations: list[Evaluation], out: Path) -> None:
+def _report(
+    runs: Runs,
+    out: Annotated[Path, typer.Option(help="File to write.")] = Path("report.html"),
+) -> None:
+    """Write one HTML file to see every decision in: it opens from disk and asks no host for anything."""
+    from blemish.report.render import report
+
+    report(runs, out)
+    console.print(f"the report is {out}", highlight=False, soft_wrap=True)
+
+
+def _compare(
+    first: Annotated[Path, typer.Argument(help="Folder that `train` left.")],
+    second: Annotated[Path, typer.Argument(help="Another one, on the same test images.")],
+) -> None:
+    """Tell in which metrics one of two runs is significantly better, on the same test images.
+
+    By images: a paired bootstrap over the test images, averaged over the categories; it makes the verdict, at p < 0.05.
+    By categories: the Wilcoxon signed-rank test, from six categories on.
+    """
+    from blemish.report.compare import compare_runs, verdicts_table
+    from blemish.report.read import read_runs
+
+    runs = read_runs([first, second])
+    verdicts = compare_runs(*runs)
+    if not verdicts:
+        raise BlemishError(f"{first}, {second}: no category has figures of both. Run both on the same data set.")
+    console.print(verdicts_table(runs[0], runs[1], verdicts))
+    for reason in dict.fromkeys(verdict.images for verdict in verdicts if isinstance(verdict.images, str)):
+        console.print(f"cannot tell: {reason}", style="dim", highlight=False, markup=False, soft_wrap=True)
+
+
+def _show(evaluations: list[Evaluation], out: Path) -> None:
     """Prints all metrics and writes the tables."""
     from blemish.results import comparison_table, methods_of, metrics_tables, write_results
 

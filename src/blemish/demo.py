@@ -1,4 +1,4 @@
-"""The demonstration: the built-in data set, every method on it, one table."""
+"""The demonstration: the built-in data set, every method on it, one table, one report."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from blemish import figures
 from blemish.config import RunConfig
 from blemish.data.synthetic import CATEGORIES, synthesize
 from blemish.progress import shown_progress
+from blemish.report.render import report
 from blemish.results import comparison_table, write_results
 from blemish.run import run
 from blemish.types import Evaluation
 
 MODELS = ("ae", "vae", "patchcore")
-SIZE, EPOCHS = 256, 15
+SIZE, EPOCHS = 256, 12
 """The pictures' side in pixels, and fewer epochs than the default 100: four minutes on two cores are the limit."""
 
 
 def demo(out: Path, console: Console, bars: Console) -> list[Evaluation]:
-    """Makes the data under `out/data`, runs each method under `out/<method>`, prints and writes the comparison.
+    """Makes the data in `out/data`, runs each method in `out/<method>`, prints and writes the comparison and report.
 
     What an earlier call has done is reused.
     """
@@ -31,7 +32,9 @@ def demo(out: Path, console: Console, bars: Console) -> list[Evaluation]:
     write_results(evaluations, out)
     figures.averages(evaluations, out / "figures" / "auroc.png")
     console.print(comparison_table(evaluations))
+    report([out / model for model in MODELS], out / "report.html")
     console.print(f"\nresults.json, results.csv and figures are in {out}", highlight=False)
+    console.print(f"the report is {out / 'report.html'}", highlight=False, soft_wrap=True)
     return evaluations
 
 

@@ -20,6 +20,7 @@ PURPOSES = {
 """Optional extra -> what it is for."""
 EXTRAS = {
     "accelerate": "train",
+    "jinja2": "train",
     "matplotlib": "train",
     "safetensors": "train",
     "scipy": "train",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,33 @@ from numpy.typing import NDArray
 from blemish.data.category import Category
 from blemish.errors import BlemishError
 from blemish.images import read_image, read_mask
-from blemish.metrics import Ranking, bootstrap, evaluate_rankings, rank_images, rank_labelled
+from blemish.metrics import (
+    NotApplicable,
+    OperatingPoints,
+    Ranking,
+    Resamples,
+    evaluate_rankings,
+    operating_points,
+    rank_images,
+    rank_labelled,
+    resample,
+)
 from blemish.roi import Roi, counted
 from blemish.types import Evaluation, Prediction, Sample
 
 NUM_RESAMPLES = 1000
 MAP_SUFFIXES = (".tiff", ".tif", ".npy")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """An evaluation, and what its figures, intervals and curves were made of."""
+
+    evaluation: Evaluation
+    resamples: dict[str, Resamples] = field(default_factory=dict)
+    """Metric -> its resamples, where that was asked for."""
+    points: OperatingPoints | None = None
+    """Of the pixels, at falling thresholds; None where pixel metrics are not applicable."""
 
 
 def evaluate(
@@ -31,6 +53,21 @@ def evaluate(
     num_resamples: int = 0,
     roi: Roi | None = None,
 ) -> Evaluation:
+    """The figures of the predictions, and nothing else; see `measure`."""
+    options: Any = {"method": method, "category": category, "root": root, "num_resamples": num_resamples, "roi": roi}
+    return measure(predictions, samples, **options).evaluation
+
+
+def measure(
+    predictions: Iterable[Prediction],
+    samples: Sequence[Sample],
+    *,
+    method: str,
+    category: str,
+    root: Path,
+    num_resamples: int = 0,
+    roi: Roi | None = None,
+) -> Measured:
     """The figures of the predictions of `samples`, which come one at a time and in the same order.
 
     Paths are given relative to `root`. Pixels outside of the region of interest do not count, and an image whose
@@ -38,20 +75,22 @@ def evaluate(
     from so many bootstrap resamples of the images. Where there are no samples, every metric is not applicable.
     """
     if not samples:
-        return Evaluation(method, category, {})
+        return Measured(Evaluation(method, category, {}))
     rows: list[dict[str, Any]] = []
     labels = [_has_defect(sample, roi) for sample in samples]
     pixels = rank_labelled(labels, _pairs(zip(predictions, labels, strict=True), rows, root, roi))
     images = rank_images(labels, [row["score"] for row in rows])
     values = evaluate_rankings(images, pixels)
-    return Evaluation(
+    resamples = _resamples([images, pixels], num_resamples) if num_resamples else {}
+    evaluation = Evaluation(
         method,
         category,
         {name: value.value for name, value in values.items()},
         {name: value.reason for name, value in values.items() if value.reason},
-        _intervals(images, pixels, num_resamples) if num_resamples else {},
+        {name: (found.interval().low, found.interval().high) for name, found in resamples.items()},
         rows,
     )
+    return Measured(evaluation, resamples, _points(pixels))
 
 
 def predictions_from_maps(maps_path: Path, category: Category) -> Iterator[Prediction]:
@@ -104,8 +143,14 @@ def _pairs(
         yield read_mask(sample.mask) if sample.mask else None, counted(prediction.map, roi)
 
 
-def _intervals(images: Ranking, pixels: Ranking | str, num_resamples: int) -> dict[str, tuple[float, float]]:
-    """Metric -> low and high end of its interval, for those that are applicable."""
-    rankings = [images] if isinstance(pixels, str) else [images, pixels]
-    found = [bootstrap(ranking, num_resamples=num_resamples) for ranking in rankings]
-    return {name: (interval.low, interval.high) for part in found for name, interval in part.items()}
+def _resamples(rankings: Iterable[Ranking | str], num_resamples: int) -> dict[str, Resamples]:
+    """Metric -> its resamples, for those that are applicable."""
+    parts = [resample(ranking, num_resamples=num_resamples) for ranking in rankings if not isinstance(ranking, str)]
+    return {name: found for part in parts for name, found in part.items()}
+
+
+def _points(pixels: Ranking | str) -> OperatingPoints | None:
+    try:
+        return None if isinstance(pixels, str) else operating_points(pixels)
+    except NotApplicable:
+        return None

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from blemish.data.category import Category
 from blemish.files import replacing
 from blemish.images import read_image, read_mask
+from blemish.record import thumbnail
 from blemish.results import HEADLINE, average_of, categories_of, methods_of, value_of
 from blemish.types import GOOD, Evaluation, Prediction, Sample
 
@@ -81,7 +82,7 @@ def losses(training: dict[str, Any], title: str, path: Path) -> None:
 
 
 @mpl.rc_context(STYLE)
-def predictions(shown: Sequence[Prediction], rebuilt: Sequence[Picture] | None, path: Path) -> None:
+def predictions(shown: Sequence[Prediction], rebuilt: Sequence[NDArray[Any]] | None, path: Path) -> None:
     """A row per image: the image, its mask, its reconstruction (where there is one), the anomaly map over it.
 
     All maps share one scale: white is the 99.8 % quantile of the pixels shown, so good images stay dark.
@@ -156,12 +157,7 @@ def _show(axis: Axes, picture: NDArray[Any], title: str) -> None:
 
 
 def _picture(sample: Sample) -> Picture:
-    image = read_image(sample.image)
-    scale = 1.0 if image.dtype == np.float32 else 1 / np.iinfo(image.dtype).max
-    colours = np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image
-    factor = min(1.0, SHOWN_SIDE / max(image.shape[:2]))
-    shape = (max(1, round(image.shape[0] * factor)), max(1, round(image.shape[1] * factor)))
-    return _resized(colours.astype(np.float32) * np.float32(scale), shape)
+    return np.asarray(thumbnail(read_image(sample.image), SHOWN_SIDE) / np.float32(255), np.float32)
 
 
 def _mask(sample: Sample, picture: Picture) -> NDArray[np.float32]:

@@ -23,6 +23,8 @@ from blemish.types import Evaluation
 HEADLINE = ("pixel_auroc", "image_auroc")
 """The metrics that are printed for every run; the first one's average is the headline."""
 AVERAGE = "average"
+EVALUATION = "evaluation.json"
+"""In a category's folder: its evaluation."""
 
 
 def categories_of(evaluations: Sequence[Evaluation]) -> list[str]:
@@ -164,11 +166,17 @@ def to_latex(evaluations: Sequence[Evaluation]) -> str:
     return "\n".join(parts) + "\n"
 
 
+def latex_escaped(text: str) -> str:
+    """The text as LaTeX prints it."""
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return "".join(special.get(letter, rf"\{letter}" if letter in "&%$#_{}" else letter) for letter in text)
+
+
 def _latex_rows(evaluation: Evaluation, names: Sequence[str]) -> list[str]:
     """The figures, and below them their intervals where there are any."""
     values = [evaluation.metrics.get(name) for name in names]
     figures = ["--" if value is None else f"{100 * value:.1f}" for value in values]
-    rows = [[evaluation.category.replace("_", r"\_"), *figures]]
+    rows = [[latex_escaped(evaluation.category), *figures]]
     if evaluation.intervals:
         ends = [evaluation.intervals.get(name) for name in names]
         rows.append(["", *(rf"\scriptsize {100 * e[0]:.1f}--{100 * e[1]:.1f}" if e else "" for e in ends)])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from blemish import figures
 from blemish.artifact import Artifact, save
@@ -21,26 +22,36 @@ from blemish.calibrate import calibrate_on, digests, with_defects
 from blemish.calibration import to_plain
 from blemish.config import RunConfig
 from blemish.data.category import Category, find_categories, hold_out
-from blemish.data.check import find_problems, read_mask_infos, refuse
+from blemish.data.check import Problem, find_problems, read_mask_infos, refuse
+from blemish.data.facts import image_facts
 from blemish.data.source import ImageSource, map_ahead
 from blemish.data.source import load as load_images
 from blemish.detectors import detector_class
 from blemish.detectors.base import Detector, ReconstructingDetector
 from blemish.errors import BlemishError
-from blemish.evaluate import evaluate
-from blemish.files import make_folder, write_json
+from blemish.evaluate import NUM_RESAMPLES, Measured, evaluate, measure
+from blemish.files import make_folder
 from blemish.images import Preprocess, read_bytes
 from blemish.inspector import Inspector, TorchBackend, backend_of
 from blemish.model_folder import DOCUMENT, ModelFolder, read_model, write_model
 from blemish.progress import Phases, no_progress, told
-from blemish.results import read_evaluation
+from blemish.record import (
+    PICTURE_SIDE,
+    Picture,
+    Preview,
+    previewed,
+    thumbnail,
+    with_reconstructions,
+    write_measured,
+)
+from blemish.results import EVALUATION, read_evaluation
 from blemish.roi import Roi, read_roi
 from blemish.training import Training, device_named, is_main_process, train
 from blemish.types import Evaluation, Prediction, Sample
 
 logger = logging.getLogger("blemish")
 
-CHECKPOINT, EVALUATION = "checkpoint.safetensors", "evaluation.json"
+CHECKPOINT = "checkpoint.safetensors"
 
 
 def run(config: RunConfig, phases: Phases = lambda _: no_progress) -> Evaluation:
@@ -58,7 +69,8 @@ def run(config: RunConfig, phases: Phases = lambda _: no_progress) -> Evaluation
     fitted = _learn(config, category, folder, identity, roi, phases)
     if fitted is None:
         return Evaluation(config.model, category.name, {})
-    evaluation = _evaluate(fitted, category, config, phases)
+    measured, previews = _evaluate(fitted, category, config, phases)
+    evaluation = measured.evaluation
     calibration = with_defects(fitted.model.calibration, evaluation.images)
     write_model(replace(fitted.model, calibration=calibration, metrics=evaluation.metrics))
     evaluation = replace(
@@ -67,7 +79,15 @@ def run(config: RunConfig, phases: Phases = lambda _: no_progress) -> Evaluation
         validation=[{"path": _relative(found.sample, category), "score": found.score} for found in fitted.held_out],
         calibration=to_plain(calibration) if calibration else None,
     )
-    write_json(folder / EVALUATION, asdict(evaluation))
+    facts = {
+        "config": config.model_dump(mode="json"),
+        "data_sha256": identity["data_sha256"],
+        "versions": versions(),
+        "machine": machine(fitted.detector),
+        "problems": [asdict(problem) | {"path": str(problem.path)} for problem in fitted.problems],
+        "images": image_facts(category, fitted.source),
+    }
+    write_measured(replace(measured, evaluation=evaluation), previews, facts, folder)
     return evaluation
 
 
@@ -89,6 +109,7 @@ class _Fitted:
     detector: Detector
     inspector: Inspector
     source: ImageSource
+    problems: list[Problem]
     training: dict[str, Any]
     held_out: list[Prediction]
     """The validation images' predictions, without their maps."""
@@ -103,7 +124,7 @@ def _learn(
     make_folder(folder)
     overlap = config.overlap if config.tile else 0
     preprocess = Preprocess(detector.input_size, config.aspect, config.tile, overlap, roi)
-    source = _load(category, preprocess, config, phases)
+    source, problems = _load(category, preprocess, config, phases)
     started = time.perf_counter()
     training = _fit(detector, source, config, folder / CHECKPOINT, phases)
     seconds = time.perf_counter() - started
@@ -123,7 +144,7 @@ def _learn(
     }
     model = save(Artifact(config.model, detector, preprocess, provenance, calibration), folder)
     (folder / CHECKPOINT).unlink(missing_ok=True)
-    return _Fitted(model, detector, inspector, source, training, held_out, seconds)
+    return _Fitted(model, detector, inspector, source, problems, training, held_out, seconds)
 
 
 def evaluate_run(
@@ -206,6 +227,18 @@ def _relative(sample: Sample, category: Category) -> str:
     return sample.image.relative_to(category.root).as_posix()
 
 
+def machine(detector: Detector) -> dict[str, Any]:
+    """What computed the result."""
+    device = detector.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "system": f"{platform.system()} {platform.release()}",
+        "device": device.type,
+        "processor": name,
+        "threads": torch.get_num_threads(),
+    }
+
+
 def _only_category(config: RunConfig) -> Category:
     found = find_categories(config.data_path, config.category)
     if len(found) != 1:
@@ -214,8 +247,10 @@ def _only_category(config: RunConfig) -> Category:
     return found[0]
 
 
-def _load(category: Category, preprocess: Preprocess, config: RunConfig, phases: Phases) -> ImageSource:
-    """Every image of the category, decoded once; refused where a problem would make the result wrong."""
+def _load(
+    category: Category, preprocess: Preprocess, config: RunConfig, phases: Phases
+) -> tuple[ImageSource, list[Problem]]:
+    """Every image of the category, decoded once, and what is odd; refused where that would make the result wrong."""
     source = load_images(
         category.samples,
         preprocess,
@@ -227,7 +262,7 @@ def _load(category: Category, preprocess: Preprocess, config: RunConfig, phases:
     refuse(problems)
     for problem in problems:
         logger.warning("%s", problem)
-    return source
+    return source, problems
 
 
 def _fit(
@@ -262,31 +297,49 @@ def _fit(
     return {"train": history.train, "validation": history.validation, "best_epoch": history.best_epoch}
 
 
-def _evaluate(fitted: _Fitted, category: Category, config: RunConfig, phases: Phases) -> Evaluation:
+def _evaluate(fitted: _Fitted, category: Category, config: RunConfig, phases: Phases) -> tuple[Measured, list[Preview]]:
     """Predicts the entire test set, evaluates it, and draws the category's figures."""
     test = fitted.source.where(lambda sample: sample.split == "test")
     chosen = choose(test.samples, config.figures)
     shown: list[Prediction] = []
+    previews: list[Preview] = []
     started = time.perf_counter()
-    predictions = told(fitted.inspector.predict(test), len(test.samples), phases("testing"))
-    evaluation = evaluate(
-        _kept(predictions, set(chosen), shown),
+    spent = [0.0]
+    predictions = told(_timed(fitted.inspector.predict(test), spent), len(test.samples), phases("testing"))
+    measured = measure(
+        previewed(_kept(predictions, set(chosen), shown), category.root, previews),
         test.samples,
         method=config.model,
         category=category.name,
         root=category.root,
+        num_resamples=NUM_RESAMPLES,
         roi=test.preprocess.roi,
     )
     seconds = time.perf_counter() - started
+    rebuilt = list(_rebuilt(fitted.detector, test)) if isinstance(fitted.detector, ReconstructingDetector) else []
+    if rebuilt:
+        previews = with_reconstructions(previews, rebuilt)
     out = config.ckpt_path / "figures"
     figures.examples(category, out / f"{category.name}_examples.png")
     if fitted.training:
         title = f"{config.model} on {category.name}"
         figures.losses(fitted.training, title, out / f"{category.name}_losses.png")
     if shown:
-        rebuilt = _rebuilt(fitted.detector, test, chosen)
-        figures.predictions(shown, rebuilt, out / f"{category.name}_predictions.png")
-    return replace(evaluation, durations={"test": seconds})
+        pictures = [picture for picture, sample in zip(rebuilt, test.samples, strict=False) if sample in set(chosen)]
+        figures.predictions(shown, pictures or None, out / f"{category.name}_predictions.png")
+    evaluation = replace(measured.evaluation, durations={"predict": spent[0], "test": seconds})
+    return replace(measured, evaluation=evaluation), previews
+
+
+def _timed(predictions: Iterator[Prediction], spent: list[float]) -> Iterator[Prediction]:
+    """The predictions as they come; the seconds that they took are added to `spent[0]`."""
+    while True:
+        started = time.perf_counter()
+        prediction = next(predictions, None)
+        spent[0] += time.perf_counter() - started
+        if prediction is None:
+            return
+        yield prediction
 
 
 def _kept(predictions: Iterable[Prediction], chosen: set[Sample], shown: list[Prediction]) -> Iterator[Prediction]:
@@ -306,20 +359,14 @@ def choose(samples: list[Sample], count: int) -> list[Sample]:
     return [sample for sample in samples if sample in taken]
 
 
-def _rebuilt(detector: Detector, test: ImageSource, chosen: list[Sample]) -> list[Any] | None:
-    """What the detector takes the good version of the chosen images to be: (H, W, 3) each; None where it has none."""
-    if not isinstance(detector, ReconstructingDetector):
-        return None
-    import torch
-
-    rebuilt = []
-    for sample in chosen:
+def _rebuilt(detector: ReconstructingDetector, test: ImageSource) -> Iterator[Picture]:
+    """What the detector takes the good version of each image to be, in the shape of the image's file."""
+    for sample in test.samples:
         one = test.where(lambda other, sample=sample: other is sample)  # type: ignore[misc]
         with torch.inference_mode():
             pieces = detector.reconstruct(one.batch(range(len(one))).to(detector.device)).float().cpu().numpy()
         channels = [test.preprocess.assemble(list(pieces[:, channel]), one.files[0].size) for channel in range(3)]
-        rebuilt.append(np.stack(channels, axis=2))
-    return rebuilt
+        yield thumbnail(np.clip(np.stack(channels, axis=2), 0, 1), PICTURE_SIDE)
 
 
 def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:

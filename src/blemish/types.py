@@ -91,7 +91,7 @@ class Evaluation:
     images: list[dict[str, Any]] = field(default_factory=list)
     """One row per test image: path, defect, label, score."""
     durations: dict[str, float] = field(default_factory=dict)
-    """Phase -> seconds."""
+    """Phase -> seconds: fit, predict (the detector on the decoded test images), test (that and the evaluation)."""
     validation: list[dict[str, Any]] = field(default_factory=list)
     """One row per held-out good image: path, score."""
     calibration: dict[str, Any] | None = None

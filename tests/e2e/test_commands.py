@@ -92,10 +92,18 @@ def test_evaluate_and_metrics_agree_with_what_train_said(make_category, tmp_path
     assert {e.category: e.metrics for e in evaluated} == trained
     assert evaluated[0].intervals["pixel_auroc"][0] < evaluated[0].intervals["pixel_auroc"][1]
     write_maps(out, data, tmp_path / "maps")
-    code, _ = run(["metrics", "--maps", str(tmp_path / "maps"), "--data_path", str(data), "--resamples", "0"], capsys)
+    code, _ = run(["metrics", "--maps", str(tmp_path / "maps"), "--data_path", str(data)], capsys)
     assert code == 0
     judged = {e.category: e.metrics for e in read_results(tmp_path / "maps")}
     assert judged == trained
+    code, text = run(["compare", str(out), str(tmp_path / "maps")], capsys)
+    assert code == 0
+    assert "not significant" in text  # the same maps
+    page = tmp_path / "report.html"
+    code, text = run(["report", str(out), str(tmp_path / "maps"), "--out", str(page)], capsys)
+    assert (code, "".join(text.split())) == (0, f"thereportis{page}")
+    shown = re.findall(r'<span class="value">(.*?)</span>', page.read_text())
+    assert f"{trained['bolt']['pixel_auroc']:.3f}" in shown
 
 
 def write_maps(out: Path, data: Path, folder: Path) -> None:
@@ -116,6 +124,17 @@ def test_evaluating_what_was_not_trained_is_one_line(make_category, tmp_path: Pa
     assert "model.json: no such file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["report"], ["compare"]])
+def test_a_report_on_no_run_is_one_line_and_leaves_nothing(tmp_path: Path, capsys, command, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, "empty", "nowhere"])
+    assert stopped.value.code == 2
+    assert "empty: holds no run" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
 def test_the_demo_runs_every_method_and_reuses_what_is_there(tmp_path: Path, capsys, monkeypatch):
     monkeypatch.setattr("blemish.demo.EPOCHS", 1)
     monkeypatch.setattr("blemish.demo.SIZE", 64)
@@ -124,6 +143,8 @@ def test_the_demo_runs_every_method_and_reuses_what_is_there(tmp_path: Path, cap
     assert code == 0
     assert {e.method for e in read_results(tmp_path)} == {"ae", "vae", "patchcore"}
     assert (tmp_path / "figures" / "auroc.png").exists()
+    assert f"the report is {tmp_path / 'report.html'}" in text
+    assert (tmp_path / "report.html").stat().st_size > 100_000
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("model.safetensors")}
     assert len(before) == 6
     assert run(["demo", str(tmp_path)], capsys)[1] == text

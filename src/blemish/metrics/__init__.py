@@ -5,7 +5,15 @@ converted. A metric that is not defined for a set raises NotApplicable with the 
 all; one ranking of the pixels (`rank_pixels`) serves every pixel metric, curve and confidence interval.
 """
 
-from blemish.metrics.curves import Curve, pimo_curve, precision_recall_curve, pro_curve, roc_curve
+from blemish.metrics.curves import (
+    Curve,
+    OperatingPoints,
+    operating_points,
+    pimo_curve,
+    precision_recall_curve,
+    pro_curve,
+    roc_curve,
+)
 from blemish.metrics.images import (
     image_auroc,
     image_average_precision,
@@ -29,9 +37,12 @@ from blemish.metrics.scores import MetricInputError, NotApplicable
 from blemish.metrics.statistics import (
     Comparison,
     Interval,
+    Resamples,
     bootstrap,
     compare_categories,
+    compare_resamples,
     paired_bootstrap,
+    resample,
 )
 from blemish.metrics.table import METRICS, Metric, Value, evaluate_all, evaluate_rankings, rank_labelled
 
@@ -43,8 +54,10 @@ __all__ = [
     "Metric",
     "MetricInputError",
     "NotApplicable",
+    "OperatingPoints",
     "Ranking",
     "Regions",
+    "Resamples",
     "Value",
     "au_spro",
     "aupimo",
@@ -52,6 +65,7 @@ __all__ = [
     "aupro",
     "bootstrap",
     "compare_categories",
+    "compare_resamples",
     "evaluate_all",
     "evaluate_rankings",
     "image_auroc",
@@ -59,6 +73,7 @@ __all__ = [
     "image_f1_max",
     "image_f1_max_threshold",
     "image_fpr_at_full_recall",
+    "operating_points",
     "paired_bootstrap",
     "pimo_curve",
     "pixel_auroc",
@@ -71,6 +86,7 @@ __all__ = [
     "rank_labelled",
     "rank_masks_and_maps",
     "rank_pixels",
+    "resample",
     "roc_curve",
     "seg_f1",
 ]

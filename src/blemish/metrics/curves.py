@@ -11,12 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blemish.metrics.figures import Points, f1
 from blemish.metrics.points import corner_thresholds, exact_points
 from blemish.metrics.ranking import Ranking
 
 TOLERANCE = 1e-3
+COARSE = 0.01
+"""Tolerance where the eye is all that has to be content, and many curves go into one file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,31 @@ class Curve:
     y: Points
     thresholds: Points
     """The score from which on a pixel or image is reported."""
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoints:
+    """What happens at falling thresholds; all arrays are (P,). ROC, PR and PRO curves are two columns each."""
+
+    thresholds: Points
+    """The score from which on a pixel is reported; finite."""
+    false_positive_rate: Points
+    recall: Points
+    precision: Points
+    overlap: Points
+    """The mean over the regions of the part of each that is reported."""
+
+
+def operating_points(ranking: Ranking, tolerance: float = COARSE) -> OperatingPoints:
+    """Return thresholds with the rates at each; every exact point is within the tolerance, in all rates together."""
+    good, found = exact_points(ranking, "counts")
+    _, overlap = exact_points(ranking, "pro")
+    reported = good + found
+    precision = np.divide(found, reported, out=np.ones_like(found), where=reported > 0)
+    rates = np.stack([good / good[-1], found / found[-1], precision, overlap])
+    kept = _corners_of_stretches(np.abs(np.diff(rates[:, 1:-1])).sum(axis=0), tolerance)
+    thresholds = corner_thresholds(ranking)[1:-1][kept]
+    return OperatingPoints(thresholds, *rates[:, 1:-1][:, kept])
 
 
 def roc_curve(ranking: Ranking, tolerance: float = TOLERANCE) -> Curve:
@@ -71,8 +99,13 @@ def best_f1(ranking: Ranking) -> tuple[float, float]:
 
 
 def _thin(x: Points, y: Points, thresholds: Points, tolerance: float) -> Curve:
-    length = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
-    stretch = np.floor(length / tolerance)
-    turn = stretch[1:] != stretch[:-1]
-    kept = np.concatenate([[True], turn]) | np.concatenate([turn, [True]])
+    kept = _corners_of_stretches(np.abs(np.diff(x)) + np.abs(np.diff(y)), tolerance)
     return Curve(x[kept], y[kept], thresholds[kept])
+
+
+def _corners_of_stretches(steps: Points, tolerance: float) -> NDArray[np.bool_]:
+    """Mark the (P,) first and last corner of every stretch that is `tolerance` long, given the (P - 1,) steps."""
+    stretch = np.floor(np.concatenate([[0.0], np.cumsum(steps)]) / tolerance)
+    turn = stretch[1:] != stretch[:-1]
+    kept: NDArray[np.bool_] = np.concatenate([[True], turn]) | np.concatenate([turn, [True]])
+    return kept

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,23 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
+class Resamples:
+    """A figure, and what it is on each of many resamples of the images: what intervals and comparisons are made of."""
+
+    value: float
+    """The figure itself, exact."""
+    values: NDArray[np.float64]
+    """(R,) the figure of each resample; equal seeds draw equal resamples of equal test sets."""
+    grid_error: float = 0.0
+    """The most by which the grid of thresholds can have moved any resample; 0 where it is exact."""
+
+    def interval(self, level: float = 0.95) -> Interval:
+        """The confidence interval: percentiles of the resamples."""
+        low, high = np.quantile(self.values, [(1 - level) / 2, (1 + level) / 2])
+        return Interval(self.value, float(low), float(high), level, self.values.size, self.grid_error)
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """How a figure of a second method differs from a first one's, on the same images or categories."""
 
@@ -65,36 +83,58 @@ def bootstrap(
 ) -> dict[str, Interval]:
     """Return a confidence interval per metric: percentiles over resamples of the images.
 
-    The value is exact. A resample is measured on a grid of thresholds and then moved by what the grid moves
-    the value itself; `Interval.grid_error` bounds what is left, from the boxes between neighbouring points of
-    the curve. With the default grid it is a few thousandths at most, small against the width of an interval
-    over 100 images.
-
     Args:
-        ranking: From `rank_pixels` or `rank_images`.
+        ranking: As in `resample`, and so are all others but the level.
         metrics: Names from METRICS, of the ranking's level; None: all that apply.
         threshold: The score from which on a pixel is reported, for SegF1.
         num_resamples: Resamples.
         level: The confidence.
         seed: One seed, one result.
-        grid_size: Thresholds of the grid. At up to so many distinct scores the resamples are exact too.
+        grid_size: Thresholds of the grid.
 
     Raises:
         NotApplicable: A metric that was named is not defined for this set.
         MetricInputError: There is no such metric, or it is of the other level, or the level is not in (0, 1).
     """
     _check_options(level, num_resamples)
+    options: Any = {"threshold": threshold, "num_resamples": num_resamples, "seed": seed, "grid_size": grid_size}
+    return {name: found.interval(level) for name, found in resample(ranking, metrics, **options).items()}
+
+
+def resample(
+    ranking: Ranking,
+    metrics: Iterable[str] | None = None,
+    *,
+    threshold: float | None = None,
+    num_resamples: int = 1000,
+    seed: int = 0,
+    grid_size: int = GRID_SIZE,
+) -> dict[str, Resamples]:
+    """Return each metric on resamples of the images.
+
+    The value is exact. A resample is measured on a grid of thresholds and then moved by what the grid moves
+    the value itself; `grid_error` bounds what is left, from the boxes between neighbouring points of the curve.
+    With the default grid it is a few thousandths at most, small against the width of an interval over 100 images.
+
+    Args:
+        ranking: From `rank_pixels` or `rank_images`.
+        metrics: Names from METRICS, of the ranking's level; None: all that apply.
+        threshold: The score from which on a pixel is reported, for SegF1.
+        num_resamples: Resamples.
+        seed: One seed, one result.
+        grid_size: Thresholds of the grid. At up to so many distinct scores the resamples are exact too.
+
+    Raises:
+        NotApplicable: A metric that was named is not defined for this set.
+        MetricInputError: There is no such metric, or it is of the other level.
+    """
     values = _exact_values(ranking, metrics, threshold)
     if not values:
         return {}
     counts = count_images(ranking, grid_size, threshold)
     weights = draw_images([image.is_good for image in ranking.images], num_resamples, seed)
-    intervals = {}
-    for name, value in values.items():
-        resampled, error = _resample(METRICS[name], counts, weights, value)
-        low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
-        intervals[name] = Interval(value, float(low), float(high), level, num_resamples, error)
-    return intervals
+    found = {name: _resample(METRICS[name], counts, weights, value) for name, value in values.items()}
+    return {name: Resamples(values[name], resampled, error) for name, (resampled, error) in found.items()}
 
 
 def paired_bootstrap(
@@ -130,18 +170,29 @@ def paired_bootstrap(
     """
     _check_options(level, num_resamples)
     _check_same_images(first, second)
-    weights = draw_images([image.is_good for image in first.images], num_resamples, seed)
-    values, resampled = [], []
-    for ranking, threshold in zip((first, second), thresholds or (None, None), strict=True):
-        value = _exact_values(ranking, [metric], threshold)[metric]
-        counts = count_images(ranking, grid_size, threshold)
-        values.append(value)
-        resampled.append(_resample(METRICS[metric], counts, weights, value)[0])
-    differences = resampled[1] - resampled[0]
+    found = [
+        resample(ranking, [metric], threshold=threshold, num_resamples=num_resamples, seed=seed, grid_size=grid_size)[
+            metric
+        ]
+        for ranking, threshold in zip((first, second), thresholds or (None, None), strict=True)
+    ]
+    return compare_resamples(found[0], found[1], len(first.images), level)
+
+
+def compare_resamples(first: Resamples, second: Resamples, num_pairs: int, level: float = 0.95) -> Comparison:
+    """Return how two methods differ whose figures were resampled alike; see `paired_bootstrap`.
+
+    Args:
+        first: The figure of the first method.
+        second: That of the second on the same resamples.
+        num_pairs: Images compared.
+        level: The confidence of the interval.
+    """
+    differences = second.values - first.values
     low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
     rarer = min((differences <= 0).sum(), (differences >= 0).sum())
-    p_value = min(1.0, 2 * (1 + float(rarer)) / (1 + num_resamples))
-    return Comparison(values[1] - values[0], float(low), float(high), p_value, len(first.images))
+    p_value = min(1.0, 2 * (1 + float(rarer)) / (1 + differences.size))
+    return Comparison(second.value - first.value, float(low), float(high), p_value, num_pairs)
 
 
 def compare_categories(first: Sequence[float], second: Sequence[float]) -> Comparison:

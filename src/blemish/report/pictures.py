@@ -1,0 +1,147 @@
+"""Pictures and maps small enough for a page: the largest display size that fits the budget."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.data.source import map_ahead
+from blemish.images import PNG
+from blemish.record import Preview, decoded, fitted, thumbnail
+from blemish.report.read import Run
+
+BUDGET = 7 << 20
+"""Bytes of pictures for up to IMAGES test images, before base64 adds a third; more images get as much each."""
+IMAGES = 500
+SIZES = ((320, 160, 80), (320, 128, 75), (256, 128, 72), (224, 112, 68), (192, 96, 65), (144, 72, 60), (96, 48, 55))
+"""Sides of pictures and of maps, and the quality of the pictures as WebP has it, from the largest."""
+SAMPLED = 24
+"""Previews by which a size is judged before all are made at it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The pictures of one test image by one run, as addresses (data:) of the page's pictures by their index."""
+
+    picture: int
+    map: int
+    reconstruction: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Album:
+    """Every picture of a page, each once."""
+
+    addresses: list[str]
+    shown: dict[tuple[str, str, str], Shown] = field(default_factory=dict)
+    """(run's label, category, path) -> its pictures."""
+    ranges: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
+    """(run's label, category) -> the raw values that black and white of its maps stand for."""
+    display: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
+    """(run's label, category) -> the raw values between which colours tell apart."""
+
+
+def make_album(runs: Sequence[Run]) -> Album:
+    """The pictures of all runs, at the largest size at which they fit the budget, the smallest where none does."""
+    previews = [shown for run in runs for part in run.parts for shown in part.record.previews]
+    images = {
+        (part.evaluation.category, shown.path) for run in runs for part in run.parts for shown in part.record.previews
+    }
+    budget = BUDGET * max(1.0, len(images) / IMAGES)
+    for size in SIZES:
+        if _estimate(previews, len(images), size) > budget and size != SIZES[-1]:
+            continue
+        album, num_bytes = _album(runs, size)
+        if num_bytes <= budget or size == SIZES[-1]:
+            break
+    return album
+
+
+def value_range(maps: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
+    """The lowest and the highest value of the maps; never the same."""
+    if not maps:
+        return 0.0, 1.0
+    low, high = min(float(m.min()) for m in maps), max(float(m.max()) for m in maps)
+    return low, high if high > low else low + 1.0
+
+
+def colour_range(maps: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
+    """The median and the 99.8 % quantile of the maps; never the same. Good images stay dark by it."""
+    if not maps:
+        return 0.0, 1.0
+    low, high = (float(value) for value in np.quantile(np.concatenate([m.ravel() for m in maps]), [0.5, 0.998]))
+    return (low, high) if high > low else value_range(maps)
+
+
+def _estimate(previews: Sequence[Preview], num_images: int, size: tuple[int, int, int]) -> float:
+    """About how many bytes all the pictures would take."""
+    some = previews[:: max(1, len(previews) // SAMPLED)]
+    if not some:
+        return 0
+    low, high = value_range([shown.map for shown in some])
+    pictures = float(np.mean([len(_picture(shown.picture, size)) for shown in some]))
+    rebuilt = float(np.sum([len(_picture(s.reconstruction, size)) for s in some if s.reconstruction])) / len(some)
+    maps = float(np.mean([len(_map(shown.map, size[1], low, high)) for shown in some]))
+    return pictures * num_images + (rebuilt + maps) * len(previews)
+
+
+def _album(runs: Sequence[Run], size: tuple[int, int, int]) -> tuple[Album, int]:
+    """The album at one size, and the bytes it takes."""
+    album, jobs = Album([]), _Jobs()
+    for run in runs:
+        for part in run.parts:
+            key, previews = (run.label, part.evaluation.category), part.record.previews
+            low, high = value_range([shown.map for shown in previews])
+            album.ranges[key] = low, high
+            album.display[key] = colour_range([shown.map for shown in previews])
+            for shown in previews:
+                album.shown[*key, shown.path] = Shown(
+                    jobs.add_once(shown.picture, partial(_picture, shown.picture, size)),
+                    jobs.add(partial(_map, shown.map, size[1], low, high)),
+                    jobs.add(partial(_picture, shown.reconstruction, size)) if shown.reconstruction else None,
+                )
+    files = list(map_ahead(lambda job: job(), jobs.all))
+    album.addresses.extend(map(_address, files))
+    return album, sum(map(len, files))
+
+
+class _Jobs:
+    """Files that are still to be made, each known by its index."""
+
+    def __init__(self) -> None:
+        self.all: list[Callable[[], bytes]] = []
+        self._index_of: dict[bytes, int] = {}
+
+    def add(self, job: Callable[[], bytes]) -> int:
+        self.all.append(job)
+        return len(self.all) - 1
+
+    def add_once(self, content: bytes, job: Callable[[], bytes]) -> int:
+        """The index of the file made of this content, which several runs may have kept of the same image."""
+        if content not in self._index_of:
+            self._index_of[content] = self.add(job)
+        return self._index_of[content]
+
+
+def _address(content: bytes) -> str:
+    kind = "png" if content.startswith(PNG) else "webp"
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _picture(content: bytes, size: tuple[int, int, int]) -> bytes:
+    """A WebP file: half as large as JPEG at the same quality."""
+    small = thumbnail(decoded(content), size[0])
+    return cv2.imencode(".webp", small[:, :, ::-1], [cv2.IMWRITE_WEBP_QUALITY, size[2]])[1].tobytes()
+
+
+def _map(values: NDArray[np.float32], side: int, low: float, high: float) -> bytes:
+    """A PNG file of 8 bits; `low` is black and `high` white."""
+    small = cv2.resize(values, fitted(values.shape, side)[::-1], interpolation=cv2.INTER_AREA)
+    grey = np.round((small - low) * (255 / (high - low))).clip(0, 255).astype(np.uint8)
+    return cv2.imencode(".png", grey, [cv2.IMWRITE_PNG_COMPRESSION, 5])[1].tobytes()
