@@ -54,6 +54,7 @@ def test_the_command_of_the_mission(data: Path, tmp_path: Path):
         "model.json",
         "model.safetensors",
         "evaluation.json",
+        "record.safetensors",
     }
     figures = {path.name for path in (tmp_path / "figures").iterdir()}
     assert figures == {"auroc.png"} | {
