@@ -25,7 +25,7 @@ from blemish.data.check import find_problems, read_mask_infos, refuse
 from blemish.data.source import ImageSource, map_ahead
 from blemish.data.source import load as load_images
 from blemish.detectors import detector_class
-from blemish.detectors.base import Detector, ReconstructingDetector
+from blemish.detectors.base import Detector, LearningDetector, ReconstructingDetector
 from blemish.errors import BlemishError
 from blemish.evaluate import evaluate
 from blemish.files import make_folder, write_json
@@ -236,7 +236,7 @@ def _fit(
     """Fits the detector and gives what is worth recording of it."""
     images = source.where(lambda sample: sample.split == "train")
     validation = source.where(lambda sample: sample.split == "val")
-    if not isinstance(detector, ReconstructingDetector):
+    if not isinstance(detector, LearningDetector):
         detector.to(device_named(config.device)).fit(
             images, validation=validation, seed=config.seed, progress=phases("fitting")
         )
