@@ -30,11 +30,12 @@ class Foreground:
         size = picture.shape[:2]
         if len(self.colours) == 0:
             return np.ones(size, np.float32)
-        part = (_distances(_reduced(picture), self.colours) > self.threshold).astype(np.float32)
-        part = cv2.morphologyEx(part, cv2.MORPH_OPEN, np.ones((2, 2)))
+        found = (_distances(_reduced(picture), self.colours) > self.threshold).astype(np.uint8)
+        part = cv2.morphologyEx(found, cv2.MORPH_OPEN, np.ones((2, 2)))
         part = cv2.morphologyEx(part, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9)))
         part = cv2.dilate(part, np.ones((3, 3)))
-        return np.asarray(cv2.resize(part, size[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
+        whole = cv2.resize(np.asarray(part, np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
+        return np.asarray(whole, np.float32)
 
     @property
     def background(self) -> NDArray[np.float32] | None:

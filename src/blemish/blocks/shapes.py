@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 
 from blemish.types import Size
 
-Field = NDArray[np.float32]
+Plane = NDArray[np.float32]
+Scalar = TypeVar("Scalar", bound=np.generic)
 Point = tuple[float, float]
 """(row, column) in pixels."""
 
@@ -25,9 +27,9 @@ class Shape:
 
     rows: slice
     columns: slice
-    opacity: Field
+    opacity: Plane
 
-    def of(self, picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    def of(self, picture: NDArray[Scalar]) -> NDArray[Scalar]:
         """The window's part of a picture (H, W) or (H, W, C)."""
         return picture[self.rows, self.columns]
 
@@ -39,7 +41,7 @@ def window(size: Size, top: float, left: float, bottom: float, right: float) -> 
     return slice(first[0], last[0] + 1), slice(first[1], last[1] + 1)
 
 
-def noise(rng: np.random.Generator, size: Size, cell: float, octaves: int = 2) -> Field:
+def noise(rng: np.random.Generator, size: Size, cell: float, octaves: int = 2) -> Plane:
     """(h, w): smooth noise of about unit deviation whose largest grains are `cell` pixels wide."""
     total = np.zeros(size, np.float32)
     for octave in range(octaves):
@@ -55,8 +57,8 @@ def blob(rng: np.random.Generator, size: Size, centre: Point, radius: float) -> 
     half = 1.5 * radius * max(stretch, 1 / stretch) + 2
     rows, columns = window(size, centre[0] - half, centre[1] - half, centre[0] + half, centre[1] + half)
     step = max(1, int(radius / 12))  # the distance is smooth: a coarse one serves
-    y = np.arange(rows.start - centre[0], rows.stop - centre[0], step, np.float32)[:, None]
-    x = np.arange(columns.start - centre[1], columns.stop - centre[1], step, np.float32)
+    y = np.arange(rows.start, rows.stop, step).astype(np.float32)[:, None] - np.float32(centre[0])
+    x = np.arange(columns.start, columns.stop, step).astype(np.float32) - np.float32(centre[1])
     along = (x * math.cos(angle) + y * math.sin(angle)) / np.float32(radius * stretch)
     across = (y * math.cos(angle) - x * math.sin(angle)) * np.float32(stretch / radius)
     distance = np.sqrt(along * along + across * across)
@@ -96,7 +98,7 @@ def path(rng: np.random.Generator, centre: Point, length: float, bend: float, ja
     moves = length / steps * np.stack([np.sin(heading), np.cos(heading)], 1)
     points = np.concatenate([np.zeros((1, 2)), np.cumsum(moves, 0)])
     points += rng.normal(0, max(jagged, 1e-9) * length / steps, points.shape)
-    return points - points[steps // 2] + centre
+    return np.asarray(points - points[steps // 2] + centre, np.float64)
 
 
 def line(size: Size, points: NDArray[np.float64], widths: NDArray[np.float64]) -> Shape:
@@ -133,5 +135,5 @@ def _to_subpixels(points: NDArray[np.float64], rows: slice, columns: slice) -> N
     return np.asarray(np.round(inside * 2**SUBPIXEL), np.int32)
 
 
-def _opacity(drawn: NDArray[np.uint8]) -> Field:
+def _opacity(drawn: NDArray[np.uint8]) -> Plane:
     return np.multiply(drawn, np.float32(1 / 255), dtype=np.float32)

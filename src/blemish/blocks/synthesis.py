@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from blemish.blocks.foreground import Foreground
-from blemish.blocks.shapes import Field, Point, Shape, blob, line, noise, path, polygon, specks
+from blemish.blocks.shapes import Plane, Point, Shape, blob, line, noise, path, polygon, specks
 from blemish.types import Size
 
 Picture = NDArray[np.float32]
@@ -75,6 +77,20 @@ class Scene:
 Change = tuple[Shape, Picture]
 """Where, and what is seen there: (h, w, 3), the shape's window."""
 Operator = Callable[[Scene], Change]
+OperatorName = Literal[
+    "graft",
+    "paste",
+    "shift",
+    "missing",
+    "warp",
+    "stain",
+    "texture",
+    "tint",
+    "gloss",
+    "scratch",
+    "crack",
+    "dust",
+]
 
 
 def graft(scene: Scene) -> Change:
@@ -125,7 +141,8 @@ def warp(scene: Scene) -> Change:
     y = np.arange(shape.rows.start, shape.rows.stop, dtype=np.float32)[:, None]
     across = x + reach * np.tanh(noise(scene.rng, size, radius, 1))
     down = y + reach * np.tanh(noise(scene.rng, size, radius, 1))
-    return shape, cv2.remap(scene.picture, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    pushed = cv2.remap(scene.picture, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    return shape, np.asarray(pushed, np.float32)
 
 
 def stain(scene: Scene) -> Change:
@@ -183,9 +200,11 @@ def scratch(scene: Scene) -> Change:
     relief = shape.opacity
     if scene.rng.random() < 0.5:
         aside = tuple(int(value) for value in scene.rng.choice((-1, 1), 2))
-        relief = relief - np.float32(scene.rng.uniform(0.3, 1)) * np.roll(shape.opacity, aside, (0, 1))
+        beside = np.roll(shape.opacity, aside, (0, 1))
+        relief = np.asarray(relief - np.float32(scene.rng.uniform(0.3, 1)) * beside, np.float32)
         shape = Shape(shape.rows, shape.columns, np.maximum(shape.opacity, np.abs(relief)))
-    return shape, shape.of(scene.picture) + amount * np.sign(relief)[..., None]
+    toned = shape.of(scene.picture) + amount * np.sign(relief)[..., None]
+    return shape, np.asarray(toned, np.float32)
 
 
 def crack(scene: Scene) -> Change:
@@ -198,7 +217,7 @@ def crack(scene: Scene) -> Change:
         start = trunk[int(scene.rng.integers(6, 19))]
         branch = path(scene.rng, (start[0], start[1]), 0.5 * length, 1.0, 0.4)
         branch += start - branch[0]
-        shape = _both(scene.size, shape, line(scene.size, branch, 0.7 * widths))
+        shape = _both(shape, line(scene.size, branch, 0.7 * widths))
     own = shape.of(scene.picture)
     if scene.background is not None and scene.rng.random() < 0.3:
         return shape, np.broadcast_to(scene.background, own.shape)
@@ -210,15 +229,15 @@ def dust(scene: Scene) -> Change:
     shape = specks(scene.rng, scene.size, scene.centre, scene.radius(0.02, 0.3), int(scene.rng.integers(1, 25)))
     if scene.rng.random() < 0.5:
         points = path(scene.rng, scene.centre, scene.radius(0.04, 0.2), 3.0, 0)
-        shape = _both(scene.size, shape, line(scene.size, points, np.full(24, scene.rng.uniform(0.5, 1.5))))
+        shape = _both(shape, line(scene.size, points, np.full(24, scene.rng.uniform(0.5, 1.5))))
     return _faint(scene, shape, 0.2), _flat(scene, shape)
 
 
-OPERATORS: dict[str, Operator] = {
-    operator.__name__: operator
-    for operator in (graft, paste, shift, missing, warp, stain, texture, tint, gloss, scratch, crack, dust)
-}
+OPERATORS: dict[str, Operator] = {name: globals()[name] for name in get_args(OperatorName)}
 """Name -> operator."""
+OperatorNames = Annotated[
+    tuple[OperatorName, ...], Field(description="kinds of defects that are drawn; all if none is given")
+]
 
 
 @dataclass(frozen=True)
@@ -230,7 +249,9 @@ class Synthesis:
     foreground: Foreground
     contrast: float
     grey: bool = False
-    operators: Sequence[str] = tuple(OPERATORS)
+    """Whether the pictures have no colour, which what is drawn then has not either."""
+    operators: Sequence[str] = ()
+    """Names of those that are drawn from; none means all."""
     most: int = 3
     """Defects in a picture."""
 
@@ -245,9 +266,10 @@ class Synthesis:
                     break
         return drawn, mask
 
-    def _draw(self, picture: Picture, mask: NDArray[np.bool_], part: Field, rng: np.random.Generator) -> bool:
+    def _draw(self, picture: Picture, mask: NDArray[np.bool_], part: Plane, rng: np.random.Generator) -> bool:
         """Draws one defect into picture and mask; whether it can be seen."""
-        operator = OPERATORS[self.operators[int(rng.integers(len(self.operators)))]]
+        names = self.operators or tuple(OPERATORS)
+        operator = OPERATORS[names[int(rng.integers(len(names)))]]
         other = self.others[int(rng.integers(len(self.others)))]
         scene = Scene(picture, other, self.foreground.background, self.contrast, self.grey, _place(part, rng), rng)
         shape, seen = operator(scene)
@@ -275,7 +297,7 @@ def typical_contrast(pictures: Sequence[Picture]) -> float:
     return max(float(np.median([picture.std() for picture in pictures])), 0.04)
 
 
-def _place(part: Field, rng: np.random.Generator) -> Point:
+def _place(part: Plane, rng: np.random.Generator) -> Point:
     """A point on the part; anywhere where there is none."""
     for _ in range(20):
         row, column = int(rng.integers(part.shape[0])), int(rng.integers(part.shape[1]))
@@ -297,10 +319,11 @@ def _taken(
     offset = np.array(middle) + away[::-1] - turn @ (width / 2, height / 2)
     matrix = np.concatenate([turn, offset[:, None]], 1)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(source, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+    taken = cv2.warpAffine(source, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+    return np.asarray(taken, np.float32)
 
 
-def _membrane(values: Picture, opacity: Field) -> Picture:
+def _membrane(values: Picture, opacity: Plane) -> Picture:
     """(h, w, 3): what the values outside the shape say of its inside, as smoothly as a film spanned over it.
 
     Averages of what is outside, at growing widths, the narrowest that reaches a place being used: the solution of
@@ -311,14 +334,14 @@ def _membrane(values: Picture, opacity: Field) -> Picture:
     small = min(width, 24), min(height, 24)
     weight = cv2.resize(outside, small, interpolation=cv2.INTER_AREA)
     weighted = cv2.resize(values * outside[..., None], small, interpolation=cv2.INTER_AREA)
-    total, reach = np.zeros_like(weighted), np.ones_like(weight)
+    total, reach = np.zeros((*small[::-1], 3), np.float32), np.ones(small[::-1], np.float32)
     for sigma in (0.8, 2.0, 5.0, 12.0):
-        near = cv2.GaussianBlur(weight, (0, 0), sigma)
-        value = cv2.GaussianBlur(weighted, (0, 0), sigma) / near[..., None]
+        near = np.asarray(cv2.GaussianBlur(weight, (0, 0), sigma), np.float32)
+        value = np.asarray(cv2.GaussianBlur(weighted, (0, 0), sigma), np.float32) / near[..., None]
         share = reach * np.minimum(near * 4, 1) if sigma < 12 else reach
         total += share[..., None] * value
         reach = reach - share
-    return cv2.resize(total, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.resize(total, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _faint(scene: Scene, shape: Shape, least: float) -> Shape:
@@ -342,7 +365,7 @@ def _widths(scene: Scene, low: float, high: float) -> NDArray[np.float64]:
     return np.maximum(widest * along * scene.rng.uniform(0.7, 1.3, 24), 0.3)
 
 
-def _both(size: Size, first: Shape, second: Shape) -> Shape:
+def _both(first: Shape, second: Shape) -> Shape:
     """The two shapes as one."""
     rows = slice(min(first.rows.start, second.rows.start), max(first.rows.stop, second.rows.stop))
     columns = slice(min(first.columns.start, second.columns.start), max(first.columns.stop, second.columns.stop))

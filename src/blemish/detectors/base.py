@@ -191,7 +191,7 @@ class LearningDetector(Detector):
     redraw = 1
     """Epochs after which examples are drawn anew from other seeds."""
 
-    def prepare(self, images: ImageSource, seed: int) -> None:  # noqa: B027 - most have nothing to learn here
+    def prepare(self, images: ImageSource, seed: int) -> None:
         """Learns what needs no gradient, before the first epoch; the same seed gives the same bits."""
 
     def num_examples(self, images: ImageSource) -> int:
