@@ -245,7 +245,7 @@ def _fit(
         config.epochs,
         config.batch_size,
         config.learning_rate,
-        config.patience,
+        detector.patience if config.patience is None else config.patience,
         config.device,
         config.precision,
     )

@@ -288,7 +288,8 @@ class _Loop:
         seen = {"aspect": preprocess.aspect, "tile": preprocess.tile, "overlap": preprocess.overlap}
         roi = hashlib.sha256(preprocess.roi.png).hexdigest() if preprocess.roi else None
         identity = {"model": type(self.detector).__name__, "seed": self.seed, "data": data, "roi": roi}
-        return settings | identity | seen | self.detector.options
+        found = settings | identity | seen | self.detector.options
+        return dict(json.loads(json.dumps(found)))  # as a checkpoint gives it back
 
     def _check_fingerprint(self, saved: dict[str, Any], path: Path) -> None:
         for name, value in self._fingerprint().items():

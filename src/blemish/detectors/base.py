@@ -190,6 +190,8 @@ class LearningDetector(Detector):
 
     redraw = 1
     """Epochs after which examples are drawn anew from other seeds."""
+    patience = 0
+    """Epochs without a lower validation loss before stopping, where nothing else was asked for; 0: never."""
 
     def prepare(self, images: ImageSource, seed: int) -> None:
         """Learns what needs no gradient, before the first epoch; the same seed gives the same bits."""

@@ -19,7 +19,7 @@ from blemish.blocks.foreground import find_foreground
 from blemish.blocks.gabor import GaborFeatures
 from blemish.blocks.synthesis import OperatorNames, Synthesis, typical_contrast
 from blemish.data.source import ImageSource
-from blemish.detectors.base import LearningDetector, Side, Smoothing
+from blemish.detectors.base import LearningDetector, Side, Smoothing, scores_and_maps
 
 NumReferences = Annotated[
     int, Field(ge=1, le=100_000, description="patches of the good images that others are compared with")
@@ -55,6 +55,7 @@ class SelfSupervised(LearningDetector):
     distance: Tensor
     level: Tensor
     redraw = 10
+    patience = 20
 
     def __init__(
         self,
@@ -92,7 +93,7 @@ class SelfSupervised(LearningDetector):
         self.features.fit(images, seed)
         measured = np.sort(rng.permutation(len(rows))[:MEASURED])
         found, cells = self._collect(images, rows, set(measured.tolist()), rng)
-        self._choose(cells, rows, rng)
+        self._choose_bank(cells, rows, rng)
         self._learn_places(found)
         self._measure(found, rows[measured].tolist())
 
@@ -116,10 +117,8 @@ class SelfSupervised(LearningDetector):
     def score(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The two parts, brought to the images' size and smoothed, and their maximum."""
         seen = self._seen(self.features(images), self.bank)
-        distances = (seen[:, -1:] - self.level[0]) / self.level[1]
-        found = distances + 0.5 * self.head(seen)[:, None].float()
-        maps = gaussian_blur(F.interpolate(found, size=images.shape[-2:], mode="bilinear"), self.smoothing)[:, 0]
-        return maps.amax((1, 2)), maps
+        distances = (seen[:, -1] - self.level[0]) / self.level[1]
+        return scores_and_maps(distances + self.head(seen).float() / 2, images, self.smoothing)
 
     def _example(self, images: ImageSource, row: int, seed: int) -> tuple[Tensor, Tensor]:
         """One example; it is kept until its row is drawn from another seed."""
@@ -171,7 +170,7 @@ class SelfSupervised(LearningDetector):
                     found.append(features)
         return torch.stack(found), torch.stack(cells)
 
-    def _choose(self, cells: Tensor, rows: NDArray[np.int64], rng: np.random.Generator) -> None:
+    def _choose_bank(self, cells: Tensor, rows: NDArray[np.int64], rng: np.random.Generator) -> None:
         """The bank, and the weight of the place in it: `position` median distances for the picture's side."""
         owners = torch.from_numpy(rows).to(self.device).repeat_interleave(cells.shape[1])
         values = cells.flatten(0, 1)
