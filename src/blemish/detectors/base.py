@@ -229,9 +229,9 @@ class LearningDetector(Detector):
         progress: Progress = no_progress,
     ) -> Self:
         """Trains with the default settings; `blemish.training.train` takes others."""
-        from blemish.training import train
+        from blemish.training import Training, train
 
-        train(self, images, validation, seed=seed, progress=progress)
+        train(self, images, validation, Training(patience=self.patience), seed=seed, progress=progress)
         return self
 
 
