@@ -63,7 +63,7 @@ class RunConfig(BaseModel):
     patience: int | None = Field(
         None,
         ge=0,
-        description="epochs without a lower validation loss before stopping, 0: never (selfsup: 20 by default, others 0)",
+        description="epochs without a lower validation loss before stopping, 0: never (default: 0; selfsup: 20)",
     )
     seed: int = Field(0, ge=0, lt=2**32, description="seed of everything that is drawn at random")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1 or mps")

@@ -116,6 +116,7 @@ def train(
     loop.run(module, checkpoint, progress)
     detector.load_state_dict(loop.state.best)
     detector.eval()
+    detector.finish()
     detector.is_fitted = True
     return loop.state.history
 

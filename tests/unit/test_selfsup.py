@@ -69,6 +69,7 @@ def test_the_network_learns_to_find_what_is_drawn_on_held_out_images(sources):
     detector = small()
     history = train(detector, *sources, SETTINGS)
     assert min(history.validation) < history.validation[0] / 2
+    detector.prepare(sources[0], seed=0)
     seen, share = detector.examples(sources[1], list(range(40)), list(range(40)))
     logits = detector.head(seen)
     assert logits[share > 0.9].mean() > logits[share == 0].mean() + 1

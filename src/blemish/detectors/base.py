@@ -196,6 +196,9 @@ class LearningDetector(Detector):
     def prepare(self, images: ImageSource, seed: int) -> None:
         """Learns what needs no gradient, before the first epoch; the same seed gives the same bits."""
 
+    def finish(self) -> None:
+        """Forgets what only the training needed."""
+
     def num_examples(self, images: ImageSource) -> int:
         """The examples that an epoch on these images has; they are numbered by rows."""
         return len(images)

@@ -33,6 +33,8 @@ CANDIDATES = 5
 """Patches drawn per patch kept."""
 UNTOUCHED = 0.15
 """Part of the pictures that no defect is drawn on."""
+CERTAIN = 2
+"""Logit below which the network's certainty that a place is good no longer counts: it knows drawn defects alone."""
 PRIOR = 10
 """Images that the variance of all places counts for at each place."""
 
@@ -97,6 +99,10 @@ class SelfSupervised(LearningDetector):
         self._learn_places(found)
         self._measure(found, rows[measured].tolist())
 
+    def finish(self) -> None:
+        """Lets go of the images and of what was drawn on them."""
+        self._images, self._synthesis, self._drawn = None, None, {}
+
     def num_examples(self, images: ImageSource) -> int:
         """As many as are drawn; of held-out images, half as many."""
         return self.num_drawn if images is self._images else max(1, self.num_drawn // 2)
@@ -118,14 +124,17 @@ class SelfSupervised(LearningDetector):
         """The two parts, brought to the images' size and smoothed, and their maximum."""
         seen = self._seen(self.features(images), self.bank)
         distances = (seen[:, -1] - self.level[0]) / self.level[1]
-        return scores_and_maps(distances + self.head(seen).float() / 2, images, self.smoothing)
+        return scores_and_maps(distances + F.softplus(self.head(seen).float() + CERTAIN), images, self.smoothing)
 
     def _example(self, images: ImageSource, row: int, seed: int) -> tuple[Tensor, Tensor]:
-        """One example; it is kept until its row is drawn from another seed."""
+        """One example; as long as there is memory it is kept until its row is drawn from another seed."""
         key = images is self._images, row
-        if key not in self._drawn or self._drawn[key][0] != seed:
-            self._drawn[key] = seed, *self._draw(images, row % len(images), seed)
-        return self._drawn[key][1:]
+        kept = self._drawn.get(key)
+        if kept is None or kept[0] != seed:
+            kept = seed, *self._draw(images, row % len(images), seed)
+            if len(self._drawn) * kept[1].nbytes < images.memory_budget:
+                self._drawn[key] = kept
+        return kept[1:]
 
     def _draw(self, images: ImageSource, row: int, seed: int) -> tuple[Tensor, Tensor]:
         assert self._synthesis is not None
