@@ -40,7 +40,7 @@ class RunConfig(BaseModel):
         ge=32,
         le=1024,
         multiple_of=16,
-        description="side length of the input image (default: 128 for ae and vae, 256 for padim and patchcore)",
+        description="side length of the input image (default: 128 for ae and vae, else 256)",
     )
     data_path: Path = Field(description="root of the data set, or one category's folder")
     ckpt_path: Path = Field(description="directory for what is learned, results and figures")
@@ -60,7 +60,11 @@ class RunConfig(BaseModel):
         None, description="region of interest: a mask (black does not count), or polygons in JSON; kept with the model"
     )
     validation: float = Field(0.1, ge=0, le=0.5, description="part of the good training images held out")
-    patience: int = Field(0, ge=0, description="epochs without a lower validation loss before stopping; 0: never")
+    patience: int | None = Field(
+        None,
+        ge=0,
+        description="epochs without a lower validation loss before stopping, 0: never (default: 0; selfsup: 20)",
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="seed of everything that is drawn at random")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1 or mps")
     precision: Literal["auto", "float32", "bfloat16"] = Field(

@@ -27,7 +27,7 @@ from blemish.data.facts import image_facts
 from blemish.data.source import ImageSource, map_ahead
 from blemish.data.source import load as load_images
 from blemish.detectors import detector_class
-from blemish.detectors.base import Detector, ReconstructingDetector
+from blemish.detectors.base import Detector, LearningDetector, ReconstructingDetector
 from blemish.errors import BlemishError
 from blemish.evaluate import NUM_RESAMPLES, Measured, evaluate, measure
 from blemish.files import make_folder
@@ -271,7 +271,7 @@ def _fit(
     """Fits the detector and gives what is worth recording of it."""
     images = source.where(lambda sample: sample.split == "train")
     validation = source.where(lambda sample: sample.split == "val")
-    if not isinstance(detector, ReconstructingDetector):
+    if not isinstance(detector, LearningDetector):
         detector.to(device_named(config.device)).fit(
             images, validation=validation, seed=config.seed, progress=phases("fitting")
         )
@@ -280,7 +280,7 @@ def _fit(
         config.epochs,
         config.batch_size,
         config.learning_rate,
-        config.patience,
+        detector.patience if config.patience is None else config.patience,
         config.device,
         config.precision,
     )

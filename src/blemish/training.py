@@ -29,11 +29,13 @@ from accelerate import Accelerator, PartialState
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from blemish.data.source import ImageSource, in_batches
-from blemish.detectors.base import ReconstructingDetector
+from blemish.data.source import ImageSource, in_batches, map_ahead
+from blemish.detectors.base import LearningDetector
 from blemish.errors import BlemishError
 from blemish.files import write_tensors
 from blemish.progress import Progress, no_progress
+
+_Examples = tuple[Tensor, Tensor]
 
 SAVING_SHARE = 0.05
 """At most this part of the time goes into checkpoints (beside the last one)."""
@@ -85,7 +87,7 @@ class _State:
 
 
 def train(
-    detector: ReconstructingDetector,
+    detector: LearningDetector,
     images: ImageSource,
     validation: ImageSource | None = None,
     settings: Training | None = None,
@@ -104,6 +106,7 @@ def train(
     settings = settings or Training()
     accelerator = _accelerator(settings.device)
     initialise(detector, seed)
+    detector.to(accelerator.device).prepare(images, seed)
     module = _Losses(detector).to(accelerator.device)
     optimizer = detector.optimizer(settings.learning_rate)
     loop = _Loop(detector, optimizer, images, validation, settings, seed, accelerator)
@@ -113,6 +116,7 @@ def train(
     loop.run(module, checkpoint, progress)
     detector.load_state_dict(loop.state.best)
     detector.eval()
+    detector.finish()
     detector.is_fitted = True
     return loop.state.history
 
@@ -130,12 +134,12 @@ def initialise(detector: nn.Module, seed: int) -> None:
 class _Losses(nn.Module):
     """The detector's losses as a forward pass, which is what the wrapper for several processes synchronises."""
 
-    def __init__(self, detector: ReconstructingDetector):
+    def __init__(self, detector: LearningDetector):
         super().__init__()
         self.detector = detector
 
-    def forward(self, images: Tensor, seeds: Tensor) -> Tensor:
-        losses: Tensor = self.detector.losses(images, seeds)
+    def forward(self, images: Tensor, drawn: Tensor) -> Tensor:
+        losses: Tensor = self.detector.losses(images, drawn)
         return losses
 
 
@@ -144,7 +148,7 @@ class _Loop:
 
     def __init__(
         self,
-        detector: ReconstructingDetector,
+        detector: LearningDetector,
         optimizer: torch.optim.Optimizer,
         images: ImageSource,
         validation: ImageSource | None,
@@ -154,6 +158,7 @@ class _Loop:
     ):
         self.detector, self.optimizer, self.accelerator = detector, optimizer, accelerator
         self.images, self.validation = images, validation
+        self.num_examples = detector.num_examples(images)
         self.settings, self.seed = settings, seed
         self.bfloat16 = uses_bfloat16(settings.precision, accelerator.device)
         self.state = _State()
@@ -161,13 +166,13 @@ class _Loop:
     def run(self, module: nn.Module, checkpoint: Path | None, progress: Progress) -> None:
         """Trains from where the state is to the last epoch, saving as it goes."""
         state, saver = self.state, _Saver(self, checkpoint)
-        num_steps = -(-len(self.images) // self.settings.batch_size)
+        num_steps = -(-self.num_examples // self.settings.batch_size)
         with _interrupts() as interrupted:
             while not self._is_over():
-                for rows in self._batches():
-                    state.total += self._step(module, rows)
+                for rows, examples in map_ahead(self._examples, self._batches(), workers=1):
+                    state.total += self._step(module, rows, examples)
                     state.step += 1
-                    shown = {"loss": state.total / min(state.step * self.settings.batch_size, len(self.images))}
+                    shown = {"loss": state.total / min(state.step * self.settings.batch_size, self.num_examples)}
                     progress(state.epoch * num_steps + state.step, self.settings.epochs * num_steps, **shown)
                     if self._any(bool(interrupted)):
                         saver.save()
@@ -211,22 +216,34 @@ class _Loop:
 
     def _batches(self) -> Iterator[list[int]]:
         """The epoch's batches of row numbers, those already done left out."""
-        order = np.random.default_rng((self.seed, self.state.epoch)).permutation(len(self.images)).tolist()
+        order = np.random.default_rng((self.seed, self.state.epoch)).permutation(self.num_examples).tolist()
         done = self.state.step * self.settings.batch_size
         return in_batches(order[done:], self.settings.batch_size)
 
-    def _step(self, module: nn.Module, rows: list[int]) -> float:
+    def _examples(self, rows: list[int]) -> tuple[list[int], _Examples]:
+        """A batch's rows, and the examples of those that are this process's share (of one where it has none)."""
+        share = rows[self.accelerator.process_index :: self.accelerator.num_processes]
+        return rows, self._drawn(self.images, share or rows[:1], self.state.epoch // self.detector.redraw)
+
+    @torch.no_grad()
+    def _drawn(self, source: ImageSource, rows: list[int], number: int) -> _Examples:
+        """The examples of these rows when they are drawn for the `number`-th time."""
+        return self.detector.examples(source, rows, [image_seed(self.seed, number, row) for row in rows])
+
+    def _step(self, module: nn.Module, rows: list[int], examples: _Examples) -> float:
         """One step of the optimiser on the batch, of which each process takes its share; the sum of the losses."""
         accelerator = self.accelerator
-        share = rows[accelerator.process_index :: accelerator.num_processes]
+        has_share = accelerator.process_index < len(rows)
         # A process without a share still has to take part in averaging the gradients: it adds nothing.
-        weight = accelerator.num_processes / len(rows) if share else 0.0
+        weight = accelerator.num_processes / len(rows) if has_share else 0.0
         self.detector.train()
-        losses = self._losses(module, self.images, share or rows[:1], self.state.epoch)
+        images, drawn = (values.to(accelerator.device, non_blocking=True) for values in examples)
+        with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=self.bfloat16):
+            losses: Tensor = module(images, drawn)
         accelerator.backward(losses.sum() * weight)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        total = float(accelerator.reduce(losses.detach().sum() * bool(share), "sum"))
+        total = float(accelerator.reduce(losses.detach().sum() * has_share, "sum"))
         if not np.isfinite(total):
             raise BlemishError(
                 f"the loss is no longer finite in epoch {self.state.epoch + 1}. "
@@ -234,30 +251,22 @@ class _Loop:
             )
         return total
 
-    def _losses(self, module: nn.Module, source: ImageSource, rows: list[int], epoch: int) -> Tensor:
-        device = self.accelerator.device
-        images = source.batch(rows).to(device, non_blocking=True)
-        seeds = torch.tensor([image_seed(self.seed, epoch, row) for row in rows])
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16):
-            losses: Tensor = module(images, seeds)
-        return losses
-
     @torch.no_grad()
     def _validate(self) -> float:
         """The mean loss of the validation images, each with the same draws in every epoch."""
         self.detector.eval()
         source, total = self.validation, 0.0
         assert source is not None
-        for rows in in_batches(range(len(source)), self.settings.batch_size):
-            images = source.batch(rows).to(self.accelerator.device)
-            seeds = torch.tensor([image_seed(self.seed, 0, row) for row in rows])
-            total += float(self.detector.losses(images, seeds).sum())
-        return total / len(source)
+        num_examples = self.detector.num_examples(source)
+        for rows in in_batches(range(num_examples), self.settings.batch_size):
+            images, drawn = (values.to(self.accelerator.device) for values in self._drawn(source, rows, 0))
+            total += float(self.detector.losses(images, drawn).sum())
+        return total / num_examples
 
     def _end_epoch(self) -> None:
         """Counts the epoch and keeps its weights where its validation loss is the lowest so far."""
         state = self.state
-        train_loss = state.total / len(self.images)
+        train_loss = state.total / self.num_examples
         has_validation = self.validation is not None and len(self.validation) > 0
         state.history += (train_loss, self._validate() if has_validation else train_loss)
         if state.history.best_epoch == state.epoch:
@@ -280,7 +289,8 @@ class _Loop:
         seen = {"aspect": preprocess.aspect, "tile": preprocess.tile, "overlap": preprocess.overlap}
         roi = hashlib.sha256(preprocess.roi.png).hexdigest() if preprocess.roi else None
         identity = {"model": type(self.detector).__name__, "seed": self.seed, "data": data, "roi": roi}
-        return settings | identity | seen | self.detector.options
+        found = settings | identity | seen | self.detector.options
+        return dict(json.loads(json.dumps(found)))  # as a checkpoint gives it back
 
     def _check_fingerprint(self, saved: dict[str, Any], path: Path) -> None:
         for name, value in self._fingerprint().items():

@@ -15,7 +15,7 @@ from blemish.backends import ONNX, OPENVINO, OnnxBackend, OpenVinoBackend
 from blemish.data.source import ImageSource
 from blemish.data.source import load as load_images
 from blemish.detectors import DETECTORS, detector_class
-from blemish.detectors.base import Detector, ReconstructingDetector
+from blemish.detectors.base import Detector, LearningDetector
 from blemish.errors import BlemishError
 from blemish.graphs import to_half, to_onnx, write_onnx, write_openvino
 from blemish.images import Preprocess
@@ -25,7 +25,7 @@ from blemish.training import Training, train
 from blemish.types import Sample
 
 SIDE = 48
-SMALL = {"width": 4, "latent_dim": 4}
+SMALL = {"width": 4, "latent_dim": 4, "head_width": 16, "num_drawn": 8}
 """Options that make a detector small, for those that have them."""
 
 pytestmark = pytest.mark.parametrize("name", sorted(DETECTORS))
@@ -38,7 +38,7 @@ def create(name: str) -> Detector:
 
 def fit(detector: Detector, images: ImageSource, seed: int = 0) -> Detector:
     """The detector's own `fit`, with fewer epochs where it has any."""
-    if isinstance(detector, ReconstructingDetector):
+    if isinstance(detector, LearningDetector):
         train(detector, images, None, Training(epochs=3, batch_size=4), seed=seed)
         return detector
     return detector.fit(images, seed=seed)
@@ -144,7 +144,7 @@ def test_constant_images(name, tmp_path: Path, value):
 
 def test_a_defect_scores_higher_than_a_good_image(name, images):
     detector = create(name)
-    if isinstance(detector, ReconstructingDetector):
+    if isinstance(detector, LearningDetector):
         train(detector, images, None, Training(epochs=60, batch_size=6))
     else:
         detector.fit(images)

@@ -15,6 +15,7 @@ DETECTORS = {
     "ensemble": "blemish.detectors.ensemble:Ensemble",
     "padim": "blemish.detectors.padim:PaDiM",
     "patchcore": "blemish.detectors.patchcore:PatchCore",
+    "selfsup": "blemish.detectors.selfsup:SelfSupervised",
     "vae": "blemish.detectors.vae:VariationalAutoencoder",
 }
 """Name -> where its class is, so that the names are known without importing torch."""

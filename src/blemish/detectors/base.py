@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from itertools import chain
 from typing import Annotated, Any, Self, get_type_hints
 
@@ -181,23 +182,38 @@ def scores_and_maps(distances: Tensor, images: Tensor, smoothing: float) -> tupl
     return maps.amax((1, 2)), maps
 
 
-class ReconstructingDetector(Detector):
-    """A detector that scores an image by how well it can be rebuilt; it learns by gradient.
+class LearningDetector(Detector):
+    """A detector that learns by gradient; `blemish.training` owns the loop that fits it.
 
-    `blemish.training` owns the loop that fits it.
+    An epoch sees each example once. What an example is, the detector says: by default an image and a seed.
     """
 
-    @abstractmethod
-    def reconstruct(self, images: Tensor) -> Tensor:
-        """What the detector takes the good version of the images to be: (B, 3, H, W) in [0, 1]."""
+    redraw = 1
+    """Epochs after which examples are drawn anew from other seeds."""
+    patience = 0
+    """Epochs without a lower validation loss before stopping, where nothing else was asked for; 0: never."""
 
-    @abstractmethod
-    def losses(self, images: Tensor, seeds: Tensor) -> Tensor:
-        """One loss per image, (B,), whose mean is to be minimised.
+    def prepare(self, images: ImageSource, seed: int) -> None:
+        """Learns what needs no gradient, before the first epoch; the same seed gives the same bits."""
 
-        What the loss draws at random for images[i] it draws from seeds[i] alone, so that it depends neither on the
-        batch an image is in nor on how a batch is divided among processes.
+    def finish(self) -> None:
+        """Forgets what only the training needed."""
+
+    def num_examples(self, images: ImageSource) -> int:
+        """The examples that an epoch on these images has; they are numbered by rows."""
+        return len(images)
+
+    def examples(self, images: ImageSource, rows: Sequence[int], seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """What `losses` takes, for some rows; the loop calls it ahead of time, in a thread, without gradients.
+
+        What is drawn at random for rows[i] is drawn from seeds[i] alone, so that it depends neither on the batch nor
+        on how a batch is divided among processes.
         """
+        return images.batch(rows), torch.tensor(seeds)
+
+    @abstractmethod
+    def losses(self, images: Tensor, drawn: Tensor, /) -> Tensor:
+        """One loss per example, (B,), whose mean is to be minimised."""
 
     def optimizer(self, learning_rate: float) -> torch.optim.Optimizer:
         """The optimiser of all parameters.
@@ -216,7 +232,22 @@ class ReconstructingDetector(Detector):
         progress: Progress = no_progress,
     ) -> Self:
         """Trains with the default settings; `blemish.training.train` takes others."""
-        from blemish.training import train
+        from blemish.training import Training, train
 
-        train(self, images, validation, seed=seed, progress=progress)
+        train(self, images, validation, Training(patience=self.patience), seed=seed, progress=progress)
         return self
+
+
+class ReconstructingDetector(LearningDetector):
+    """A detector that scores an image by how well it can be rebuilt."""
+
+    @abstractmethod
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """What the detector takes the good version of the images to be: (B, 3, H, W) in [0, 1]."""
+
+    @abstractmethod
+    def losses(self, images: Tensor, seeds: Tensor, /) -> Tensor:
+        """One loss per image, (B,), whose mean is to be minimised.
+
+        What the loss draws at random for images[i] it draws from seeds[i] alone.
+        """
