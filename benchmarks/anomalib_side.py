@@ -149,7 +149,6 @@ def export(options: argparse.Namespace) -> dict[str, Any]:
 def infer(options: argparse.Namespace) -> dict[str, Any]:
     """Milliseconds of each picture from its file to the decision."""
     os.chdir(options.out)  # where OpenVINOInferencer puts its cache
-    start = time.perf_counter()
     inferencer = INFERENCERS[options.inferencer](options.out)
 
     def predict(file: Path) -> bool:
@@ -158,7 +157,7 @@ def infer(options: argparse.Namespace) -> dict[str, Any]:
 
     files = sorted(options.data.glob("test/*/*.png"))
     predict(files[0])
-    first = time.perf_counter() - start
+    first = time.perf_counter() - started
     for file in files[:WARM_UP]:
         predict(file)
     seconds = []
