@@ -7,7 +7,8 @@
 - network: PatchCore on a Wide ResNet-50 with random weights, layers 2 and 3, at 256x256, the bank 10 % of the patches
   of 60 good images of 1024x1024, tested on 160. anomalib's test is image and pixel AUROC at 256x256, that of blemish
   all its metrics at the files' own 1024x1024.
-- filters: the features that need no weights, fitted to 100 images of 1024x1024, and where the time of one image goes.
+- filters: the features that need no weights, fitted to 100 images of 1024x1024 (10 of them held out for
+  choices), and where the time of one image goes.
 - growth: the same with the number of training images, the files' size and the detector's.
 
 Everything runs on two threads, each row in a process of its own. The pictures are made once; `--data` keeps them.
@@ -20,6 +21,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,6 +32,7 @@ from processes import measure, peak_memory, print_table
 NETWORK = {"backbone": "wide_resnet50_2", "layers": (2, 3), "weights": "random"}
 PATCHES = 32 * 32
 """Of an image of 256x256, from the network."""
+STAGES = ("decode", "resize", "features", "distances", "smooth", "to the file's size")
 SCRIPT, ANOMALIB = Path(__file__), Path(__file__).with_name("anomalib_side.py")
 
 
@@ -94,14 +97,15 @@ def filters(options: argparse.Namespace, data: Path) -> None:
     num_train, num_test = (6, 8) if options.quick else (100, 60)
     folder = make_category(data / f"{num_train}-{num_test}-1024" / "parts", num_train, num_test)
     fitted, split = [], []
-    for model in ("patchcore", "padim"):
+    for model in ("patchcore", "padim", "ensemble"):
         found = of_blemish("stages", folder=folder, options={"model": model})
         fitted.append([model, found["read"], found["fit"], found["read"] + found["fit"], found["memory"]])
-        split.append([model, *found["stages"].values(), sum(found["stages"].values()), found["whole"], found["rate"]])
+        steps = [found["stages"].get(name, "") for name in STAGES]
+        split.append([model, *steps, sum(found["stages"].values()) or "", found["whole"], found["rate"]])
     print(f"\nfitting {num_train} images of 1024x1024 at 256x256, features without weights")
     print_table(["", "decoding, s", "fitting, s", "both, s", "peak MB"], fitted)
     print("\none image, ms (medians)")
-    print_table(["", *found["stages"], "sum", "by Inspector.predict", "images/s, many"], split)
+    print_table(["", *STAGES, "sum", "by Inspector.predict", "images/s, many"], split)
 
 
 def growth(options: argparse.Namespace, data: Path) -> None:
@@ -167,24 +171,26 @@ def stages(folder: str, options: dict[str, Any], num_train: int | None = None) -
     """Seconds of decoding and fitting, and where the milliseconds of one image go."""
     import torch
 
-    from blemish.data import find_categories
+    from blemish.data.category import find_categories, hold_out
     from blemish.data.source import load
+    from blemish.detectors.base import FeatureDetector
     from blemish.inspector import Inspector, TorchBackend
 
     (category,) = find_categories(Path(folder))
+    train = replace(category, samples=tuple(category.of("train")[:num_train]))
     detector, preprocess = _create(options)
     start = time.perf_counter()
-    source = load(category.of("train")[:num_train], preprocess)
+    source = load(hold_out(train, 0.1, 0).samples, preprocess)
     read = time.perf_counter()
-    detector.fit(source)
+    images, held_out = (source.where(lambda sample, split=split: sample.split == split) for split in ("train", "val"))
+    detector.fit(images, validation=held_out)
     fitted, memory = time.perf_counter(), peak_memory()
     files = [sample.image for sample in category.of("test")]
     inspector = Inspector(TorchBackend(detector), preprocess)
     with torch.inference_mode():
-        for _ in _seconds(files[:3], lambda file: _in_stages(file, detector, preprocess)):
-            pass
-        found = [_in_stages(file, detector, preprocess) for file in files]
-    whole = list(_seconds(files, lambda file: next(inspector.predict([file]))))
+        timed = files if isinstance(detector, FeatureDetector) else []
+        found = [_in_stages(file, detector, preprocess) for file in [*timed[:3], *timed]][3:]
+    whole = list(_seconds([*files[:3], *files], lambda file: next(inspector.predict([file]))))[3:]
     before = time.perf_counter()
     count = sum(1 for _ in inspector.predict(files))
     rate = count / (time.perf_counter() - before)
@@ -192,7 +198,7 @@ def stages(folder: str, options: dict[str, Any], num_train: int | None = None) -
         "read": read - start,
         "fit": fitted - read,
         "memory": memory,
-        "stages": {name: 1e3 * median(times[name] for times in found) for name in found[0]},
+        "stages": {name: 1e3 * median(times[name] for times in found) for name in STAGES if found},
         "whole": 1e3 * median(whole),
         "rate": rate,
     }
@@ -201,13 +207,12 @@ def stages(folder: str, options: dict[str, Any], num_train: int | None = None) -
 def _in_stages(file: Path, detector: Any, preprocess: Any) -> dict[str, float]:
     """Seconds of each step from a file to its map, as `Inspector` and `FeatureDetector` take them."""
     import torch
-    import torch.nn.functional as F  # noqa: N812 - its usual name
 
-    from blemish.blocks.filters import gaussian_blur
     from blemish.data.source import to_batch
+    from blemish.detectors.base import scores_and_maps
     from blemish.images import read_image
 
-    marks, names = [time.perf_counter()], ["decode", "resize", "features", "distances", "smooth", "to the file's size"]
+    marks = [time.perf_counter()]
     image = read_image(file)
     marks.append(time.perf_counter())
     pixels = preprocess.apply(image)
@@ -215,14 +220,13 @@ def _in_stages(file: Path, detector: Any, preprocess: Any) -> dict[str, float]:
     images = torch.from_numpy(to_batch([pixels]))
     features = detector.features(images)
     marks.append(time.perf_counter())
-    distances = detector.distances(features)[:, None]
+    distances = detector.distances(features)
     marks.append(time.perf_counter())
-    large = F.interpolate(distances, size=images.shape[-2:], mode="bilinear")
-    maps = gaussian_blur(large, detector.smoothing)[:, 0]
+    _, maps = scores_and_maps(distances, images, detector.smoothing)
     marks.append(time.perf_counter())
     preprocess.restore(maps[0].numpy(), image.shape[:2])
     marks.append(time.perf_counter())
-    return {name: after - before for name, before, after in zip(names, marks, marks[1:], strict=False)}
+    return {name: after - before for name, before, after in zip(STAGES, marks, marks[1:], strict=False)}
 
 
 def _seconds(files: list[Path], task: Callable[[Path], object]) -> Iterator[float]:
