@@ -141,7 +141,7 @@ def _try(
     try:
         found[name] = run()
     except RuntimeError as error:
-        failed[name] = str(error).strip().splitlines()[-1]
+        failed[name] = str(error).strip().splitlines()[-1].removeprefix("blemish.errors.BlemishError: ")
 
 
 def _row(name: str, row: dict[str, Any], theirs: list[float], exact: list[float] | None) -> list[object]:
