@@ -94,6 +94,7 @@ def test_what_was_written_is_recorded(exported: Path):
         "evaluation.json",
         "model.json",
         "model.safetensors",
+        "record.safetensors",
         "model.onnx",
         "openvino",
     }
