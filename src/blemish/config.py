@@ -40,7 +40,8 @@ class RunConfig(BaseModel):
         ge=32,
         le=1024,
         multiple_of=16,
-        description="side length of the input image (default: 128 for ae and vae, 256 for ensemble, padim, patchcore and selfsup)",
+        description="side length of the input image "
+        "(default: 128 for ae and vae, 256 for ensemble, padim, patchcore and selfsup)",
     )
     data_path: Path = Field(description="root of the data set, or one category's folder")
     ckpt_path: Path = Field(description="directory for what is learned, results and figures")
