@@ -181,14 +181,14 @@ def _training_images(model: ModelFolder, data_path: Path, phases: Phases) -> Ima
         if info.error:
             raise BlemishError(info.error)
     learned = set(model.provenance.get("learned_from", []))
-    if not learned <= {info.sha256[:DIGEST_LENGTH] for info in source.files}:
+    if not learned <= set(digests(source)):
         raise BlemishError(f"data_path {data_path}: not the images that {model.folder} was fitted to. Give those.")
     return source
 
 
 def digests(source: ImageSource) -> list[str]:
-    """By what each file is known again, in order."""
-    return sorted(info.sha256[:DIGEST_LENGTH] for info in source.files)
+    """By what each file is known again, in order of the files."""
+    return [info.sha256[:DIGEST_LENGTH] for info in source.files]
 
 
 def _refuse_learned(model: ModelFolder, samples: Sequence[Sample]) -> None:

@@ -134,7 +134,7 @@ def _learn(
     validation = source.where(lambda sample: sample.split == "val")
     predictions = told(inspector.predict(validation), len(validation.samples), phases("calibrating"))
     calibration, held_out = calibrate_on(predictions, roi)
-    learned_from = digests(source.where(lambda sample: sample.split == "train"))
+    learned_from = sorted(digests(source.where(lambda sample: sample.split == "train")))
     provenance = identity | {
         "training": training,
         "versions": versions(),

@@ -11,10 +11,10 @@ import hashlib
 import json
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,19 +26,15 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from blemish.checkpoint import Checkpoint, History, Saver, State
 from blemish.data.source import ImageSource, in_batches, map_ahead
 from blemish.detectors.base import LearningDetector
 from blemish.errors import BlemishError
-from blemish.files import write_tensors
 from blemish.progress import Progress, no_progress
 
 _Examples = tuple[Tensor, Tensor]
-
-SAVING_SHARE = 0.05
-"""At most this part of the time goes into checkpoints (beside the last one)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,36 +50,6 @@ class Training:
     device: str = "auto"
     precision: str = "auto"
     """bfloat16, float32, or auto: bfloat16 where the hardware computes in it."""
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """Losses per epoch. The weights that were kept are those after `best_epoch` (counted from 0)."""
-
-    train: tuple[float, ...] = ()
-    validation: tuple[float, ...] = ()
-    """The training losses again where there are no validation images."""
-
-    @property
-    def best_epoch(self) -> int:
-        """The epoch with the lowest validation loss, the first of equals."""
-        return int(np.argmin(self.validation))
-
-    def __add__(self, losses: tuple[float, float]) -> History:
-        return History((*self.train, losses[0]), (*self.validation, losses[1]))
-
-
-@dataclass(slots=True)
-class _State:
-    """Where the training stands: all that a checkpoint holds beside the weights and the optimiser."""
-
-    epoch: int = 0
-    step: int = 0
-    """Steps done in this epoch."""
-    total: float = 0.0
-    """Sum of this epoch's losses so far."""
-    history: History = field(default_factory=History)
-    best: dict[str, Tensor] = field(default_factory=dict)
 
 
 def train(
@@ -110,10 +76,11 @@ def train(
     module = _Losses(detector).to(accelerator.device)
     optimizer = detector.optimizer(settings.learning_rate)
     loop = _Loop(detector, optimizer, images, validation, settings, seed, accelerator)
-    if resume and checkpoint is not None and checkpoint.exists():
-        loop.restore(checkpoint)
+    kept = Checkpoint(checkpoint, loop.fingerprint()) if checkpoint else None
+    if resume and kept and kept.path.exists():
+        loop.state = kept.restore(detector, optimizer)
     module, _ = accelerator.prepare(module, optimizer)
-    loop.run(module, checkpoint, progress)
+    loop.run(module, kept if accelerator.is_main_process else None, progress)
     detector.load_state_dict(loop.state.best)
     detector.eval()
     detector.finish()
@@ -161,11 +128,12 @@ class _Loop:
         self.num_examples = detector.num_examples(images)
         self.settings, self.seed = settings, seed
         self.bfloat16 = uses_bfloat16(settings.precision, accelerator.device)
-        self.state = _State()
+        self.state = State()
 
-    def run(self, module: nn.Module, checkpoint: Path | None, progress: Progress) -> None:
+    def run(self, module: nn.Module, checkpoint: Checkpoint | None, progress: Progress) -> None:
         """Trains from where the state is to the last epoch, saving as it goes."""
-        state, saver = self.state, _Saver(self, checkpoint)
+        state = self.state
+        saver = Saver(partial(self._save, checkpoint))
         num_steps = -(-self.num_examples // self.settings.batch_size)
         with _interrupts() as interrupted:
             while not self._is_over():
@@ -182,37 +150,14 @@ class _Loop:
         if saver.due_at_end:
             saver.save()
 
+    def _save(self, checkpoint: Checkpoint | None) -> None:
+        if checkpoint is not None:
+            checkpoint.write(self.detector, self.optimizer, self.state)
+
     def _is_over(self) -> bool:
         settings, state = self.settings, self.state
         waited = state.epoch - 1 - state.history.best_epoch if state.epoch else 0
         return state.epoch >= settings.epochs or 0 < settings.patience <= waited
-
-    def restore(self, path: Path) -> None:
-        """Brings detector, optimiser and state to where the checkpoint left them."""
-        with _open_checkpoint(path) as file:
-            header = json.loads(file.metadata()["state"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        self._check_fingerprint(header["fingerprint"], path)
-        self.detector.load_state_dict(_under("model.", tensors))
-        restore_optimizer(self.optimizer, _under("optimizer.", tensors))
-        history = History(tuple(header["train"]), tuple(header["validation"]))
-        self.state = _State(header["epoch"], header["step"], header["total"], history, _under("best.", tensors))
-
-    def write(self, path: Path) -> None:
-        """Writes the checkpoint, whole or not at all."""
-        state = self.state
-        header = {
-            "fingerprint": self._fingerprint(),
-            "epoch": state.epoch,
-            "step": state.step,
-            "total": state.total,
-            "train": state.history.train,
-            "validation": state.history.validation,
-        }
-        tensors = {f"model.{name}": value for name, value in self.detector.state_dict().items()}
-        tensors |= {f"best.{name}": value for name, value in state.best.items()}
-        tensors |= {f"optimizer.{name}": value for name, value in optimizer_tensors(self.optimizer).items()}
-        write_tensors(path, tensors, {"state": json.dumps(header)})
 
     def _batches(self) -> Iterator[list[int]]:
         """The epoch's batches of row numbers, those already done left out."""
@@ -280,7 +225,7 @@ class _Loop:
             return flag
         return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.accelerator.device), "sum") > 0)
 
-    def _fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self) -> dict[str, Any]:
         """What must be equal for a training to go on where another stopped."""
         settings = asdict(replace(self.settings, device=""))
         digests = [info.sha256 for info in self.images.files]
@@ -291,36 +236,6 @@ class _Loop:
         identity = {"model": type(self.detector).__name__, "seed": self.seed, "data": data, "roi": roi}
         found = settings | identity | seen | self.detector.options
         return dict(json.loads(json.dumps(found)))  # as a checkpoint gives it back
-
-    def _check_fingerprint(self, saved: dict[str, Any], path: Path) -> None:
-        for name, value in self._fingerprint().items():
-            if saved.get(name) != value:
-                raise BlemishError(
-                    f"{path}: was made with {name} = {saved.get(name)}, this run has {value}. "
-                    "Use the same settings, or leave --resume out to start over."
-                )
-
-
-class _Saver:
-    """Saves a training's state often enough to lose little, and seldom enough to cost little."""
-
-    def __init__(self, loop: _Loop, path: Path | None):
-        self._loop, self._path = loop, path if loop.accelerator.is_main_process else None
-        self._last, self._cost = time.monotonic(), 0.0
-        self.due_at_end = False
-
-    def save_if_due(self) -> None:
-        self.due_at_end = True
-        if time.monotonic() - self._last >= self._cost / SAVING_SHARE:
-            self.save()
-
-    def save(self) -> None:
-        if self._path is not None:
-            start = time.monotonic()
-            self._loop.write(self._path)
-            self._last = time.monotonic()
-            self._cost = self._last - start
-        self.due_at_end = False
 
 
 def device_named(name: str) -> torch.device:
@@ -348,37 +263,11 @@ def uses_bfloat16(precision: str, device: torch.device) -> bool:
     return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state as named tensors: `<parameter's number>.<key>`."""
-    state: dict[int, dict[str, Tensor]] = optimizer.state_dict()["state"]
-    return {f"{number}.{key}": value for number, values in state.items() for key, value in values.items()}
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Puts back what `optimizer_tensors` gave."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        number, key = name.split(".")
-        state.setdefault(int(number), {})[key] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
 def _accelerator(device: str) -> Accelerator:
     """Where to compute: several processes under `accelerate launch`, otherwise the device that was named."""
     if device not in ("auto", "cpu"):
         os.environ["ACCELERATE_TORCH_DEVICE"] = device
     return Accelerator(cpu=device == "cpu")
-
-
-def _open_checkpoint(path: Path) -> Any:
-    try:
-        return safe_open(path, "pt")
-    except (SafetensorError, OSError) as error:
-        raise BlemishError(f"{path}: not a readable checkpoint ({error}). Leave --resume out to start over.") from None
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 @contextmanager

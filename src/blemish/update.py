@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from blemish.artifact import load, save
-from blemish.calibrate import DIGEST_LENGTH, digests
+from blemish.calibrate import digests
 from blemish.data.category import find_categories
 from blemish.data.source import load as load_images
 from blemish.errors import BlemishError
@@ -32,9 +32,7 @@ def update(path: Path, images: Path, out: Path | None = None, phases: Phases = l
         if info.error:
             raise BlemishError(info.error)
     learned = artifact.provenance.get("learned_from", [])
-    known = {
-        sample for sample, info in zip(source.samples, source.files, strict=True) if _digest(info.sha256) in learned
-    }
+    known = {sample for sample, digest in zip(source.samples, digests(source), strict=True) if digest in learned}
     new = source.where(lambda sample: sample not in known)
     if not len(new):
         raise BlemishError(f"{images}: no good image that {path} has not learned from already. Give further ones.")
@@ -46,7 +44,3 @@ def update(path: Path, images: Path, out: Path | None = None, phases: Phases = l
         "updates": [*artifact.provenance.get("updates", []), {"num_images": len(new)}],
     }
     return save(replace(artifact, provenance=provenance), out or path)
-
-
-def _digest(sha256: str) -> str:
-    return sha256[:DIGEST_LENGTH]

@@ -1,0 +1,148 @@
+"""`blemish calibrate`, `predict` and `export`: from a fitted detector to decisions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from blemish.cli.terminal import Model, console, errors
+from blemish.errors import BlemishError
+from blemish.progress import shown_progress
+
+if TYPE_CHECKING:
+    from blemish.graphs import Precision
+
+
+def calibrate_command(
+    model: Model,
+    false_alarm_rate: Annotated[
+        float | None, typer.Option(help="Choose the threshold for this rate of false alarms, such as 0.01.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of other good images (and folders of defects beside one named good).")
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Score each good training image by a detector fitted without its fold.")
+    ] = None,
+    data_path: Annotated[Path | None, typer.Option("--data_path", help="The training images, for --folds.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Set the threshold of the score by hand.")] = None,
+    pixel_rate: Annotated[
+        float | None, typer.Option(help="Choose the pixel threshold for this part of the good area, such as 0.001.")
+    ] = None,
+    pixel_threshold: Annotated[float | None, typer.Option(help="Set the threshold of the map by hand.")] = None,
+    min_area: Annotated[
+        int | None, typer.Option(min=0, help="Pixels of a defect region at least; smaller ones do not count.")
+    ] = None,
+) -> None:
+    """Choose or set what makes a score a defect; without options: show it. The model itself is never changed.
+
+    Choosing needs good images that the detector has not seen: those that `train` held out, or --images, or --folds.
+    """
+    from blemish.calibrate import calibrate_model, describe
+    from blemish.model_folder import find_model
+
+    with shown_progress("", errors) as phases:
+        calibrated = calibrate_model(
+            find_model(model),
+            false_alarm_rate=false_alarm_rate,
+            images=images,
+            folds=folds,
+            data_path=data_path,
+            threshold=threshold,
+            pixel_rate=pixel_rate,
+            pixel_threshold=pixel_threshold,
+            min_area=min_area,
+            phases=phases,
+        )
+    lines, table = describe(calibrated)
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+    if table:
+        console.print(table)
+
+
+def predict_command(
+    model: Model,
+    images: Annotated[list[str], typer.Argument(help="Files, folders, 'patterns', or - for a list on standard input.")],
+    out: Annotated[Path, typer.Option(help="Folder for predictions.csv and predictions.jsonl.")],
+    maps: Annotated[bool, typer.Option("--maps", help="Write anomaly maps: float TIFF at the file's size.")] = False,
+    overlays: Annotated[bool, typer.Option("--overlays", help="Write pictures with the map over them: PNG.")] = False,
+    fail_on_defect: Annotated[
+        bool, typer.Option("--fail-on-defect", help="Exit with 3 where a defect was found.")
+    ] = False,
+    backend: Annotated[
+        str, typer.Option(help="What runs the detector: torch, or onnx or openvino once it is exported.")
+    ] = "torch",
+    batch_size: Annotated[int, typer.Option("--batch_size", min=1, help="Images computed at once.")] = 8,
+    workers: Annotated[int, typer.Option(min=0, help="Threads that decode images; 0: one per core.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="Threads that compute; 0: one per core.")] = 0,
+) -> None:
+    """Inspect images: score, decision, p-value and defect regions of each. The same command goes on after a stop.
+
+    Exit code 0 where all went well, 2 where a file could not be used, 3 with --fail-on-defect.
+    """
+    from blemish.inspector import Inspector
+    from blemish.model_folder import find_model, read_model
+    from blemish.predict import find_images, predict
+
+    folder = find_model(model)
+    inspector = Inspector.load(folder, backend, batch_size=batch_size, workers=workers, threads=threads)
+    if fail_on_defect and inspector.calibration is None:
+        raise BlemishError(f"{folder}: not calibrated, so nothing is a defect. Run 'blemish calibrate' first.")
+    identity = {"backend": backend, "sha256": read_model(folder).sha256}
+    with shown_progress("", errors) as phases:
+        found = find_images(images, sys.stdin if "-" in images else ())
+        options: dict[str, Any] = {"maps": maps, "overlays": overlays, "progress": phases("inspecting")}
+        summary = predict(inspector, found, out, identity=identity, **options)
+    decided = f"{summary.num_defects} defects" if inspector.calibration else "not calibrated, so none is decided"
+    speed = f"; {summary.rate:.1f} images/s" if summary.rate else ", none left to inspect"
+    line = f"{summary.num_images} images: {decided}, {summary.num_unreadable} unreadable{speed}"
+    console.print(f"{line}\npredictions.csv and predictions.jsonl are in {out}", highlight=False, soft_wrap=True)
+    if fail_on_defect and summary.num_defects:
+        raise typer.Exit(3)
+    if summary.num_unreadable:
+        raise typer.Exit(2)
+
+
+def export_command(
+    model: Model,
+    target: Annotated[str, typer.Option("--format", help="onnx or openvino.")] = "onnx",
+    half: Annotated[bool, typer.Option("--half", help="Store what was learned in 16 bits: half the file.")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Compute convolutions in 8 bits, their ranges from the good training images.")
+    ] = False,
+    data_path: Annotated[
+        Path | None,
+        typer.Option("--data_path", help="Images to compare on; default: the data set that the detector learned from."),
+    ] = None,
+) -> None:
+    """Write the detector for another runtime into its folder, after comparing the two on the test images.
+
+    Where scores, maps or decisions differ by more than is allowed, nothing is written.
+    """
+    from blemish.export import describe, export
+    from blemish.model_folder import find_model
+
+    if half and int8:
+        raise BlemishError("half, int8: one precision or the other. Leave one out.")
+    precision: Precision = "half" if half else "int8" if int8 else "float32"
+    with shown_progress("", errors) as phases:
+        written = export(find_model(model), target, precision, data_path, phases)
+    for path in written.files:
+        console.print(f"{path}: {path.stat().st_size / 1e6:.1f} MB", highlight=False, soft_wrap=True)
+    found = f"{precision} against torch on {written.parity.num_images} images: {describe(written.parity)}"
+    console.print(found, highlight=False, soft_wrap=True)
+    for name, (before, after) in written.auroc.items():
+        line = f"{name.replace('_auroc', ' AUROC')} {after:.4f}, in torch {before:.4f}: {after - before:+.4f}"
+        console.print(line, highlight=False)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "calibrate": calibrate_command,
+    "predict": predict_command,
+    "export": export_command,
+}

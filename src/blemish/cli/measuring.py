@@ -1,0 +1,124 @@
+"""`blemish evaluate`, `metrics`, `report` and `compare`: how good the decisions are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from blemish.cli.terminal import Runs, console, errors
+from blemish.errors import BlemishError
+from blemish.progress import shown_progress
+
+if TYPE_CHECKING:
+    from blemish.types import Evaluation
+
+
+def evaluate_command(
+    runs: Runs,
+    data_path: Annotated[Path, typer.Option("--data_path", help="Root of the data set, or one category's folder.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the tables; default: the first run's.")] = None,
+    category: Annotated[list[str] | None, typer.Option(help="Category to evaluate, repeatable; default: all.")] = None,
+    resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples for the intervals; 0: none.")] = 1000,
+) -> None:
+    """Score the test images with what was learned: every metric, per category and averaged, with 95 % intervals."""
+    from blemish.run import evaluate_run
+
+    evaluations = []
+    for run_path in runs:
+        with shown_progress(run_path.name, errors) as phases:
+            evaluations += evaluate_run(run_path, data_path, category or (), resamples, phases)
+    _show(evaluations, out or runs[0])
+
+
+def metrics_command(
+    maps: Annotated[Path, typer.Option(help="Folder of anomaly maps: <category>/test/<type>/<stem>.tiff or .npy.")],
+    data_path: Annotated[Path, typer.Option("--data_path", help="Root of the data set, or one category's folder.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the tables; default: that of the maps.")] = None,
+    category: Annotated[list[str] | None, typer.Option(help="Category to score, repeatable; default: all.")] = None,
+    resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples for the intervals; 0: none.")] = 1000,
+    name: Annotated[str, typer.Option(help="Name of the method in the tables.")] = "maps",
+) -> None:
+    """Score anomaly maps that any program wrote, in the layout of the official MVTec AD evaluation.
+
+    The score of an image is the maximum of its map.
+    """
+    from blemish.data import find_categories
+    from blemish.evaluate import measure, predictions_from_maps
+    from blemish.record import Preview, previewed, write_measured
+
+    evaluations = []
+    for found in find_categories(data_path, category or ()):
+        previews: list[Preview] = []
+        measured = measure(
+            previewed(predictions_from_maps(maps, found), found.root, previews),
+            found.of("test"),
+            method=name,
+            category=found.name,
+            root=found.root,
+            num_resamples=resamples,
+        )
+        write_measured(measured, previews, {}, (out or maps) / found.name)
+        evaluations.append(measured.evaluation)
+    _show(evaluations, out or maps)
+
+
+def report_command(
+    runs: Runs,
+    out: Annotated[Path, typer.Option(help="File to write.")] = Path("report.html"),
+) -> None:
+    """Write one HTML file to see every decision in: it opens from disk and asks no host for anything."""
+    from blemish.report.render import report
+
+    report(runs, out)
+    console.print(f"the report is {out}", highlight=False, soft_wrap=True)
+
+
+def compare_command(
+    first: Annotated[Path, typer.Argument(help="Folder that `train` left.")],
+    second: Annotated[Path, typer.Argument(help="Another one, on the same test images.")],
+) -> None:
+    """Tell in which metrics one of two runs is significantly better, on the same test images.
+
+    By images: a paired bootstrap over the test images, averaged over the categories; it makes the verdict, at p < 0.05.
+    By categories: the Wilcoxon signed-rank test, from six categories on.
+    """
+    from blemish.report.compare import compare_runs, verdicts_table
+    from blemish.report.read import read_runs
+
+    runs = read_runs([first, second])
+    verdicts = compare_runs(*runs)
+    if not verdicts:
+        raise BlemishError(f"{first}, {second}: no category has figures of both. Run both on the same data set.")
+    console.print(verdicts_table(runs[0], runs[1], verdicts))
+    for reason in dict.fromkeys(verdict.images for verdict in verdicts if isinstance(verdict.images, str)):
+        console.print(f"cannot tell: {reason}", style="dim", highlight=False, markup=False, soft_wrap=True)
+
+
+def _show(evaluations: list[Evaluation], out: Path) -> None:
+    """Prints all metrics and writes the tables."""
+    from blemish.results import comparison_table, methods_of, metrics_tables, write_results
+
+    for method in methods_of(evaluations):
+        for table in metrics_tables(evaluations, method):
+            console.print(table)
+            console.print()
+    if len(methods_of(evaluations)) > 1:
+        console.print(comparison_table(evaluations))
+    for evaluation in evaluations:
+        for reason in dict.fromkeys(evaluation.reasons.values()):
+            names = ", ".join(name for name, why in evaluation.reasons.items() if why == reason)
+            line = f"{evaluation.method}, {evaluation.category}: {names} not applicable: {reason}"
+            console.print(line, style="dim", highlight=False, soft_wrap=True)
+    write_results(evaluations, out)
+    console.print(f"results.json, results.csv and results.tex are in {out}", highlight=False)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "evaluate": evaluate_command,
+    "metrics": metrics_command,
+    "report": report_command,
+    "compare": compare_command,
+}

@@ -1,0 +1,17 @@
+"""Where the commands print, and arguments that several of them take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+console = Console()
+errors = Console(stderr=True)
+
+Folder = Annotated[Path, typer.Argument(help="A data set's root, one category's folder, or a folder of images.")]
+Runs = Annotated[list[Path], typer.Argument(help="Folders that `train` left, one or several.")]
+
+Model = Annotated[Path, typer.Argument(help="Folder of a fitted detector, as `train` leaves one per category.")]
