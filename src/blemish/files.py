@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
+from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,23 +28,22 @@ def replacing(path: Path) -> Iterator[Path]:
     Two processes must not write the same file at the same time: one of them then fails, and what is there is whole.
     """
     make_folder(path.parent)
-    for left in path.parent.glob(f".{escape(path.name)}.????????{escape(path.suffix)}"):
-        left.unlink(missing_ok=True)  # by a process that was killed while it wrote
+    for left in path.parent.glob(f".{escape(path.name)}.????????"):
+        rmtree(left, ignore_errors=True)  # by a process that was killed while it wrote
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+        # A folder of its own: a writer may make temporary files beside what it writes, as safetensors does.
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     except OSError as error:
         raise BlemishError(f"{path}: cannot be written ({error.strerror}). Choose another folder.") from None
-    os.close(handle)
-    temporary = Path(name)
+    temporary = folder / path.name
     try:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    finally:
+        rmtree(folder, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -30,12 +30,21 @@ def test_a_file_is_replaced_only_at_the_end(path: Path):
     with replacing(path) as temporary:
         temporary.write_text("new")
         assert path.read_text() == "old"
-        assert temporary.parent == path.parent  # a rename is atomic within one file system only
+        assert temporary.parent.parent == path.parent  # a rename is atomic within one file system only
         assert temporary.suffix == ".json"  # writers choose the format by it
-        assert temporary.name.startswith(".")
+        assert temporary.parent.name.startswith(".")
     assert path.read_text() == "new"
     assert names(path.parent) == ["state.json"]
     assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_what_a_writer_leaves_beside_its_file_is_gone(path: Path):
+    # Trap: safetensors writes to a temporary file of its own, which a killed process left in the model folder.
+    with replacing(path) as temporary:
+        temporary.with_name(".tmpUClIC2").touch()
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+    assert names(path.parent) == ["state.json"]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, OSError])
@@ -82,9 +91,9 @@ def test_a_process_that_is_stopped_while_writing_leaves_the_old_file(how, path: 
 
 
 def test_nothing_but_what_was_left_of_the_same_file_is_removed(tmp_path: Path):
-    others = [".run[1].json", ".run1.json.abcdefgh.json", ".run[1].json.abcdefgh.txt", "run[1].json.abcdefgh.json"]
-    for name in (*others, ".run[1].json.abcdefgh.json"):
-        (tmp_path / name).touch()
+    others = [".run[1].json", ".run1.json.abcdefgh", ".run[1].json.abcdefgh.txt", "run[1].json.abcdefgh"]
+    for name in (*others, ".run[1].json.abcdefgh"):
+        (tmp_path / name).mkdir()
     write_text(tmp_path / "run[1].json", "new")
     assert names(tmp_path) == sorted([*others, "run[1].json"])
 
