@@ -38,6 +38,7 @@ STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
+    "text.parse_math": False,  # names come from folders
 }
 Picture = NDArray[np.float32]
 """(H, W, 3) in [0, 1]."""
@@ -65,7 +66,7 @@ def examples(category: Category, path: Path) -> None:
 def losses(training: dict[str, Any], title: str, path: Path) -> None:
     """Training and validation loss per epoch, the kept epoch marked."""
     train, validation, best = training["train"], training["validation"], training["best_epoch"]
-    figure = _figure(6.4, 3.6)
+    figure = new_figure(6.4, 3.6)
     axis = figure.add_subplot()
     epochs = np.arange(1, len(train) + 1)
     marker = "o" if len(train) == 1 else None
@@ -107,7 +108,7 @@ def predictions(shown: Sequence[Prediction], rebuilt: Sequence[NDArray[Any]] | N
 def averages(evaluations: Sequence[Evaluation], path: Path) -> None:
     """Per approach a bar for the average over the categories, with a point for each category; a panel per metric."""
     methods, categories = methods_of(evaluations), categories_of(evaluations)
-    figure = _figure(1.6 + 2.2 * max(2, 0.7 * len(methods)), 3.8)
+    figure = new_figure(1.6 + 2.2 * max(2, 0.7 * len(methods)), 3.8)
     panels = figure.subplots(1, len(HEADLINE), sharey=True)
     for axis, metric in zip(panels, HEADLINE, strict=True):
         values = {m: [value_of(evaluations, m, c, metric) for c in categories] for m in methods}
@@ -135,14 +136,15 @@ def _headline(evaluation: Evaluation) -> list[float]:
     return [value for metric in HEADLINE if (value := evaluation.metrics.get(metric)) is not None]
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches, drawn without a display."""
     figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def _grid(num_rows: int, num_columns: int, title: str) -> tuple[Figure, NDArray[Any]]:
-    figure = _figure(1.75 * num_columns, 1.95 * num_rows + (0.35 if title else 0))
+    figure = new_figure(1.75 * num_columns, 1.95 * num_rows + (0.35 if title else 0))
     if title:
         figure.suptitle(title, fontsize=10)
     axes = figure.subplots(num_rows, num_columns, squeeze=False)

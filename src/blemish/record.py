@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from blemish.calibration import Calibration, find_regions
 from blemish.errors import BlemishError
 from blemish.evaluate import Measured
 from blemish.files import write_arrays, write_json
@@ -32,6 +33,8 @@ QUALITY = 92
 """Of the pictures, as JPEG has it: ten times as fast to write as WebP."""
 OUTLINE_UNITS = 4096
 """An outline's coordinates are whole numbers, this many to the picture's longer side."""
+MOST_REGIONS = 12
+"""Regions that are kept of an image; more are only counted."""
 Outline = list[list[int]]
 """One polygon per edge of the mask: x0, y0, x1, y1, ..."""
 Picture = NDArray[np.uint8]
@@ -58,6 +61,10 @@ class Preview:
     """The part of the file's pixels at which the map has its highest value."""
     reconstruction: bytes | None = None
     """A JPEG file, where the detector rebuilds images."""
+    regions: Sequence[dict[str, Any]] = ()
+    """Of the whole map, by the record's `regions_by`, as plain data, the highest peak first; MOST_REGIONS at most."""
+    num_regions: int = 0
+    """All of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +78,18 @@ class Record:
     """Of the pixels, at falling thresholds."""
     facts: dict[str, Any] = field(default_factory=dict)
     """Plain data: the configuration, versions, machine, what was found in the data."""
+    regions_by: tuple[float, int] | None = None
+    """Pixel threshold and minimum area that the regions were found by; None where there was no calibration."""
 
 
-PLAIN = ("path", "size", "outline", "mask_area", "at_maximum")
+PLAIN = ("path", "size", "outline", "mask_area", "at_maximum", "regions", "num_regions")
 """The fields of a preview that stand in the header."""
 
 
-def preview(prediction: Prediction, path: str) -> Preview:
-    """The preview of a prediction, whose image file is read anew."""
+def preview(prediction: Prediction, path: str, calibration: Calibration | None = None) -> Preview:
+    """The preview of a prediction, whose image file is read anew; with its regions where there is a calibration."""
     sample, values = prediction.sample, prediction.map
+    found = find_regions(values, calibration.pixel_threshold, calibration.min_area) if calibration else ()
     mask = read_mask(sample.mask) if sample.mask else None
     small = cv2.resize(values, fitted(values.shape, MAP_SIDE)[::-1], interpolation=cv2.INTER_AREA)
     return Preview(
@@ -90,6 +100,8 @@ def preview(prediction: Prediction, path: str) -> Preview:
         [] if mask is None else outline_of(mask),
         None if mask is None else float(mask.mean()),
         float((values == values.max()).mean()),
+        regions=[asdict(region) for region in found[:MOST_REGIONS]],
+        num_regions=len(found),
     )
 
 
@@ -99,10 +111,12 @@ def fitted(shape: Sequence[int], side: int) -> Size:
     return max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))
 
 
-def previewed(predictions: Iterable[Prediction], root: Path, previews: list[Preview]) -> Iterator[Prediction]:
+def previewed(
+    predictions: Iterable[Prediction], root: Path, previews: list[Preview], calibration: Calibration | None = None
+) -> Iterator[Prediction]:
     """The predictions as they come, what a report shows of each put aside."""
     for prediction in predictions:
-        previews.append(preview(prediction, prediction.sample.image.relative_to(root).as_posix()))
+        previews.append(preview(prediction, prediction.sample.image.relative_to(root).as_posix(), calibration))
         yield prediction
 
 
@@ -136,7 +150,9 @@ def outline_of(mask: NDArray[np.bool_]) -> Outline:
 
 def write_measured(measured: Measured, previews: Sequence[Preview], facts: dict[str, Any], folder: Path) -> None:
     """Writes what a report of one category is made from: the record, and last evaluation.json."""
-    write_record(folder, Record(previews, measured.resamples, measured.points, facts))
+    decided = measured.evaluation.calibration
+    regions_by = (decided["pixel_threshold"], decided["min_area"]) if decided else None
+    write_record(folder, Record(previews, measured.resamples, measured.points, facts, regions_by))
     write_json(folder / EVALUATION, asdict(measured.evaluation))
 
 
@@ -156,6 +172,7 @@ def write_record(folder: Path, record: Record) -> None:
         "images": [{name: getattr(shown, name) for name in PLAIN} for shown in record.previews],
         "resamples": {name: [found.value, found.grid_error] for name, found in record.resamples.items()},
         "facts": record.facts,
+        "regions_by": record.regions_by,
     }
     write_arrays(folder / RECORD, arrays, {"record": json.dumps(header, allow_nan=False)})
 
@@ -194,7 +211,8 @@ def _record(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Record:
         for name, (value, error) in header["resamples"].items()
     }
     points = {name.removeprefix("points."): values for name, values in arrays.items() if name.startswith("points.")}
-    return Record(previews, resamples, OperatingPoints(**points) if points else None, header["facts"])
+    found, by = OperatingPoints(**points) if points else None, header.get("regions_by")
+    return Record(previews, resamples, found, header["facts"], tuple(by) if by else None)
 
 
 def with_reconstructions(previews: Sequence[Preview], pictures: Sequence[Picture]) -> list[Preview]:

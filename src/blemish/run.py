@@ -307,7 +307,7 @@ def _evaluate(fitted: _Fitted, category: Category, config: RunConfig, phases: Ph
     spent = [0.0]
     predictions = told(_timed(fitted.inspector.predict(test), spent), len(test.samples), phases("testing"))
     measured = measure(
-        previewed(_kept(predictions, set(chosen), shown), category.root, previews),
+        previewed(_kept(predictions, set(chosen), shown), category.root, previews, fitted.model.calibration),
         test.samples,
         method=config.model,
         category=category.name,

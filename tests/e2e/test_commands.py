@@ -101,8 +101,10 @@ def test_evaluate_and_metrics_agree_with_what_train_said(make_category, tmp_path
     assert code == 0
     assert "not significant" in text  # the same maps
     page = tmp_path / "report.html"
-    code, text = run(["report", str(out), str(tmp_path / "maps"), "--out", str(page)], capsys)
-    assert (code, "".join(text.split())) == (0, f"thereportis{page}")
+    files = tmp_path / "files"
+    code, text = run(["report", str(out), str(tmp_path / "maps"), "--out", str(page), "--files", str(files)], capsys)
+    assert (code, "".join(text.split())) == (0, f"thereportis{page}itstablesandfiguresarein{files}")
+    assert {path.suffix for path in files.iterdir()} == {".csv", ".json", ".tex", ".svg", ".png"}
     shown = re.findall(r'<span class="value">(.*?)</span>', page.read_text())
     assert f"{trained['bolt']['pixel_auroc']:.3f}" in shown
 

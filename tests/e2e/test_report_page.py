@@ -186,18 +186,25 @@ def test_an_image_opens_large_and_is_walked_through_by_keys(opened: Opened, fold
     assert not page.is_visible("#rebuilt")
 
 
-def test_regions_are_those_of_the_map(opened: Opened, folders):
-    """The peak of the first region is the highest value of the map, to a grey level of the page."""
+def test_regions_are_those_of_the_whole_map_until_the_level_moves(opened: Opened, folders):
     page, part = opened.page, opened.part()
     best = max(part["images"], key=lambda image: image["score"])
     page.locator(".card").first.click()
-    peak = page.locator("#regions td").nth(4)
-    peak.wait_for()
+    page.wait_for_selector("#viewer-map:not([hidden])", state="attached")
+    assert page.inner_text("#regions-of") == "of the whole map"
+    region = best["regions"][0]
+    x, y, width, height = region["box"]
+    cells = page.locator("#regions tr >> nth=0").locator("td").all_inner_texts()
+    assert cells[:4] == ["1", f"{x}, {y}", f"{width} \N{MULTIPLICATION SIGN} {height}", str(region["area"])]
+    assert float(cells[4]) == pytest.approx(region["peak"], rel=5e-3)
+    assert page.locator(".contour-line").get_attribute("d")
+    page.locator("#level").press("ArrowRight")
+    assert page.inner_text("#regions-of") == "measured on the map at display size"
     record = read_record(folders[0] / "bolt")
     highest = next(shown.map.max() for shown in record.previews if shown.path == best["path"])
     low, high = part["map_range"]
-    assert float(peak.inner_text()) == pytest.approx(highest, abs=(high - low) / 255 + 0.005 * high)
-    assert page.locator(".contour-line").get_attribute("d")
+    peak = float(page.locator("#regions td").nth(4).inner_text())
+    assert peak == pytest.approx(highest, abs=(high - low) / 255 + 0.005 * high)  # a grey level of the page
 
 
 def test_the_metric_and_the_files(opened: Opened, tmp_path: Path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
@@ -13,12 +13,23 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from blemish.calibration import PIXEL_RATES, calibrate, find_regions
 from blemish.data import find_categories
 from blemish.errors import BlemishError
 from blemish.evaluate import Measured, evaluate, measure
 from blemish.images import read_image, read_mask
 from blemish.metrics import Resamples, paired_bootstrap, rank_images, rank_labelled
-from blemish.record import OUTLINE_UNITS, Preview, Record, decoded, previewed, read_record, write_measured
+from blemish.record import (
+    MOST_REGIONS,
+    OUTLINE_UNITS,
+    Preview,
+    Record,
+    decoded,
+    previewed,
+    read_record,
+    write_measured,
+    write_record,
+)
 from blemish.report.compare import best_of, compare_parts, compare_runs, verdicts_table
 from blemish.report.pictures import make_album
 from blemish.report.read import Part, Run, read_runs
@@ -358,3 +369,32 @@ def test_the_tables_for_other_programs(summary):
     assert json.loads(files["results.json"])["cost"][0] == {
         "method": "good eyes", "fit_seconds": 4.0, "milliseconds": 10.0, "num_images": 32
     }  # fmt: skip
+
+
+def test_regions_are_those_of_the_whole_map_as_long_as_the_calibration_stands(runs):
+    shown = {"box": [3, 4, 5, 6], "area": 21, "peak": 7.5, "peak_at": [4, 5], "centroid": [5.0, 6.5]}
+    part = runs[0].parts[0]
+    previews = [replace(preview, regions=[shown], num_regions=1) for preview in part.record.previews]
+    record = replace(part.record, previews=previews, regions_by=(0.5, 10))
+    calibration = {"threshold": 1.0, "pixel_threshold": 0.5, "min_area": 10, "false_alarm_rate": 0.1, "pixel_rate": 0.1}
+    for changed, expected in (({}, True), ({"pixel_threshold": 0.6}, False), ({"min_area": 0}, False)):
+        evaluation = replace(part.evaluation, calibration=calibration | {"good_scores": [1.0]} | changed)
+        run = replace(runs[0], parts=(replace(part, evaluation=evaluation, record=record),))
+        images = summarize([run], make_album([run]))["parts"][0]["images"]
+        assert {image.get("regions") == [shown] for image in images} == {expected}
+
+
+def test_the_regions_that_a_run_keeps_are_those_that_inspecting_finds(data: Path, tmp_path: Path):
+    category = find_categories(data, ["bolt"])[0]
+    level = float(np.quantile(next(predictions_of(category, 150.0)).map, 0.9))
+    calibration = calibrate([1.0, 2.0], [level] * len(PIXEL_RATES), 0.5)
+    previews: list[Preview] = []
+    predictions = list(previewed(predictions_of(category, 150.0), category.root, previews, calibration))
+    write_record(tmp_path, Record(previews, regions_by=(level, 0)))
+    kept = read_record(tmp_path)
+    assert kept.regions_by == (level, 0)
+    assert max(preview.num_regions for preview in kept.previews) > MOST_REGIONS
+    for prediction, preview in zip(predictions, kept.previews, strict=True):
+        found = find_regions(prediction.map, level)
+        assert preview.num_regions == len(found)
+        assert json.loads(json.dumps([asdict(region) for region in found[:MOST_REGIONS]])) == preview.regions

@@ -68,12 +68,18 @@ def metrics_command(
 def report_command(
     runs: Runs,
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("report.html"),
+    files: Annotated[
+        Path | None,
+        typer.Option(help="Folder for its tables (CSV, JSON, LaTeX) and figures (SVG, PNG) as files as well."),
+    ] = None,
 ) -> None:
     """Write one HTML file to see every decision in: it opens from disk and asks no host for anything."""
     from blemish.report.render import report
 
-    report(runs, out)
+    report(runs, out, files)
     console.print(f"the report is {out}", highlight=False, soft_wrap=True)
+    if files is not None:
+        console.print(f"its tables and figures are in {files}", highlight=False, soft_wrap=True)
 
 
 def compare_command(

@@ -12,10 +12,11 @@ from markupsafe import Markup
 from matplotlib import colormaps
 
 from blemish.files import write_text
+from blemish.report.files import write_files
 from blemish.report.pictures import make_album
 from blemish.report.read import read_runs
 from blemish.report.summarize import summarize
-from blemish.report.tables import to_csv, to_json, to_latex
+from blemish.report.tables import tables_of
 from blemish.results import shown
 
 SCRIPTS = ("page.js", "charts.js", "overview.js", "inspect.js", "gallery.js", "viewer.js")
@@ -24,14 +25,16 @@ COLOURS = ("inferno", "viridis", "cividis", "gray")
 """Colour maps of matplotlib that grow brighter throughout, so that they read in every kind of colour vision."""
 
 
-def report(folders: Sequence[Path], out: Path) -> dict[str, Any]:
-    """Writes the report on the runs in these folders and gives its summary.
+def report(folders: Sequence[Path], out: Path, files: Path | None = None) -> dict[str, Any]:
+    """Writes the report on the runs in these folders, with `files` its tables and figures there, and gives its summary.
 
     Raises BlemishError where a folder holds no run, or the file cannot be written.
     """
     runs = read_runs(folders)
     summary = summarize(runs, make_album(runs))
     write_text(out, render(summary))
+    if files is not None:
+        write_files(summary, files)
     return summary
 
 
@@ -43,13 +46,11 @@ def render(summary: dict[str, Any]) -> str:
     )
     environment.filters |= {"shown": shown, "duration": duration}
     environment.globals["source"] = lambda name: Markup(loader.get_source(environment, name)[0])
-    files = {
-        "results.csv": to_csv(summary),
-        "results.json": to_json(summary),
-        **{f"{name}.tex": to_latex(summary, name) for name in summary["overview"]},
-    }
     return environment.get_template("report.html").render(
-        summary=summary, files=files, scripts=SCRIPTS, colours={name: colour_table(name) for name in COLOURS}
+        summary=summary,
+        files=tables_of(summary),
+        scripts=SCRIPTS,
+        colours={name: colour_table(name) for name in COLOURS},
     )
 
 

@@ -91,16 +91,7 @@ def cost(run: Run) -> Plain:
 def part_summary(part: Part, album: Album) -> Plain:
     """One run on one category: its images, thresholds, counts at them, and curves."""
     evaluation, record = part.evaluation, part.record
-    previews = {shown.path: shown for shown in record.previews}
-    images = []
-    for row in evaluation.images:
-        image = {"path": row["path"], "defect": row["defect"], "label": bool(row["label"]), "score": row["score"]}
-        shown = album.shown.get((evaluation.method, evaluation.category, row["path"]))
-        if shown:
-            kept = previews[row["path"]]
-            image |= {"picture": shown.picture, "map": shown.map, "reconstruction": shown.reconstruction}
-            image |= {"size": list(kept.size), "outline": kept.outline}
-        images.append(image)
+    images = _images(part, album)
     threshold = image_threshold(part)
     return {
         "method": evaluation.method,
@@ -115,6 +106,24 @@ def part_summary(part: Part, album: Album) -> Plain:
         "points": _plain_points(record.points),
         "metrics": {name: value for name, value in evaluation.metrics.items() if value is not None},
     }
+
+
+def _images(part: Part, album: Album) -> list[Plain]:
+    """What is shown of each test image; its regions where it is still calibrated as it was when they were found."""
+    evaluation, previews = part.evaluation, {shown.path: shown for shown in part.record.previews}
+    calibration = part.calibration or {}
+    by = calibration.get("pixel_threshold"), calibration.get("min_area")
+    images = []
+    for row in evaluation.images:
+        image = {"path": row["path"], "defect": row["defect"], "label": bool(row["label"]), "score": row["score"]}
+        shown = album.shown.get((evaluation.method, evaluation.category, row["path"]))
+        if shown:
+            kept = previews[row["path"]]
+            image |= {"picture": shown.picture, "map": shown.map, "reconstruction": shown.reconstruction}
+            image |= {"size": list(kept.size), "outline": kept.outline}
+            image |= {"regions": kept.regions, "num_regions": kept.num_regions} if by == part.record.regions_by else {}
+        images.append(image)
+    return images
 
 
 def counts_at(rows: Sequence[Plain], threshold: float) -> Plain:

@@ -10,6 +10,12 @@ from typing import Any
 from blemish.results import latex_escaped
 
 
+def tables_of(summary: dict[str, Any]) -> dict[str, str]:
+    """Name of a file -> its content: all of them as CSV and as JSON, each metric as LaTeX."""
+    latex = {f"{name}.tex": to_latex(summary, name) for name in summary["overview"]}
+    return {"results.csv": to_csv(summary), "results.json": to_json(summary), **latex}
+
+
 def to_csv(summary: dict[str, Any]) -> str:
     """A row per metric, category and method: the figure, its interval, and whether it is significantly the best."""
     text = io.StringIO()

@@ -118,7 +118,7 @@ function showMap() {
 
 function showMarks() {
   const [height, width] = current.size ?? [1, 1], unit = OUTLINE_UNITS / Math.max(height, width), [w, h] = [width * unit, height * unit];
-  const marks = $("viewer-marks"), found = currentMap ? regionsOf(currentMap, level()) : [];
+  const marks = $("viewer-marks");
   marks.setAttribute("viewBox", `0 0 ${w} ${h}`);
   marks.setAttribute("preserveAspectRatio", "none");
   marks.replaceChildren();
@@ -133,20 +133,33 @@ function showMarks() {
   const [low, high] = part().map_range ?? [0, 1];
   $("level").value = (1000 * (level() - low)) / (high - low);
   $("level-value").textContent = number(level(), 3);
-  showRegions(found, width, height);
+  showRegions(width, height);
 }
 
-function showRegions(found, width, height) {
-  const row = (cells) => element("tr", {}, ...cells.map((cell) => element("td", {}, String(cell))));
-  const rows = found.slice(0, REGIONS).map((region, index) => {
-    const across = width / currentMap.width, down = height / currentMap.height;
-    return row([index + 1, `${Math.round(region.left * across)}, ${Math.round(region.top * down)}`,
-      `${Math.round((region.right - region.left + 1) * across)} × ${Math.round((region.bottom - region.top + 1) * down)}`,
-      Math.round(region.area * across * down), number(region.peak, 3)]);
-  });
+// The regions at the level that the page opens with are those of the whole map; at any other, of the map as it is shown.
+function regionsShown(width, height) {
+  if (current.regions && level() === part().pixel_threshold.value) {
+    const rows = current.regions.map(({ box: [x, y, w, h], area, peak }) => ({ x, y, w, h, area, peak }));
+    return { rows, count: current.num_regions, exact: true };
+  }
+  const found = currentMap ? regionsOf(currentMap, level()) : [];
+  const across = currentMap ? width / currentMap.width : 1, down = currentMap ? height / currentMap.height : 1;
+  const rows = found.map((region) => ({
+    x: Math.round(region.left * across), y: Math.round(region.top * down),
+    w: Math.round((region.right - region.left + 1) * across), h: Math.round((region.bottom - region.top + 1) * down),
+    area: Math.round(region.area * across * down), peak: region.peak,
+  }));
+  return { rows, count: found.length, exact: false };
+}
+
+function showRegions(width, height) {
+  const { rows: found, count, exact } = regionsShown(width, height);
+  const cells = (values) => element("tr", {}, ...values.map((value) => element("td", {}, String(value))));
+  const rows = found.slice(0, REGIONS).map(({ x, y, w, h, area, peak }, index) => cells([index + 1, `${x}, ${y}`, `${w} × ${h}`, area, number(peak, 3)]));
   if (!found.length) rows.push(element("tr", {}, element("td", { colspan: 5 }, "none")));
-  if (found.length > REGIONS) rows.push(element("tr", {}, element("td", { colspan: 5 }, `and ${found.length - REGIONS} smaller peaks`)));
+  if (count > REGIONS) rows.push(element("tr", {}, element("td", { colspan: 5 }, `and ${count - REGIONS} smaller peaks`)));
   $("regions").replaceChildren(...rows);
+  $("regions-of").textContent = exact ? "of the whole map" : "measured on the map at display size";
 }
 
 function step(by) {
