@@ -69,3 +69,16 @@ def test_a_16_bit_picture_is_shown_at_its_brightness(category, tmp_path: Path):
     sample = category.of("test")[0]
     cv2.imwrite(str(sample.image), np.full((48, 48), 65535 // 2, np.uint16))
     assert figures._picture(sample).mean() == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_sheet_holds_each_picture_in_its_cell_in_its_own_shape():
+    sheet = figures._Sheet(2, 2)
+    sheet.show(3, np.zeros((50, 100), np.float32), "x" * 40)
+    black = np.argwhere((sheet._canvas == 0).all(axis=2))
+    (top, left), (bottom, right) = black.min(axis=0), black.max(axis=0)
+    height, width = sheet._canvas.shape[:2]
+    assert (bottom - top + 1, right - left + 1) == (figures.CELL // 2, figures.CELL)
+    assert right == width - figures.GAP - 1
+    assert bottom == height - figures.GAP - 1 - figures.CELL // 4
+    (_, _, caption), *_ = sheet._captions
+    assert len(caption) == figures.LONGEST
