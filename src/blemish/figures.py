@@ -159,12 +159,14 @@ class _Sheet:
         self._captions: list[tuple[float, float, str]] = []
 
     def show(self, cell: int, picture: NDArray[Any], caption: str) -> None:
-        """Puts a picture, (H, W) or (H, W, 3) in [0, 1], into a cell, counted row by row."""
+        """Puts a picture, (H, W) or (H, W, 3), in [0, 1] or of 8 bits, into a cell, counted row by row."""
         row, column = divmod(cell, self._columns)
         top, left = self._top + row * (CAPTION + CELL + GAP) + CAPTION, GAP + column * (CELL + GAP)
         factor = CELL / max(picture.shape[:2])
         shape = tuple(max(1, round(side * factor)) for side in picture.shape[:2])
         small = _resized(picture, shape).reshape(*shape, -1)  # one channel becomes three
+        if small.dtype == np.uint8:
+            small = small / np.float32(255)
         y, x = top + (CELL - shape[0]) // 2, left + (CELL - shape[1]) // 2
         self._canvas[y : y + shape[0], x : x + shape[1]] = small
         cut = caption if len(caption) <= LONGEST else f"{caption[: LONGEST - 1]}…"

@@ -42,7 +42,7 @@ def test_examples_of_a_category_without_test_images(make_category, tmp_path: Pat
 def test_predictions(category, tmp_path: Path, count, rebuilds):
     samples = (category.of("test") * 2)[:count]
     shown = [Prediction(sample, 0.5, np.random.default_rng(0).random((48, 48), np.float32)) for sample in samples]
-    rebuilt = [np.full((32, 32, 3), 0.5, np.float32)] * count if rebuilds else None
+    rebuilt = [np.full((32, 32, 3), 128, np.uint8)] * count if rebuilds else None
     figures.predictions(shown, rebuilt, tmp_path / "predictions.png")
     drawn(tmp_path / "predictions.png")
 
@@ -73,6 +73,8 @@ def test_a_16_bit_picture_is_shown_at_its_brightness(category, tmp_path: Path):
 
 def test_a_sheet_holds_each_picture_in_its_cell_in_its_own_shape():
     sheet = figures._Sheet(2, 2)
+    sheet.show(0, np.full((4, 4, 3), 51, np.uint8), "8 bits")
+    assert sheet._canvas[figures.GAP + figures.CAPTION, figures.GAP] == pytest.approx(0.2)
     sheet.show(3, np.zeros((50, 100), np.float32), "x" * 40)
     black = np.argwhere((sheet._canvas == 0).all(axis=2))
     (top, left), (bottom, right) = black.min(axis=0), black.max(axis=0)
@@ -80,5 +82,5 @@ def test_a_sheet_holds_each_picture_in_its_cell_in_its_own_shape():
     assert (bottom - top + 1, right - left + 1) == (figures.CELL // 2, figures.CELL)
     assert right == width - figures.GAP - 1
     assert bottom == height - figures.GAP - 1 - figures.CELL // 4
-    (_, _, caption), *_ = sheet._captions
+    *_, (_, _, caption) = sheet._captions
     assert len(caption) == figures.LONGEST
