@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.errors import BlemishError
 from blemish.model_folder import ModelFolder
 
 ONNX = "model.onnx"
@@ -19,6 +21,10 @@ OPENVINO = ("openvino/model.xml", "openvino/model.bin")
 """Files of an export, beside model.json. OpenVINO finds the second by the name of the first."""
 IMAGES, SCORES, MAPS = "images", "scores", "maps"
 """Names of what goes into an exported graph and of what comes out."""
+BATCH, HEIGHT, WIDTH = "batch", "height", "width"
+"""Names of those dimensions of a graph that are not fixed."""
+SIDE_STEP, SMALLEST_SIDE = 16, 96
+"""Height and width that are not fixed are multiples of the one, from the other on."""
 
 Array = NDArray[np.float32]
 
@@ -34,9 +40,11 @@ class OnnxBackend:
         options.intra_op_num_threads = threads or os.cpu_count() or 1
         options.log_severity_level = 3  # its warnings are about the graph, which the export has checked
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._sides = [side if isinstance(side, int) else None for side in self._session.get_inputs()[0].shape[2:]]
 
     def __call__(self, images: Array) -> tuple[Array, Array]:
-        """Scores and maps of the batch."""
+        """Scores and maps of the batch; raises BlemishError where the graph takes no images of this size."""
+        _check_size(images.shape[2:], self._sides)
         scores, maps = self._session.run([SCORES, MAPS], {IMAGES: np.ascontiguousarray(images)})
         return scores, maps
 
@@ -56,11 +64,25 @@ class OpenVinoBackend:
             "PERFORMANCE_HINT": "LATENCY",
         }
         self._run = openvino.Core().compile_model(path, "CPU", settings)
+        sides = list(self._run.input(IMAGES).partial_shape)[2:]
+        self._sides = [None if side.is_dynamic else side.get_length() for side in sides]
 
     def __call__(self, images: Array) -> tuple[Array, Array]:
-        """Scores and maps of the batch."""
+        """Scores and maps of the batch; raises BlemishError where the graph takes no images of this size."""
+        _check_size(images.shape[2:], self._sides)
         found = self._run({IMAGES: np.ascontiguousarray(images)})
         return found[SCORES].copy(), found[MAPS].copy()  # the runtime writes the next result to the same place
+
+
+def _check_size(size: Sequence[int], fixed: Sequence[int | None]) -> None:
+    """Raises BlemishError where images of this (height, width) do not go into a graph with these sides."""
+    if all(
+        side == other if other else side >= SMALLEST_SIDE and side % SIDE_STEP == 0
+        for side, other in zip(size, fixed, strict=True)
+    ):
+        return
+    allowed = " x ".join(map(str, fixed)) if all(fixed) else f"multiples of {SIDE_STEP} from {SMALLEST_SIDE} on"
+    raise BlemishError(f"images of {size[0]} x {size[1]} were given; this export takes {allowed}. Resize the images.")
 
 
 def import_openvino() -> ModuleType:

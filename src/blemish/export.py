@@ -20,11 +20,11 @@ from blemish.data.source import ImageSource, load, to_batch
 from blemish.errors import BlemishError, extras
 from blemish.evaluate import evaluate
 from blemish.files import replacing
-from blemish.graphs import Precision, to_half, to_int8, to_onnx, write_onnx, write_openvino
+from blemish.graphs import Precision, size_of, to_half, to_int8, to_onnx, write_onnx, write_openvino
 from blemish.inspector import Backend, Inspector, TorchBackend
 from blemish.model_folder import ModelFolder, read_model, write_model
 from blemish.progress import Phases, Progress, no_progress, told
-from blemish.types import Prediction, Sample
+from blemish.types import Prediction, Sample, Size
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -88,6 +88,8 @@ class Export:
 
     files: tuple[Path, ...]
     precision: Precision
+    size: Size | None
+    """(height, width) of the images that it takes; None where it takes any."""
     parity: Parity
     auroc: dict[str, tuple[float, float]]
     """Name -> in torch and exported, where the precision is lower and there are labels: what it cost."""
@@ -126,8 +128,9 @@ def export(
         parity = compare(reference, candidate, source, phases("comparing"))
         _refuse(parity, name, precision)
         auroc = {} if precision == "float32" else _auroc(reference, candidate, source, category)
-        _publish(model, name, staged, {"precision": precision, "parity": asdict(parity)})
-    return Export(tuple(path / file for file in chosen.files), precision, parity, auroc)
+        size = size_of(graph)
+        _publish(model, name, staged, {"precision": precision, "size": size, "parity": asdict(parity)})
+    return Export(tuple(path / file for file in chosen.files), precision, size, parity, auroc)
 
 
 def compare(

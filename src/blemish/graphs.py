@@ -6,22 +6,36 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.backends import IMAGES, MAPS, ONNX, OPENVINO, SCORES, import_openvino
+from blemish.backends import (
+    BATCH,
+    HEIGHT,
+    IMAGES,
+    MAPS,
+    ONNX,
+    OPENVINO,
+    SCORES,
+    SIDE_STEP,
+    SMALLEST_SIDE,
+    WIDTH,
+    import_openvino,
+)
 from blemish.errors import BlemishError
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+    from torch.export import ExportedProgram
 
     from blemish.detectors.base import Detector
 
 Precision = Literal["float32", "half", "int8"]
 OPSET = 18
 """The one that torch's exporter is written in."""
+LARGEST_SIDE = 8192
 SMALLEST_HALF = 4096
 """Numbers in a tensor that is worth storing in half precision; smaller ones take no room, and filters must cancel."""
 
@@ -29,18 +43,63 @@ SMALLEST_HALF = 4096
 def to_onnx(detector: Detector) -> ModelProto:
     """The fitted detector as a graph: images (batch, 3, H, W) to scores (batch,) and maps (batch, h, w).
 
-    The batch may have any size. A detector whose code needs to know it fails here.
+    The batch may have any size. Where the detector looks alike at every place, so may height and width, in steps of
+    SIDE_STEP from SMALLEST_SIDE on; where what it learned belongs to places, they are those of the detector.
     """
+    batch, (height, width) = {0: _dimension(BATCH)}, detector.input_size
+    if takes_any_size(detector):
+        sides = {2: SIDE_STEP * _dimension(HEIGHT), 3: SIDE_STEP * _dimension(WIDTH)}
+        return _graph(_program(detector, batch | sides), (BATCH, HEIGHT, WIDTH))
+    return _graph(_program(detector, batch), (BATCH, height, width))
+
+
+def takes_any_size(detector: Detector) -> bool:
+    """Whether the detector, fitted at one size, has a map for another.
+
+    A network is taken to have none: where its code computes with the size, torch can work on a graph for all of them
+    without end.
+    """
+    import torch
+
+    from blemish.blocks.backbones import FILTER_BANKS
+
+    height, width = detector.input_size
+    if min(height, width) < SMALLEST_SIDE or detector.options.get("backbone", "auto") not in ("auto", *FILTER_BANKS):
+        return False
+    try:
+        with torch.inference_mode():
+            detector.eval()(torch.zeros(1, 3, height + SIDE_STEP, width + 2 * SIDE_STEP))
+    except (RuntimeError, ValueError, AssertionError):  # what it learned does not fit
+        return False
+    return True
+
+
+def _dimension(name: str) -> Any:
+    import torch
+
+    low, high = (1, None) if name == BATCH else (SMALLEST_SIDE // SIDE_STEP, LARGEST_SIDE // SIDE_STEP)
+    return torch.export.Dim(name, min=low, max=high)
+
+
+def _program(detector: Detector, dimensions: dict[int, Any]) -> ExportedProgram:
+    """What the detector computes. A detector whose code needs to know one of these dimensions fails here."""
+    import torch
+
+    images = torch.zeros(2, 3, *detector.input_size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's exporter uses what torch itself has deprecated
+        return torch.export.export(detector.eval(), (images,), dynamic_shapes=(dimensions,))
+
+
+def _graph(program: ExportedProgram, sides: tuple[str | int, ...]) -> ModelProto:
+    """The program as an ONNX graph, the dimensions of its images and maps under these names, or of these sizes."""
     import onnx_ir
     import torch
     from onnx_ir.passes.common import NameFixPass
     from onnxscript import optimizer
 
-    images = torch.zeros(2, 3, *detector.input_size)
-    batch = torch.export.Dim("batch", min=1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's exporter uses what torch itself has deprecated
-        program = torch.export.export(detector.eval(), (images,), dynamic_shapes=({0: batch},))
+        warnings.simplefilter("ignore")
         exported = torch.onnx.export(
             program,
             opset_version=OPSET,
@@ -57,9 +116,18 @@ def to_onnx(detector: Detector) -> ModelProto:
     optimizer.remove_unused_nodes(model)
     NameFixPass()(model)  # a value of the graph may have the name of a buffer
     graph = onnx_ir.to_proto(model)
-    for value in (*graph.graph.input, *graph.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    del graph.graph.value_info[:]  # whose dimensions have names of the exporter's own
+    for value, places in zip((*graph.graph.input, *graph.graph.output), ((0, 2, 3), (0,), (0, 1, 2)), strict=True):
+        for place, side in zip(places, sides, strict=False):
+            dimension = value.type.tensor_type.shape.dim[place]
+            dimension.CopyFrom(type(dimension)(**{"dim_param" if isinstance(side, str) else "dim_value": side}))
     return graph
+
+
+def size_of(graph: ModelProto) -> tuple[int, int] | None:
+    """(height, width) of the images that the graph takes; None where it takes any."""
+    height, width = graph.graph.input[0].type.tensor_type.shape.dim[2:]
+    return None if height.dim_param else (height.dim_value, width.dim_value)
 
 
 def to_half(graph: ModelProto) -> ModelProto:

@@ -134,6 +134,8 @@ def export_command(
         written = export(find_model(model), target, precision, data_path, phases)
     for path in written.files:
         console.print(f"{path}: {path.stat().st_size / 1e6:.1f} MB", highlight=False, soft_wrap=True)
+    size = "any size" if written.size is None else " x ".join(map(str, written.size))
+    console.print(f"it takes pictures of {size}, which predict brings them to", highlight=False, soft_wrap=True)
     found = f"{precision} against torch on {written.parity.num_images} images: {describe(written.parity)}"
     console.print(found, highlight=False, soft_wrap=True)
     for name, (before, after) in written.auroc.items():
