@@ -41,6 +41,8 @@ class Backbone(nn.Module, ABC):
     """Cells along a side that PatchCore averages, so that a patch knows its surroundings."""
     position = 0.0
     """PatchCore's default weight of the place in the picture."""
+    selection = "spread"
+    """How PatchCore chooses its bank by default."""
 
     def fit(self, images: ImageSource, seed: int, progress: Progress = no_progress) -> Self:  # noqa: ARG002
         """Learns, or loads, what the features need beside formulas."""

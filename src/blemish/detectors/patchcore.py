@@ -12,7 +12,8 @@ from pydantic import Field
 from torch import Tensor
 
 from blemish.blocks.backbones import BackboneName, Layers, Weights, batches
-from blemish.blocks.coreset import greedy, nearest, spread
+from blemish.blocks.coreset import greedy, spread
+from blemish.blocks.neighbours import Neighbours, nearest
 from blemish.data.source import ImageSource
 from blemish.detectors.base import FeatureDetector, Side, Smoothing
 from blemish.progress import Progress, no_progress
@@ -21,9 +22,10 @@ logger = logging.getLogger("blemish")
 
 NumPatches = Annotated[int, Field(ge=1, le=1_000_000, description="patches of the good images that are kept")]
 Selection = Annotated[
-    Literal["spread", "greedy"],
+    Literal["spread", "greedy"] | None,
     Field(
-        description="how they are chosen: by distance and chance in a few rounds, or each the farthest from the rest"
+        description="how they are chosen: by distance and chance in a few rounds, or each the farthest from the rest; "
+        "by default spread on filter banks, greedy on networks"
     ),
 ]
 Position = Annotated[
@@ -62,11 +64,12 @@ class PatchCore(FeatureDetector):
         weights: Weights = "hub",
         smoothing: Smoothing = 4.0,
         num_patches: NumPatches = 8000,
-        selection: Selection = "spread",
+        selection: Selection = None,
         position: Position = None,
     ) -> None:
         super().__init__(size, backbone, layers, weights, smoothing)
         self.num_patches, self.selection, self.position = num_patches, selection, position
+        self._arranged: Neighbours | None = None
         self._add_learned("centre", 1)
         self._add_learned("bank", 2, torch.float16)
         self.register_buffer("weight", torch.zeros(()))
@@ -87,7 +90,7 @@ class PatchCore(FeatureDetector):
         found, places, owners = self._candidates(images, shape, generator, progress)
         self.centre = found.mean(0)
         found -= self.centre
-        choose = spread if self.selection == "spread" else greedy
+        choose = greedy if self._is_greedy else spread
         kept = choose(found, self.num_patches, generator, progress)
         position = self.features.position if self.position is None else self.position
         owners, found, places = owners[kept], found[kept], places[kept]
@@ -107,7 +110,7 @@ class PatchCore(FeatureDetector):
         """
         for batch in batches(images, range(len(images)), self.device, progress):
             for values in self._described(self._local(self.features(batch))):
-                distances, _ = nearest(values, self.bank.float())
+                distances, _ = self._neighbours.nearest(values)
                 new = []
                 while distances.amax() > self.radius:
                     new.append(values[distances.argmax()])
@@ -117,9 +120,22 @@ class PatchCore(FeatureDetector):
 
     def distances(self, features: Tensor) -> Tensor:
         """Euclidean distances to the nearest patch of the bank, (B, h, w)."""
-        features = self._local(features)
-        distances, _ = nearest(self._described(features).flatten(0, 1), self.bank.float())
+        described = self._described(self._local(features))
+        if torch.compiler.is_exporting():
+            distances, _ = nearest(described.flatten(0, 1), self.bank.float())
+        else:  # one image at a time, so that rounding does not depend on the batch
+            distances = torch.cat([self._neighbours.nearest(values)[0] for values in described])
         return distances.view(-1, *features.shape[2:])
+
+    @property
+    def _is_greedy(self) -> bool:
+        return (self.selection or self.features.selection) == "greedy"
+
+    @property
+    def _neighbours(self) -> Neighbours:
+        """The bank as it is asked, arranged anew where it has changed."""
+        self._arranged = Neighbours.of(self.bank, self._arranged)
+        return self._arranged
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         if prefix + "projection" in state_dict:  # of format 1, in which features were no part of their own
@@ -161,7 +177,7 @@ class PatchCore(FeatureDetector):
 
     def _candidates_per_image(self, num_images: int, num_cells: int, channels: int, budget: int) -> int:
         """All patches for the exact selection, else a few times as many as are kept; no more than the budget holds."""
-        wanted = num_cells if self.selection == "greedy" else -(-CANDIDATES * self.num_patches // num_images)
+        wanted = num_cells if self._is_greedy else -(-CANDIDATES * self.num_patches // num_images)
         row = 3 * 4 * channels  # bytes: the candidates, with their places, and what the selection computes
         held = max(1, budget // (row * num_images))
         count = min(num_cells, wanted, held)
