@@ -27,7 +27,7 @@ from statistics import median
 from typing import Any
 
 from pictures import make_category
-from processes import measure, peak_memory, print_table
+from processes import measure, peak_memory, print_table, processor_time
 
 NETWORK = {"backbone": "wide_resnet50_2", "layers": (2, 3), "weights": "random"}
 PATCHES = 32 * 32
@@ -147,11 +147,11 @@ def fit_and_test(folder: str, options: dict[str, Any]) -> dict[str, Any]:
     (category,) = find_categories(Path(folder))
     detector, preprocess = _create(options)
     with tempfile.TemporaryDirectory() as out:
-        start = time.perf_counter()
+        start, computed = time.perf_counter(), processor_time()
         detector.fit(load(category.of("train"), preprocess))
         make_folder(Path(out))
         save(Artifact(options["model"], detector, preprocess, {}), Path(out))
-        fitted, fit_memory = time.perf_counter(), peak_memory()
+        fitted, fit_memory, fit_computed = time.perf_counter(), peak_memory(), processor_time()
         samples = category.of("test")
         predictions = Inspector(TorchBackend(detector), preprocess).predict(samples)
         figures = evaluate(predictions, samples, method="", category=category.name, root=category.root).metrics
@@ -159,6 +159,8 @@ def fit_and_test(folder: str, options: dict[str, Any]) -> dict[str, Any]:
     return {
         "fit": fitted - start,
         "test": tested - fitted,
+        "fit_processor": fit_computed - computed,
+        "test_processor": processor_time() - fit_computed,
         "fit_memory": fit_memory,
         "memory": peak_memory(),
         "bank": len(detector.bank),

@@ -43,6 +43,8 @@ class Backbone(nn.Module, ABC):
     """PatchCore's default weight of the place in the picture."""
     selection = "spread"
     """How PatchCore chooses its bank by default."""
+    reweighting = False
+    """Whether PatchCore's score counts less where the bank is dense, by default."""
 
     def fit(self, images: ImageSource, seed: int, progress: Progress = no_progress) -> Self:  # noqa: ARG002
         """Learns, or loads, what the features need beside formulas."""

@@ -36,7 +36,7 @@ class NetworkFeatures(Backbone):
     Without `fit` the weights are those of timm's initialisation.
     """
 
-    neighbourhood, selection = 3, "greedy"  # as in the paper
+    neighbourhood, selection, reweighting = 3, "greedy", True  # as in the paper
     mean: Tensor
     deviation: Tensor
 

@@ -15,7 +15,7 @@ from blemish.blocks.backbones import BackboneName, Layers, Weights, batches
 from blemish.blocks.coreset import greedy, spread
 from blemish.blocks.neighbours import Neighbours, nearest
 from blemish.data.source import ImageSource
-from blemish.detectors.base import FeatureDetector, Side, Smoothing
+from blemish.detectors.base import FeatureDetector, Side, Smoothing, scores_and_maps
 from blemish.progress import Progress, no_progress
 
 logger = logging.getLogger("blemish")
@@ -37,15 +37,23 @@ Position = Annotated[
         "0 (none) on networks",
     ),
 ]
+Reweighting = Annotated[
+    bool | None,
+    Field(description="the score counts less where the bank is dense; by default on networks, as in the paper"),
+]
 
 CANDIDATES = 5
 """Patches drawn per patch kept."""
 COVERED = 0.99
 """Part of the bank's patches that lie within `radius` of a patch of another image."""
+NEIGHBOURS = 9
+"""Patches of the bank that a score is weighed by."""
 
 
 class PatchCore(FeatureDetector):
     """Map: distance of each patch to the nearest patch kept from the good images; score: its maximum.
+
+    With `reweighting` the score is the largest distance before smoothing, weighed as in the paper.
 
     After Roth et al. 2022 (arXiv 2106.08265). Candidates are drawn evenly from all images in one pass, so memory does
     not grow with their number.
@@ -66,9 +74,11 @@ class PatchCore(FeatureDetector):
         num_patches: NumPatches = 8000,
         selection: Selection = None,
         position: Position = None,
+        reweighting: Reweighting = None,
     ) -> None:
         super().__init__(size, backbone, layers, weights, smoothing)
         self.num_patches, self.selection, self.position = num_patches, selection, position
+        self.reweighting = reweighting
         self._arranged: Neighbours | None = None
         self._add_learned("centre", 1)
         self._add_learned("bank", 2, torch.float16)
@@ -118,14 +128,46 @@ class PatchCore(FeatureDetector):
                 self.bank = torch.cat([self.bank, *(value[None].half() for value in new)])
         return self
 
+    def score(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The distances, brought to the images' size and smoothed, and their maximum, or that weighed."""
+        features = self.features(images)
+        described, distances, rows = self._compared(features)
+        maps = distances.view(-1, *features.shape[2:])
+        scores, maps = scores_and_maps(maps, images, self.smoothing)
+        is_weighed = self.features.reweighting if self.reweighting is None else self.reweighting
+        return (self._weighed(described, distances, rows) if is_weighed else scores), maps
+
     def distances(self, features: Tensor) -> Tensor:
         """Euclidean distances to the nearest patch of the bank, (B, h, w)."""
+        return self._compared(features)[1].view(-1, *features.shape[2:])
+
+    def _compared(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The patches (B, h w, C + 2), and each one's distance (B, h w) to its nearest of the bank, and which it is."""
         described = self._described(self._local(features))
         if torch.compiler.is_exporting():
-            distances, _ = nearest(described.flatten(0, 1), self.bank.float())
+            distances, rows = nearest(described.flatten(0, 1), self.bank.float())
         else:  # one image at a time, so that rounding does not depend on the batch
-            distances = torch.cat([self._neighbours.nearest(values)[0] for values in described])
-        return distances.view(-1, *features.shape[2:])
+            found = zip(*(self._neighbours.nearest(values) for values in described), strict=True)
+            distances, rows = (torch.cat(parts) for parts in found)
+        number = described.shape[1]
+        return described, distances.view(-1, number), rows.view(-1, number)
+
+    def _weighed(self, described: Tensor, distances: Tensor, rows: Tensor) -> Tensor:
+        """(B,): the largest distance, less where the patch found nearest has others about as near (equation 7).
+
+        Its weight is 1 - exp(d) / sum of exp(d') over the distances d' to the patches around the one found, itself
+        among them. A bank of one has nothing to weigh by.
+        """
+        largest, place = distances.max(1)
+        if len(self.bank) == 1:
+            return largest
+        patch = described.gather(1, place[:, None, None].expand(-1, 1, described.shape[2]))
+        bank = self.bank.float()
+        found = bank[rows.gather(1, place[:, None])[:, 0]]
+        squares = torch.addmm(bank.square().sum(1), found, bank.T, alpha=-2)
+        around = squares.topk(min(NEIGHBOURS, len(self.bank)), largest=False).indices
+        others = (patch - bank[around]).square().sum(2).sqrt()
+        return largest * (1 - torch.exp(largest - torch.logsumexp(others, 1)))
 
     @property
     def _is_greedy(self) -> bool:
