@@ -50,9 +50,12 @@ class Backbone(nn.Module, ABC):
         """Learns, or loads, what the features need beside formulas."""
         return self
 
+    def to_bfloat16(self) -> None:
+        """Computes in bfloat16 from now on, where that is worth it; filters have to cancel, so theirs are not."""
+
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
-        """The features of each cell, (B, C, h, w)."""
+        """The features of each cell, (B, C, h, w), in float32."""
 
 
 class FilterBank(Backbone):

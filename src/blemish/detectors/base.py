@@ -93,6 +93,12 @@ class Detector(nn.Module, ABC):
         scores, maps = zip(*(self.score(image) for image in torch.split(images, 1)), strict=True)
         return torch.cat(scores), torch.cat(maps)
 
+    def to_bfloat16(self) -> None:
+        """Networks that the detector takes features from compute in bfloat16 from now on; all else in float32."""
+        for module in self.modules():
+            if isinstance(module, Backbone):
+                module.to_bfloat16()
+
     @classmethod
     def option_fields(cls) -> dict[str, Any]:
         """Name -> (annotated type, default) of the constructor's arguments."""
