@@ -26,7 +26,7 @@ from statistics import quantiles
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from processes import THREADS, peak_memory
+from processes import THREADS, peak_memory, processor_time
 
 started = time.perf_counter()
 warnings.filterwarnings("ignore")
@@ -103,15 +103,17 @@ def fit_and_test(options: argparse.Namespace) -> dict[str, Any]:
     data = _data(options, val_split_mode="none")
     with TemporaryDirectory() as folder:
         engine = _engine(folder, limit_val_batches=0)
-        start = time.perf_counter()
+        start, computed = time.perf_counter(), processor_time()
         engine.fit(model, datamodule=data)
-        fitted, fit_memory = time.perf_counter(), peak_memory()
+        fitted, fit_memory, fit_computed = time.perf_counter(), peak_memory(), processor_time()
         figures = engine.test(model, datamodule=data)[0]
         tested = time.perf_counter()
     return {
         "import": imported,
         "fit": fitted - start,
         "test": tested - fitted,
+        "fit_processor": fit_computed - computed,
+        "test_processor": processor_time() - fit_computed,
         "fit_memory": fit_memory,
         "memory": peak_memory(),
         "bank": len(model.model.memory_bank),

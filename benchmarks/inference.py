@@ -21,8 +21,7 @@ STARTED = time.perf_counter()
 import argparse  # noqa: E402 - the start of the process counts
 import json  # noqa: E402
 import shutil  # noqa: E402
-from collections.abc import Callable, Iterator  # noqa: E402
-from contextlib import contextmanager  # noqa: E402
+from collections.abc import Callable  # noqa: E402
 from itertools import product  # noqa: E402
 from pathlib import Path  # noqa: E402
 from statistics import quantiles  # noqa: E402
@@ -176,26 +175,27 @@ def infer(model: str, backend: str, bfloat16: bool, data: str) -> dict[str, Any]
     from blemish.inspector import Inspector
 
     inspector = Inspector.load(Path(model), backend, batch_size=BATCH)
+    if bfloat16:
+        inspector.backend.detector.to_bfloat16()
     files = sorted(Path(data).glob("test/*/*.png"))
-    with _autocast() if bfloat16 else _as_it_is():
 
-        def predict(file: Path) -> float:
-            prediction = next(inspector.predict([file]))
-            inspector.decide(prediction)
-            return float(prediction.score)
+    def predict(file: Path) -> float:
+        prediction = next(inspector.predict([file]))
+        inspector.decide(prediction)
+        return float(prediction.score)
 
-        predict(files[0])
-        first = time.perf_counter() - STARTED
-        for file in files[:WARM_UP]:
-            predict(file)
-        seconds, scores = [], []
-        for file in files:
-            before = time.perf_counter()
-            scores.append(predict(file))
-            seconds.append(time.perf_counter() - before)
+    predict(files[0])
+    first = time.perf_counter() - STARTED
+    for file in files[:WARM_UP]:
+        predict(file)
+    seconds, scores = [], []
+    for file in files:
         before = time.perf_counter()
-        count = sum(inspector.decide(prediction) is not None for prediction in inspector.predict(files))
-        rate = len(files) / (time.perf_counter() - before)
+        scores.append(predict(file))
+        seconds.append(time.perf_counter() - before)
+    before = time.perf_counter()
+    count = sum(inspector.decide(prediction) is not None for prediction in inspector.predict(files))
+    rate = len(files) / (time.perf_counter() - before)
     cuts = quantiles(seconds, n=20, method="inclusive")
     return {
         "p50": 1e3 * cuts[9],
@@ -206,19 +206,6 @@ def infer(model: str, backend: str, bfloat16: bool, data: str) -> dict[str, Any]
         "scores": scores,
         "decided": count,
     }
-
-
-@contextmanager
-def _as_it_is() -> Iterator[None]:
-    yield
-
-
-@contextmanager
-def _autocast() -> Iterator[None]:
-    import torch
-
-    with torch.autocast("cpu", torch.bfloat16):
-        yield
 
 
 WORKERS: dict[str, Callable[..., dict[str, Any]]] = {"fit": fit, "export_one": export_one, "infer": infer}

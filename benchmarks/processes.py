@@ -33,6 +33,15 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
+def processor_time() -> float:
+    """Seconds that all threads of this process, and the processes it waited for, have computed until now.
+
+    Unlike the clock's, they can be compared where other processes run beside, if OMP_WAIT_POLICY=passive.
+    """
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
 def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A Markdown table, numbers to the right."""
     print(f"\n| {' | '.join(header)} |\n|---|{'---:|' * (len(header) - 1)}")

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from blemish.blocks.backbones import whitening
-from blemish.blocks.coreset import LEADERS, greedy, nearest, spread
+from blemish.blocks.coreset import LEADERS, greedy, spread
+from blemish.blocks.neighbours import nearest
 
 
 def values(rows: int, columns: int, seed: int = 0) -> torch.Tensor:

@@ -72,6 +72,16 @@ def test_random_weights_follow_from_the_seed_and_leave_the_global_generator_alon
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+def test_bfloat16_is_near_float32_and_asked_for():
+    features = create_backbone(SMALL, (1, 2), "random").fit(None, seed=0)
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    exact = features(images)
+    features.to_bfloat16()
+    found = features(images)
+    assert found.dtype == torch.float32
+    assert 0 < (found - exact).abs().max() < 0.05 * exact.abs().max()
+
+
 def test_layers_by_default_are_those_of_stride_8_and_16():
     assert create_backbone("resnet18").layers == (2, 3)
     assert create_backbone("vit_tiny_patch16_224").layers == (6, 9)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
+from blemish.backends import ONNX, OnnxBackend
 from blemish.detectors.patchcore import PatchCore
+from blemish.graphs import to_onnx, write_onnx
 
 
 def test_the_bank_has_the_stated_number_of_patches(part_images):
@@ -38,6 +41,37 @@ def test_distances_equal_a_direct_reference(part_images):
     distances = np.sqrt(((described[:, None] - detector.bank.double().numpy()) ** 2).sum(2)).min(1)
     found = detector.distances(detector.features(part_images.batch([3])))[0].flatten()
     np.testing.assert_allclose(found.numpy(), distances, rtol=1e-4, atol=1e-6)
+
+
+def test_the_weighed_score_equals_a_direct_reference(part_images):
+    """Equation 7 of arXiv 2106.08265, in float64."""
+    detector = PatchCore(64, num_patches=100, position=2.0, reweighting=True).fit(part_images)
+    picture = part_images.batch([3]).clone()
+    picture[:, :, 20:30, 20:30] = 1
+    patches = detector._described(detector.features(picture))[0].double().numpy()
+    bank = detector.bank.double().numpy()
+    distances = np.sqrt(((patches[:, None] - bank) ** 2).sum(2))
+    farthest = distances.min(1).argmax()
+    found = distances[farthest].argmin()
+    around = ((bank[found] - bank) ** 2).sum(1).argsort(kind="stable")[:9]
+    weight = 1 - np.exp(distances[farthest, found]) / np.exp(distances[farthest, around]).sum()
+    np.testing.assert_allclose(float(detector(picture)[0]), weight * distances[farthest, found], rtol=1e-4)
+
+
+def test_a_bank_of_one_patch_has_nothing_to_weigh_by(part_images):
+    detector = PatchCore(64, num_patches=1, smoothing=0, reweighting=True).fit(part_images)
+    scores, maps = detector(part_images.batch([0]))
+    assert scores[0] > 0.9 * maps.max() > 0
+
+
+@pytest.mark.parametrize("backbone", ["gabor", "resnet18"])
+def test_the_weighed_score_is_the_same_in_a_graph(part_images, tmp_path, backbone):
+    detector = PatchCore(64, backbone, (1,) if backbone != "gabor" else (), "random", num_patches=30, reweighting=True)
+    detector.fit(part_images)
+    write_onnx(to_onnx(detector), tmp_path)
+    images = part_images.batch([0, 1, 2])
+    for found, expected in zip(OnnxBackend(tmp_path / ONNX, 1)(images.numpy()), detector(images), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.max()))
 
 
 def test_further_images_add_what_is_new_and_nothing_else(part_images):

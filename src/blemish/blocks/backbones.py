@@ -41,14 +41,21 @@ class Backbone(nn.Module, ABC):
     """Cells along a side that PatchCore averages, so that a patch knows its surroundings."""
     position = 0.0
     """PatchCore's default weight of the place in the picture."""
+    selection = "spread"
+    """How PatchCore chooses its bank by default."""
+    reweighting = False
+    """Whether PatchCore's score counts less where the bank is dense, by default."""
 
     def fit(self, images: ImageSource, seed: int, progress: Progress = no_progress) -> Self:  # noqa: ARG002
         """Learns, or loads, what the features need beside formulas."""
         return self
 
+    def to_bfloat16(self) -> None:
+        """Computes in bfloat16 from now on, where that is worth it; filters have to cancel, so theirs are not."""
+
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
-        """The features of each cell, (B, C, h, w)."""
+        """The features of each cell, (B, C, h, w), in float32."""
 
 
 class FilterBank(Backbone):

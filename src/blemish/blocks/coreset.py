@@ -1,4 +1,4 @@
-"""The nearest of many vectors, and small subsets that stand for all of them."""
+"""Small subsets of many vectors that stand for all of them."""
 
 from __future__ import annotations
 
@@ -6,25 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from blemish.blocks.neighbours import BLOCK, LEADING, SLACK, Contraction, nearest
 from blemish.progress import Progress, no_progress
 
-BLOCK = 512
-"""Rows of a distance matrix that are held at once: larger ones cost more in fresh memory than in arithmetic."""
-LEADERS = 512
+LEADERS = 1024
 """Farthest rows that are looked at together by `greedy`."""
-
-
-def nearest(values: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
-    """(N,) distances and (N,) rows: of each of the values (N, C) to the nearest row of the bank (M, C).
-
-    The nearest is found by a matrix product, which is precise where values are centred; its Euclidean distance is then
-    computed directly, free of cancellation.
-    """
-    half = bank.square().sum(1) / 2
-    # An exported graph knows no number of values, so it has no blocks.
-    blocks = (values,) if torch.compiler.is_exporting() else torch.split(values, BLOCK)
-    rows = torch.cat([torch.addmm(half, block, bank.T, alpha=-1).argmin(1) for block in blocks])
-    return (values - bank[rows]).square().sum(1).sqrt(), rows
 
 
 def spread(
@@ -58,32 +44,49 @@ def greedy(values: Tensor, count: int, generator: np.random.Generator, progress:
     """Rows of `count` values (N, C) by greedy k-center selection (Sener & Savarese 2018, arXiv 1708.00489), in order.
 
     The first is drawn at random; each next one is the farthest from those chosen. The kept squared distances are upper
-    bounds, since a distance to the chosen only shrinks; they are brought up to date, many by one matrix product, only
-    for the rows that lead. The subset is that of the naive algorithm, which reads all values at every step.
+    bounds, since a distance to the chosen only shrinks; they are brought up to date, many at once, only for the rows
+    that lead, and only by those chosen that a product of short vectors (`Contraction`) does not show to be farther. The
+    subset is that of the naive algorithm, which reads all values at every step.
     """
     count = min(count, len(values))
     chosen = [int(generator.integers(len(values)))]
+    short = Contraction(values)(values) if values.shape[1] >= 4 * LEADING else values
     bounds = (values - values[chosen[0]]).square().sum(1)
     bounds[chosen[0]] = -1
     known = torch.ones(len(values), dtype=torch.long, device=values.device)
     while len(chosen) < count:
         leaders = bounds.topk(min(LEADERS, len(values))).indices.sort().values
         rest = bounds.index_fill(0, leaders, -1).amax()
-        near, current = values[leaders], _refreshed(values, leaders, bounds, known, chosen)
+        since = chosen[int(known[leaders].min()) :]
+        current = _with_others(values, short, leaders, bounds[leaders], since)
+        near = short[leaders]
         while len(chosen) < count and current[farthest := int(current.argmax())] >= rest:
             chosen.append(int(leaders[farthest]))
-            current = torch.minimum(current, (near - near[farthest]).square().sum(1))
+            may_be_nearer = (near - near[farthest]).square().sum(1) <= current * (1 + SLACK)
+            rows = may_be_nearer.nonzero()[:, 0]
+            found = (values[leaders[rows]] - values[chosen[-1]]).square().sum(1)
+            current[rows] = torch.minimum(current[rows], found)
             current[farthest] = -1  # never again, even where all others are copies of those chosen
         bounds[leaders], known[leaders] = current, len(chosen)
         progress(len(chosen), count)
     return torch.tensor(chosen, device=values.device)
 
 
-def _refreshed(values: Tensor, rows: Tensor, bounds: Tensor, known: Tensor, chosen: list[int]) -> Tensor:
-    """Squared distances of some rows to all those chosen, from the bounds and those chosen since."""
-    since = int(known[rows].min())
-    if since == len(chosen):
-        return bounds[rows]
-    some, others = values[rows], values[chosen[since:]]
-    squares = some.square().sum(1)[:, None] + others.square().sum(1) - 2 * some @ others.T
-    return torch.minimum(bounds[rows], squares.clamp_min_(0).amin(1))
+def _with_others(values: Tensor, short: Tensor, rows: Tensor, bounds: Tensor, others: list[int]) -> Tensor:
+    """Squared distances of some rows to those nearest to them: what was known of it, or those of other rows.
+
+    The other row that looks nearest comes first, so that few pairs are left to be computed.
+    """
+    if not others:
+        return bounds
+    theirs = torch.tensor(others, device=values.device)
+    some, own = short[rows], short[rows].square().sum(1)
+    squares = torch.addmm(short[theirs].square().sum(1), some, short[theirs].T, alpha=-2)
+    first = squares.argmin(1)
+    bounds = torch.minimum(bounds, (values[rows] - values[theirs[first]]).square().sum(1))
+    squares.scatter_(1, first[:, None], torch.inf)
+    row, other = (squares <= (bounds - own + SLACK * (own + bounds))[:, None]).nonzero(as_tuple=True)
+    for row_block, other_block in zip(torch.split(row, BLOCK), torch.split(other, BLOCK), strict=True):
+        found = (values[rows[row_block]] - values[theirs[other_block]]).square().sum(1)
+        bounds = bounds.scatter_reduce(0, row_block, found, "amin")
+    return bounds

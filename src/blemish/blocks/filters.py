@@ -17,6 +17,22 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
     return _separable(F.pad(images, (radius,) * 4, mode="reflect"), gaussian(sigma, radius))
 
 
+def enlarging(cells: int, pixels: int, sigma: float) -> Tensor:
+    """(pixels, cells): what enlarges one axis of a grid bilinearly, then smooths it as `gaussian_blur` does.
+
+    Both are linear and separable, so `rows @ grid @ columns.T` does at once what would cost two convolutions at the
+    size in pixels.
+    """
+    wide = F.interpolate(torch.eye(cells)[None], size=pixels, mode="linear")[0].T
+    if sigma == 0:
+        return wide
+    radius = min(math.ceil(3 * sigma), pixels - 1)
+    taps = torch.arange(pixels)[:, None] + torch.arange(-radius, radius + 1)
+    mirrored = (pixels - 1) - ((pixels - 1) - taps.abs()).abs()
+    smoothing = torch.zeros(pixels, pixels).scatter_add(1, mirrored, gaussian(sigma, radius).expand(pixels, -1))
+    return smoothing @ wide
+
+
 def gaussian(sigma: float, radius: int) -> Tensor:
     """(2 radius + 1,): a Gaussian that sums to 1."""
     weights = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2)

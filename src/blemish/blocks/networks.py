@@ -36,7 +36,7 @@ class NetworkFeatures(Backbone):
     Without `fit` the weights are those of timm's initialisation.
     """
 
-    neighbourhood = 3  # as in the paper
+    neighbourhood, selection, reweighting = 3, "greedy", True  # as in the paper
     mean: Tensor
     deviation: Tensor
 
@@ -44,6 +44,7 @@ class NetworkFeatures(Backbone):
         super().__init__()
         self.name, self.weights = name, weights
         self.layers = tuple(layers) or _default_layers(name)
+        self.precision = torch.float32
         self.network = _build(name, self.layers)
         self.patch = _strides(name)[0] if _is_transformer(_strides(name)) else 1
         self.register_buffer("mean", _per_channel(self.network, "mean"), persistent=False)
@@ -60,12 +61,18 @@ class NetworkFeatures(Backbone):
         """Changes nothing: a backbone is never trained."""
         return super().train(False)
 
+    def to_bfloat16(self) -> None:
+        """Computes the network in bfloat16 from now on."""
+        self.precision = torch.bfloat16
+        self.network.to(self.precision)
+
     def forward(self, images: Tensor) -> Tensor:
         """(B, sum of the layers' channels, h, w)."""
         if self.patch > 1:  # a transformer takes whole patches
             sides = [max(1, round(side / self.patch)) * self.patch for side in images.shape[-2:]]
             images = F.interpolate(images, size=sides, mode="bilinear")
-        first, *rest = self.network((images - self.mean) / self.deviation)
+        levels = self.network(((images - self.mean) / self.deviation).to(self.precision))
+        first, *rest = (level.float() for level in levels)
         coarser = [F.interpolate(level, size=first.shape[-2:], mode="bilinear") for level in rest]
         return torch.cat([first, *coarser], 1)
 

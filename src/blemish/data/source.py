@@ -78,13 +78,15 @@ def read_file(sample: Sample, preprocess: Preprocess) -> tuple[list[NDArray[Any]
         return [], replace(info, error=f"{sample.image}: {error}")
 
 
-def read_frames(samples: Iterable[Sample], preprocess: Preprocess, workers: int = 0) -> Iterator[Frame | Unreadable]:
-    """The samples' frames in their order, decoded ahead by `workers` threads (0: one per core), nothing kept.
+def read_frames(
+    samples: Iterable[Sample], preprocess: Preprocess, workers: int = 0, ahead: int = 0
+) -> Iterator[Frame | Unreadable]:
+    """The samples' frames in their order, `ahead` of them decoded ahead by `workers` threads, nothing kept.
 
-    A file that cannot be used is told in its place.
+    With 0 there is a worker per core, and each has two files ahead. A file that cannot be used is told in its place.
     """
     ordered = list(samples)
-    results = map_ahead(lambda sample: read_file(sample, preprocess), ordered, workers)
+    results = map_ahead(lambda sample: read_file(sample, preprocess), ordered, workers, ahead)
     for sample, (pieces, info) in zip(ordered, results, strict=True):
         if info.error:
             yield Unreadable(sample, info.error)
@@ -92,15 +94,18 @@ def read_frames(samples: Iterable[Sample], preprocess: Preprocess, workers: int 
             yield Frame(sample, piece, info.size, piece is pieces[-1])
 
 
-def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], workers: int = 0) -> Iterator[Result]:
+def map_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int = 0, ahead: int = 0
+) -> Iterator[Result]:
     """The results in the order of the items, a few computed ahead in threads, so that memory stays bounded."""
     workers = workers or os.cpu_count() or 1
+    ahead = ahead or 2 * workers
     pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
             for item in items:
                 pending.append(pool.submit(function, item))
-                if len(pending) > 2 * workers:
+                if len(pending) > ahead:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()

@@ -9,12 +9,11 @@ from itertools import chain
 from typing import Annotated, Any, Self, get_type_hints
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - its usual name
 from pydantic import Field, ValidationError, create_model
 from torch import Tensor, nn
 
 from blemish.blocks.backbones import Backbone, BackboneName, Layers, Weights, create_backbone
-from blemish.blocks.filters import gaussian_blur
+from blemish.blocks.filters import enlarging
 from blemish.data.source import ImageSource
 from blemish.errors import BlemishError, first_problem
 from blemish.progress import Progress, no_progress
@@ -38,6 +37,9 @@ class Detector(nn.Module, ABC):
     command line's flags are read from them.
     """
 
+    is_apart = False
+    """Whether a processor computes images one at a time: where that is as fast, it takes less memory, and no rounding
+    depends on the rest of the batch."""
     size: int
 
     def __init__(self, size: Side = 128) -> None:
@@ -86,7 +88,16 @@ class Detector(nn.Module, ABC):
         """
         if not self.is_fitted:
             raise BlemishError(f"this {type(self).__name__} has learned nothing yet: call fit, or load a fitted one.")
-        return self.score(images)
+        if not self.is_apart or images.device.type != "cpu" or torch.compiler.is_exporting():
+            return self.score(images)
+        scores, maps = zip(*(self.score(image) for image in torch.split(images, 1)), strict=True)
+        return torch.cat(scores), torch.cat(maps)
+
+    def to_bfloat16(self) -> None:
+        """Networks that the detector takes features from compute in bfloat16 from now on; all else in float32."""
+        for module in self.modules():
+            if isinstance(module, Backbone):
+                module.to_bfloat16()
 
     @classmethod
     def option_fields(cls) -> dict[str, Any]:
@@ -144,6 +155,8 @@ class Detector(nn.Module, ABC):
 class FeatureDetector(Detector):
     """A detector that compares the features of each place with those of the good images, in closed form."""
 
+    is_apart = True
+
     def __init__(
         self,
         size: Side = 256,
@@ -177,8 +190,11 @@ class FeatureDetector(Detector):
 
 def scores_and_maps(distances: Tensor, images: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
     """Maps at the images' size, smoothed, of distances (B, h, w) on a grid, and their maxima."""
-    wide = F.interpolate(distances[:, None], size=images.shape[-2:], mode="bilinear")
-    maps = gaussian_blur(wide, smoothing)[:, 0]
+    rows, columns = (
+        enlarging(cells, pixels, smoothing).to(distances)
+        for cells, pixels in zip(distances.shape[1:], images.shape[-2:], strict=True)
+    )
+    maps = rows @ distances @ columns.T
     return maps.amax((1, 2)), maps
 
 

@@ -30,6 +30,7 @@ class Ensemble(Detector):
     are.
     """
 
+    is_apart = True
     offset: Tensor
     scale: Tensor
 

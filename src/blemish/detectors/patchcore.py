@@ -12,18 +12,20 @@ from pydantic import Field
 from torch import Tensor
 
 from blemish.blocks.backbones import BackboneName, Layers, Weights, batches
-from blemish.blocks.coreset import greedy, nearest, spread
+from blemish.blocks.coreset import greedy, spread
+from blemish.blocks.neighbours import Neighbours, nearest
 from blemish.data.source import ImageSource
-from blemish.detectors.base import FeatureDetector, Side, Smoothing
+from blemish.detectors.base import FeatureDetector, Side, Smoothing, scores_and_maps
 from blemish.progress import Progress, no_progress
 
 logger = logging.getLogger("blemish")
 
 NumPatches = Annotated[int, Field(ge=1, le=1_000_000, description="patches of the good images that are kept")]
 Selection = Annotated[
-    Literal["spread", "greedy"],
+    Literal["spread", "greedy"] | None,
     Field(
-        description="how they are chosen: by distance and chance in a few rounds, or each the farthest from the rest"
+        description="how they are chosen: by distance and chance in a few rounds, or each the farthest from the rest; "
+        "by default spread on filter banks, greedy on networks"
     ),
 ]
 Position = Annotated[
@@ -35,15 +37,23 @@ Position = Annotated[
         "0 (none) on networks",
     ),
 ]
+Reweighting = Annotated[
+    bool | None,
+    Field(description="the score counts less where the bank is dense; by default on networks, as in the paper"),
+]
 
 CANDIDATES = 5
 """Patches drawn per patch kept."""
 COVERED = 0.99
 """Part of the bank's patches that lie within `radius` of a patch of another image."""
+NEIGHBOURS = 9
+"""Patches of the bank that a score is weighed by."""
 
 
 class PatchCore(FeatureDetector):
     """Map: distance of each patch to the nearest patch kept from the good images; score: its maximum.
+
+    With `reweighting` the score is the largest distance before smoothing, weighed as in the paper.
 
     After Roth et al. 2022 (arXiv 2106.08265). Candidates are drawn evenly from all images in one pass, so memory does
     not grow with their number.
@@ -62,11 +72,14 @@ class PatchCore(FeatureDetector):
         weights: Weights = "hub",
         smoothing: Smoothing = 4.0,
         num_patches: NumPatches = 8000,
-        selection: Selection = "spread",
+        selection: Selection = None,
         position: Position = None,
+        reweighting: Reweighting = None,
     ) -> None:
         super().__init__(size, backbone, layers, weights, smoothing)
         self.num_patches, self.selection, self.position = num_patches, selection, position
+        self.reweighting = reweighting
+        self._arranged: Neighbours | None = None
         self._add_learned("centre", 1)
         self._add_learned("bank", 2, torch.float16)
         self.register_buffer("weight", torch.zeros(()))
@@ -87,7 +100,7 @@ class PatchCore(FeatureDetector):
         found, places, owners = self._candidates(images, shape, generator, progress)
         self.centre = found.mean(0)
         found -= self.centre
-        choose = spread if self.selection == "spread" else greedy
+        choose = greedy if self._is_greedy else spread
         kept = choose(found, self.num_patches, generator, progress)
         position = self.features.position if self.position is None else self.position
         owners, found, places = owners[kept], found[kept], places[kept]
@@ -107,7 +120,7 @@ class PatchCore(FeatureDetector):
         """
         for batch in batches(images, range(len(images)), self.device, progress):
             for values in self._described(self._local(self.features(batch))):
-                distances, _ = nearest(values, self.bank.float())
+                distances, _ = self._neighbours.nearest(values)
                 new = []
                 while distances.amax() > self.radius:
                     new.append(values[distances.argmax()])
@@ -115,11 +128,56 @@ class PatchCore(FeatureDetector):
                 self.bank = torch.cat([self.bank, *(value[None].half() for value in new)])
         return self
 
+    def score(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The distances, brought to the images' size and smoothed, and their maximum, or that weighed."""
+        features = self.features(images)
+        described, distances, rows = self._compared(features)
+        maps = distances.view(-1, *features.shape[2:])
+        scores, maps = scores_and_maps(maps, images, self.smoothing)
+        is_weighed = self.features.reweighting if self.reweighting is None else self.reweighting
+        return (self._weighed(described, distances, rows) if is_weighed else scores), maps
+
     def distances(self, features: Tensor) -> Tensor:
         """Euclidean distances to the nearest patch of the bank, (B, h, w)."""
-        features = self._local(features)
-        distances, _ = nearest(self._described(features).flatten(0, 1), self.bank.float())
-        return distances.view(-1, *features.shape[2:])
+        return self._compared(features)[1].view(-1, *features.shape[2:])
+
+    def _compared(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The patches (B, h w, C + 2), and each one's distance (B, h w) to its nearest of the bank, and which it is."""
+        described = self._described(self._local(features))
+        if torch.compiler.is_exporting():
+            distances, rows = nearest(described.flatten(0, 1), self.bank.float())
+        else:  # one image at a time, so that rounding does not depend on the batch
+            found = zip(*(self._neighbours.nearest(values) for values in described), strict=True)
+            distances, rows = (torch.cat(parts) for parts in found)
+        number = described.shape[1]
+        return described, distances.view(-1, number), rows.view(-1, number)
+
+    def _weighed(self, described: Tensor, distances: Tensor, rows: Tensor) -> Tensor:
+        """(B,): the largest distance, less where the patch found nearest has others about as near (equation 7).
+
+        Its weight is 1 - exp(d) / sum of exp(d') over the distances d' to the patches around the one found, itself
+        among them. A bank of one has nothing to weigh by.
+        """
+        largest, place = distances.max(1)
+        if len(self.bank) == 1:
+            return largest
+        patch = described.gather(1, place[:, None, None].expand(-1, 1, described.shape[2]))
+        bank = self.bank.float()
+        found = bank[rows.gather(1, place[:, None])[:, 0]]
+        squares = torch.addmm(bank.square().sum(1), found, bank.T, alpha=-2)
+        around = squares.topk(min(NEIGHBOURS, len(self.bank)), largest=False).indices
+        others = (patch - bank[around]).square().sum(2).sqrt()
+        return largest * (1 - torch.exp(largest - torch.logsumexp(others, 1)))
+
+    @property
+    def _is_greedy(self) -> bool:
+        return (self.selection or self.features.selection) == "greedy"
+
+    @property
+    def _neighbours(self) -> Neighbours:
+        """The bank as it is asked, arranged anew where it has changed."""
+        self._arranged = Neighbours.of(self.bank, self._arranged)
+        return self._arranged
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         if prefix + "projection" in state_dict:  # of format 1, in which features were no part of their own
@@ -161,7 +219,7 @@ class PatchCore(FeatureDetector):
 
     def _candidates_per_image(self, num_images: int, num_cells: int, channels: int, budget: int) -> int:
         """All patches for the exact selection, else a few times as many as are kept; no more than the budget holds."""
-        wanted = num_cells if self.selection == "greedy" else -(-CANDIDATES * self.num_patches // num_images)
+        wanted = num_cells if self._is_greedy else -(-CANDIDATES * self.num_patches // num_images)
         row = 3 * 4 * channels  # bytes: the candidates, with their places, and what the selection computes
         held = max(1, budget // (row * num_images))
         count = min(num_cells, wanted, held)

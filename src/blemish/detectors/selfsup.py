@@ -13,10 +13,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.blocks.backbones import FilterBank, batches
-from blemish.blocks.coreset import nearest, spread
+from blemish.blocks.coreset import spread
 from blemish.blocks.filters import gaussian_blur
 from blemish.blocks.foreground import find_foreground
 from blemish.blocks.gabor import GaborFeatures
+from blemish.blocks.neighbours import nearest
 from blemish.blocks.synthesis import OperatorNames, Synthesis, typical_contrast
 from blemish.data.source import ImageSource
 from blemish.detectors.base import LearningDetector, Side, Smoothing, scores_and_maps

@@ -1,0 +1,164 @@
+"""The nearest of many vectors, without computing every distance."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from torch import Tensor
+
+BLOCK = 512
+"""Rows of a distance matrix that are held at once: larger ones cost more in fresh memory than in arithmetic."""
+CHUNK = 64
+"""Neighbouring columns whose minimum is taken first: a minimum alone is found many times as fast as its place."""
+LEADING = 64
+"""Coordinates that distances are bounded by; vectors of less than four times as many are compared as they are."""
+FEW = 16
+"""Rows that the bounds may leave to a value for it to be compared with each by itself."""
+SLACK = 1e-5
+"""Of the squared norms: more than rounding takes from a bound."""
+
+
+class Contraction:
+    """Short vectors that are no farther from each other than the vectors (N, C) they stand for.
+
+    They have the coordinates along `LEADING` orthonormal directions and the length of what these leave; by the triangle
+    inequality two rests differ by no less than their lengths do. Any directions give bounds; those in which the vectors
+    vary most give tight ones.
+    """
+
+    def __init__(self, vectors: Tensor):
+        self.directions = _directions(vectors)
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """(N, LEADING + 1)."""
+        leading = values @ self.directions
+        rest = torch.addmm(values, leading, self.directions.T, alpha=-1)
+        return torch.cat([leading, torch.linalg.vector_norm(rest, dim=1, keepdim=True)], 1)
+
+
+class Neighbours:
+    """The rows of a bank (M, C), arranged so that the nearest to any vector is found fast; exact.
+
+    One product of short vectors (`Contraction`) excludes most rows; what it leaves is compared in full. Where it leaves
+    much, as it does of vectors that spread evenly in all directions, a product of whole vectors follows, and the short
+    one was lost: 4 % of the work for 1536 numbers.
+    """
+
+    def __init__(self, bank: Tensor):
+        self.bank = bank
+        """As it was given."""
+        self.rows = F.pad(bank.float(), (0, 0, 0, -len(bank) % CHUNK))  # those added are infinitely far
+        self._half = _half_squares(self.rows, len(bank))
+        self._largest = self._half[: len(bank)].amax()
+        self._contraction = Contraction(bank.float()) if bank.shape[1] >= 4 * LEADING else None
+        if self._contraction is not None:
+            self._short = self._contraction(self.rows)
+            self._short_half = _half_squares(self._short, len(bank))
+
+    @classmethod
+    def of(cls, bank: Tensor, known: Self | None) -> Self:
+        """Those of this bank: the known ones, where they are."""
+        return known if known is not None and known.bank is bank else cls(bank)
+
+    def nearest(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """(N,) distances and (N,) rows: of each of the values (N, C) to the nearest row.
+
+        The distance is computed directly, free of cancellation.
+        """
+        find = self._by_product if self._contraction is None else self._by_bounds
+        squares, rows = zip(*(find(block) for block in torch.split(values, BLOCK)), strict=True)
+        return torch.cat(squares).sqrt(), torch.cat(rows)
+
+    def _by_product(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared distance and row of the nearest, by all products; precise where values are centred."""
+        products = torch.addmm(self._half, values, self.rows.T, alpha=-1)
+        rows = _argmin(products, _lowest(products))
+        return self._squares(values, rows), rows
+
+    def _by_bounds(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The same by the products of short vectors, and of whole ones where these do not tell."""
+        assert self._contraction is not None
+        bounds = torch.addmm(self._short_half, self._contraction(values), self._short.T, alpha=-1)
+        lowest = _lowest(bounds)
+        rows = _argmin(bounds, lowest)
+        squares = self._squares(values, rows)
+        own = values.square().sum(1) / 2
+        limits = squares / 2 - own + SLACK * (own + self._largest)
+        value, row, is_hard = _at_most(bounds, lowest, limits)
+        others = row != rows[value]
+        self._take_pairs(values, value[others], row[others], squares, rows)
+        if is_hard.any():
+            squares[is_hard], rows[is_hard] = self._by_product(values[is_hard])
+        return squares, rows
+
+    def _squares(self, values: Tensor, rows: Tensor) -> Tensor:
+        return (values - self.rows[rows]).square().sum(1)
+
+    def _take_pairs(self, values: Tensor, value: Tensor, row: Tensor, squares: Tensor, rows: Tensor) -> None:
+        """Takes the pairs (P,), (P,) into the nearest found so far: of rows as near as each other the first."""
+        for some, others in zip(torch.split(value, BLOCK), torch.split(row, BLOCK), strict=True):
+            found = self._squares(values[some], others)
+            before = squares.clone()
+            squares.scatter_reduce_(0, some, found, "amin")
+            rows.masked_fill_(squares < before, len(self.rows))
+            others = torch.where(found == squares[some], others, len(self.rows))
+            rows.scatter_reduce_(0, some, others, "amin")
+
+
+def nearest(values: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
+    """As `Neighbours(bank).nearest(values)`, for a bank that is asked once, or is asked in an exported graph."""
+    if not torch.compiler.is_exporting():
+        return Neighbours(bank).nearest(values)
+    # A graph knows no number of values, so it has no blocks; nor can its work depend on what it finds.
+    rows = torch.addmm(bank.square().sum(1) / 2, values, bank.T, alpha=-1).argmin(1)
+    return (values - bank[rows]).square().sum(1).sqrt(), rows
+
+
+def _half_squares(rows: Tensor, count: int) -> Tensor:
+    """(M,): half the squared norm of each of the first `count` rows, infinity for the others."""
+    half: Tensor = rows.square().sum(1) / 2
+    half[count:] = torch.inf
+    return half
+
+
+def _chunks(values: Tensor) -> Tensor:
+    return values.view(len(values), -1, CHUNK)
+
+
+def _lowest(values: Tensor) -> Tensor:
+    """(N, M / CHUNK): the minimum of each chunk of columns."""
+    return _chunks(values).amin(2)
+
+
+def _argmin(values: Tensor, lowest: Tensor) -> Tensor:
+    """(N,): the column of the minimum of each row of values (N, M), the first where there are several."""
+    chunk = lowest.argmin(1, keepdim=True)
+    inside = _chunks(values).take_along_dim(chunk[:, :, None], 1)
+    return chunk[:, 0] * CHUNK + inside[:, 0].argmin(1)
+
+
+def _at_most(values: Tensor, lowest: Tensor, limits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows and columns of the values (N, M) that do not exceed their row's limit; (N,) whether more than FEW do.
+
+    A row that has more is not listed.
+    """
+    near = lowest <= limits[:, None]
+    is_hard = near.sum(1) > FEW
+    row, chunk = (near & ~is_hard[:, None]).nonzero(as_tuple=True)
+    found, column = (_chunks(values)[row, chunk] <= limits[row, None]).nonzero(as_tuple=True)
+    row, column = row[found], chunk[found] * CHUNK + column
+    is_hard |= torch.bincount(row, minlength=len(values)) > FEW
+    listed = ~is_hard[row]
+    return row[listed], column[listed], is_hard
+
+
+def _directions(vectors: Tensor) -> Tensor:
+    """(C, LEADING): orthonormal, about the leading principal ones, by two rounds of subspace iteration."""
+    generator = torch.Generator().manual_seed(0)
+    found = torch.randn(vectors.shape[1], LEADING, generator=generator).to(vectors)
+    some = vectors[:: -(-len(vectors) // 4096)]
+    for _ in range(2):
+        found = torch.linalg.qr(some.T @ (some @ found))[0]
+    return found

@@ -1,0 +1,71 @@
+"""The nearest of many by bounds, against all distances."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from blemish.blocks.neighbours import CHUNK, LEADING, Contraction, Neighbours, nearest
+
+WIDE = 8 * LEADING
+
+
+def vectors(rows: int, decay: float, columns: int = WIDE, seed: int = 0) -> torch.Tensor:
+    """Whose variances fall with a power of their rank; with 0 they spread alike in all directions."""
+    drawn = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
+    return drawn * torch.arange(1, columns + 1) ** (-decay / 2)
+
+
+def brute_force(values: torch.Tensor, bank: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    distances = torch.cdist(values.double(), bank.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    return distances.min(1)
+
+
+@pytest.mark.parametrize("decay", [0.0, 1.0, 2.0, 4.0])
+@pytest.mark.parametrize("rows", [1, 5, CHUNK, 3 * CHUNK + 7, 1000])
+def test_bounds_leave_what_all_distances_give(rows, decay):
+    values, bank = vectors(700, decay), vectors(rows, decay, seed=1)
+    distances, found = Neighbours(bank).nearest(values)
+    expected, places = brute_force(values, bank)
+    torch.testing.assert_close(distances.double(), expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(found, places)
+
+
+@pytest.mark.parametrize("columns", [12, WIDE])
+def test_of_rows_as_near_as_each_other_the_first_is_found(columns):
+    bank = vectors(200, 2.0, columns).repeat(3, 1)
+    distances, rows = Neighbours(bank).nearest(bank)
+    assert distances.max() == 0
+    assert torch.equal(rows, torch.arange(200).repeat(3))
+
+
+@pytest.mark.parametrize("columns", [12, WIDE])
+def test_vectors_that_are_all_alike_are_at_distance_zero(columns):
+    same = torch.full((100, columns), 3.0)
+    distances, rows = nearest(same, same)
+    assert distances.max() == 0
+    assert rows.max() == 0
+
+
+def test_far_values_are_as_exact_as_near_ones():
+    values, bank = vectors(100, 3.0), vectors(500, 3.0, seed=1)
+    values[::7] += 100
+    distances, rows = Neighbours(bank.half()).nearest(values)
+    expected, places = brute_force(values, bank.half())
+    torch.testing.assert_close(distances.double(), expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(rows, places)
+
+
+@pytest.mark.parametrize("decay", [0.0, 2.0])
+def test_short_vectors_are_no_farther_from_each_other(decay):
+    values = vectors(300, decay)
+    short = Contraction(values)(values)
+    assert short.shape == (300, LEADING + 1)
+    assert (torch.pdist(short.double()) <= torch.pdist(values.double()) * (1 + 1e-6)).all()
+
+
+def test_a_changed_bank_is_arranged_anew():
+    bank = vectors(10, 1.0)
+    known = Neighbours.of(bank, None)
+    assert Neighbours.of(bank, known) is known
+    assert Neighbours.of(bank.clone(), known) is not known
