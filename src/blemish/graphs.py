@@ -141,7 +141,7 @@ def _with_stepwise_means(graph: ModelProto) -> ModelProto:
         keepdims = next((attribute.i for attribute in node.attribute if attribute.name == "keepdims"), 1)
         name, falling = node.input[0], sorted(numpy_helper.to_array(axes).tolist(), reverse=True)
         for axis in falling:  # all counted from the front, so that those that are left keep their numbers
-            reduced = node.output[0] if axis == falling[-1] else f"{node.output[0]}_{axis}"
+            reduced = node.output[0] if axis == falling[-1] else f"{node.output[0]}_over_{axis}"
             graph.graph.initializer.append(numpy_helper.from_array(np.array([axis]), f"{node.output[0]}_axis_{axis}"))
             inputs = [name, f"{node.output[0]}_axis_{axis}"]
             nodes.append(helper.make_node("ReduceMean", inputs, [reduced], f"{reduced}_mean", keepdims=keepdims))

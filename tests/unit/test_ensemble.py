@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
 
+from blemish.blocks.loudness import loudness
 from blemish.detectors.ensemble import Ensemble
 from blemish.detectors.padim import PaDiM
 from blemish.detectors.patchcore import PatchCore
 
 
-def test_the_map_is_the_sum_of_both_in_their_standard_deviations(part_images):
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_map_is_the_weighted_mean_of_both_equally_loud(part_images, shared):
     train, held_out = (
         part_images.where(lambda sample, wanted=wanted: (sample.image.stem < "6") is wanted) for wanted in (True, False)
     )
-    ensemble = Ensemble(64, smoothing=0, shared=False, shrinkage=0.1).fit(train, validation=held_out)
-    experts = PatchCore(64).fit(train), PaDiM(64, shared=False, shrinkage=0.1).fit(train)
-    expected = 0
-    for expert in experts:
-        good = expert.distances(expert.features(held_out.batch([0, 1])))
-        expected += (expert.distances(expert.features(train.batch([2]))) - good.mean()) / good.std()
-    both = (ensemble._distances(train.batch([2])) - ensemble.offset) / ensemble.scale
-    torch.testing.assert_close(both.sum(-1), expected, rtol=1e-4, atol=1e-4)
+    options = {"shared": shared, "shrinkage": 0.1}
+    ensemble = Ensemble(64, smoothing=0, **options).fit(train, validation=held_out)
+    gaussian = 1 if shared else len(train) / 48
+    experts = (1, PatchCore(64).fit(train)), (gaussian, PaDiM(64, **options).fit(train))
+    expected, image = 0, train.batch([2])
+    for weight, expert in experts:
+        (offset,), (scale,) = loudness(expert.distances(expert.features(held_out.batch([0, 1])))[None])
+        expected += weight / (1 + gaussian) * (expert.distances(expert.features(image)) - offset) / scale
+    wide = F.interpolate(expected[:, None], size=(64, 64), mode="bilinear")[:, 0]
+    torch.testing.assert_close(ensemble(image)[1], wide, rtol=1e-4, atol=1e-4)
 
 
 def test_features_are_computed_once(part_images, monkeypatch):

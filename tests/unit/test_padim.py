@@ -12,6 +12,7 @@ from scipy.spatial.distance import mahalanobis as scipy_mahalanobis
 from scipy.stats import multivariate_normal
 
 from blemish.blocks.gaussian import Moments, factors, log_likelihood, mahalanobis
+from blemish.blocks.loudness import loudness, standardised
 from blemish.data.source import ImageSource, load
 from blemish.detectors.padim import PaDiM
 from blemish.errors import BlemishError
@@ -115,8 +116,8 @@ def test_what_is_shared_is_what_held_out_images_are_likelier_under(tmp_path, par
     features = torch.cat([chosen.features(held_out.batch([row])) for row in range(10)])
     likelihoods = {}
     for shared in (True, False):
-        way = PaDiM(64, dimensions=4, shared=shared).fit(train, validation=held_out)
-        likelihoods[shared] = log_likelihood(way._reduced(features), way.mean, way.factor)
+        way = PaDiM(64, dimensions=4, shared=shared, scales=(0,)).fit(train, validation=held_out)
+        likelihoods[shared] = log_likelihood(way._reduced(features)[0], way.mean, way.factor)
     assert likelihoods[not part] > likelihoods[part]
 
 
@@ -132,4 +133,51 @@ def test_a_choice_that_was_made_is_kept_by_the_options(part_images):
     detector = PaDiM(64).fit(part_images, validation=part_images)
     twin = PaDiM.create(**detector.options | detector.choices)
     assert (twin.shared, twin.shrinkage) == (detector.chosen("shared"), detector.chosen("shrinkage"))
-    assert PaDiM(64, shared=True, shrinkage=0.1).fit(part_images, validation=part_images).choices == {}
+    assert PaDiM(64, shared=True, shrinkage=0.1, scales=(0,)).fit(part_images, validation=part_images).choices == {}
+
+
+def test_several_scales_are_added_equally_loud(tmp_path):
+    images = drawn(tmp_path, 12, part=True)
+    held_out = images.where(lambda sample: sample.image.stem >= "08")
+    options = {"dimensions": 4, "shared": False, "shrinkage": 0.1}
+    both = PaDiM(64, **options, scales=(0, 1.5)).fit(images, validation=held_out)
+    expected, features = 0, both.features(held_out.batch([0, 1, 2, 3]))
+    for width in (0, 1.5):
+        one = PaDiM(64, **options, scales=(width,)).fit(images)
+        offset, scale = loudness(one.distances(features)[None])
+        expected += (one.distances(features) - offset) / scale / 2
+    torch.testing.assert_close(both.distances(features), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("number", "part", "dimensions", "expected"),
+    [(30, True, 4, (0.0, 4.0)), (30, False, 4, (0.0,)), (6, True, 48, (0.0,))],
+    ids=["a part", "a texture", "fewer images than features"],
+)
+def test_wide_scales_are_for_places_with_enough_images(tmp_path, number, part, dimensions, expected):
+    images = drawn(tmp_path, number, part=part)
+    held_out = images.where(lambda sample: sample.image.stem >= "25")
+    train = images.where(lambda sample: sample.image.stem < "25")
+    found = PaDiM(64, dimensions=dimensions).fit(train, validation=held_out or images)
+    assert found.choices["scales"] == expected
+    assert len(found.factor) == len(expected) * (64 if not found.chosen("shared") else 1)
+    assert PaDiM(64, dimensions=dimensions).fit(images).choices["scales"] == (0.0,)
+
+
+def test_a_state_saved_when_there_was_one_scale_is_read(part_images):
+    fitted = PaDiM(64, shared=False).fit(part_images)
+    state = {name: value for name, value in fitted.state_dict().items() if name not in ("offset", "loudness")}
+    read = PaDiM(64, shared=False)
+    read.choices = {"shrinkage": fitted.chosen("shrinkage")}
+    read.load_state_dict(state)
+    read.is_fitted = True
+    images = part_images.batch([0, 1])
+    assert torch.equal(read(images)[1], fitted(images)[1])
+
+
+def test_loudness_takes_no_notice_of_units():
+    maps = draw(2, 5, 8, 8, seed=4)
+    offset, scale = loudness(maps)
+    found = standardised(maps, offset, scale)
+    torch.testing.assert_close(found.flatten(2).amax(2).mean(1), torch.ones(2, dtype=maps.dtype))
+    torch.testing.assert_close(found, standardised(3 * maps + 7, *loudness(3 * maps + 7)))

@@ -41,6 +41,8 @@ class Backbone(nn.Module, ABC):
     """Cells along a side that PatchCore averages, so that a patch knows its surroundings."""
     position = 0.0
     """PatchCore's default weight of the place in the picture."""
+    scales: tuple[float, ...] = (0.0,)
+    """PaDiM's default widths in cells over which features are averaged before they are compared."""
     selection = "spread"
     """How PatchCore chooses its bank by default."""
     reweighting = False
@@ -70,6 +72,7 @@ class FilterBank(Backbone):
     SAMPLED, CELLS = 100, 400
     """Images and cells of each that the components are learned from."""
     position = 4.0
+    scales = (0.0, 4.0)
     num_responses: int
     mean: Tensor
     projection: Tensor

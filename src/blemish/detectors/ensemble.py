@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from blemish.blocks.backbones import Backbone, BackboneName, Layers, Weights, batches
+from blemish.blocks.loudness import loudness, standardised
 from blemish.data.source import ImageSource
 from blemish.detectors.base import Detector, Side, Smoothing, scores_and_maps
-from blemish.detectors.padim import PaDiM, Shared, Shrinkage
+from blemish.detectors.padim import PaDiM, Scales, Shared, Shrinkage
 from blemish.detectors.patchcore import NumPatches, PatchCore, Position
 from blemish.progress import Progress, no_progress
 
@@ -23,16 +24,18 @@ class _Given(Backbone):
 
 
 class Ensemble(Detector):
-    """Map: the sum of PatchCore's and PaDiM's distances, each in its standard deviations on good validation images.
+    """Map: a weighted mean of PatchCore's and PaDiM's distances, each as loud on good validation images as the other.
 
-    A product of experts (Hinton 2002): the Gaussian knows what belongs where, the nearest neighbour what occurs at all.
-    Both work on the same features, which are computed once. Without validation images the distances are added as they
-    are.
+    The Gaussian knows what belongs where, the nearest neighbour what occurs at all. A Gaussian per place counts as many
+    times as it has images for each feature, since with few of them its covariance is mostly shrinkage; one for all
+    places counts as much as the neighbour. Both work on the same features, which are computed once. Without validation
+    images the distances are taken as they are.
     """
 
     is_apart = True
     offset: Tensor
     scale: Tensor
+    weight: Tensor
 
     def __init__(
         self,
@@ -45,15 +48,18 @@ class Ensemble(Detector):
         position: Position = None,
         shrinkage: Shrinkage = None,
         shared: Shared = None,
+        scales: Scales = (),
     ) -> None:
         super().__init__(size)
         self.backbone, self.layers, self.weights, self.smoothing = backbone, layers, weights, smoothing
         self.num_patches, self.position, self.shrinkage, self.shared = num_patches, position, shrinkage, shared
+        self.scales = scales
         self.patchcore = PatchCore(size, backbone, layers, weights, num_patches=num_patches, position=position)
-        self.padim = PaDiM(size, backbone, layers, weights, shrinkage=shrinkage, shared=shared)
+        self.padim = PaDiM(size, backbone, layers, weights, shrinkage=shrinkage, shared=shared, scales=scales)
         self.padim.features = _Given()  # PatchCore's serve both
         self.register_buffer("offset", torch.zeros(2))
         self.register_buffer("scale", torch.ones(2))
+        self.register_buffer("weight", torch.full((2,), 0.5))
 
     @torch.no_grad()
     def fit(
@@ -72,6 +78,7 @@ class Ensemble(Detector):
             self.reasons += expert.reasons
         self.padim.features = _Given()
         self._standardise(validation)
+        self._weigh()
         self.is_fitted = True
         return self
 
@@ -82,23 +89,33 @@ class Ensemble(Detector):
         for expert in (self.patchcore, self.padim):
             expert.update(images, seed=seed, progress=progress)
         self.padim.features = _Given()
+        self._weigh()
         return self
 
     def score(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The standardised distances, added, at the images' size; and the maximum."""
-        both = (self._distances(images) - self.offset) / self.scale
-        return scores_and_maps(both.sum(-1), images, self.smoothing)
+        """The weighted mean of the standardised distances at the images' size; and the maximum."""
+        both = standardised(self._distances(images), self.offset, self.scale)
+        return scores_and_maps((both * self.weight[:, None, None, None]).sum(0), images, self.smoothing)
 
     def _distances(self, images: Tensor) -> Tensor:
-        """(B, h, w, 2): PatchCore's and PaDiM's."""
+        """(2, B, h, w): PatchCore's and PaDiM's."""
         features = self.patchcore.features(images)
-        return torch.stack([self.patchcore.distances(features), self.padim.distances(features)], -1)
+        return torch.stack([self.patchcore.distances(features), self.padim.distances(features)])
 
     def _standardise(self, validation: ImageSource | None) -> None:
         self.offset.zero_()
         self.scale.fill_(1)
         if validation:
             found = [self._distances(batch) for batch in batches(validation, range(len(validation)), self.device)]
-            distances = torch.cat(found).flatten(0, 2)
-            self.offset.copy_(distances.mean(0))
-            self.scale.copy_(distances.std(0).clamp_min(1e-6))
+            for buffer, values in zip((self.offset, self.scale), loudness(torch.cat(found, 1)), strict=True):
+                buffer.copy_(values)
+
+    def _weigh(self) -> None:
+        per_feature = float(self.padim.count) / self.padim.mean.shape[-1]
+        gaussian = 1.0 if self.padim.chosen("shared") else per_feature
+        self.weight.copy_(torch.tensor([1.0, gaussian]) / (1 + gaussian))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        if prefix + "offset" in state_dict:  # before there were weights, both were added
+            state_dict.setdefault(prefix + "weight", torch.ones(2))
+        super()._load_from_state_dict(state_dict, prefix, *rest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -11,7 +11,9 @@ from pydantic import Field
 from torch import Tensor
 
 from blemish.blocks.backbones import BackboneName, Layers, Weights, batches
+from blemish.blocks.filters import gaussian_blur
 from blemish.blocks.gaussian import Moments, factors, log_likelihood, mahalanobis
+from blemish.blocks.loudness import loudness, standardised
 from blemish.data.source import ImageSource
 from blemish.detectors.base import FeatureDetector, Side, Smoothing
 from blemish.errors import BlemishError
@@ -32,6 +34,13 @@ Shared = Annotated[
     bool | None,
     Field(description="one Gaussian for all places, for textures and parts in any pose; by default chosen"),
 ]
+Scales = Annotated[
+    tuple[Annotated[float, Field(ge=0, le=64)], ...],
+    Field(
+        description="widths in cells over which features are averaged, each with Gaussians of its own; by default 0, "
+        "and on filter banks also 4 where there are enough images for a Gaussian per place"
+    ),
+]
 
 SHRINKAGES = (0.01, 0.03, 0.1, 0.3)
 """Those that are tried where none is given; without validation images it is the first."""
@@ -44,12 +53,18 @@ class PaDiM(FeatureDetector):
 
     After Defard et al. 2020 (arXiv 2011.08785). With `shared` there is one Gaussian for all places. Whether to share,
     and how much to shrink the covariance, is chosen by which Gaussians make held-out good images likeliest.
+
+    With several `scales`, features averaged over wider surroundings have Gaussians of their own, and the map is the
+    mean of the distances, each as loud as the others on the validation images. So what is faint but large adds up, and
+    a single odd cell counts less.
     """
 
     projection: Tensor
     mean: Tensor
     factor: Tensor
     count: Tensor
+    offset: Tensor
+    loudness: Tensor
 
     def __init__(
         self,
@@ -62,12 +77,16 @@ class PaDiM(FeatureDetector):
         reduction: Reduction = "select",
         shrinkage: Shrinkage = None,
         shared: Shared = None,
+        scales: Scales = (),
     ) -> None:
         super().__init__(size, backbone, layers, weights, smoothing)
         self.dimensions, self.reduction, self.shrinkage, self.shared = dimensions, reduction, shrinkage, shared
+        self.scales = scales
         self._add_learned("projection", 2)
         self._add_learned("mean", 2)
         self._add_learned("factor", 3)
+        self._add_learned("offset", 1)
+        self._add_learned("loudness", 1)
         self.register_buffer("count", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
@@ -86,38 +105,69 @@ class PaDiM(FeatureDetector):
         self.choices, self.reasons = {}, []
         channels, height, width = self._fit_features(images, seed, progress)
         kept, shared = min(self.dimensions, channels), [True, False] if self.shared is None else [self.shared]
-        places = {way: 1 if way else height * width for way in shared}
+        self._choose_scales(len(images), kept, validation)
+        places = {way: self._num_scales * (1 if way else height * width) for way in shared}
         _check_memory(sum(places.values()), kept, images.memory_budget)
         self.projection = self._reduction(images, channels, kept, seed, progress)
         moments = {way: Moments.empty(number, kept, self.device) for way, number in places.items()}
         self._add(moments, images, progress)
         self._decide(moments, validation)
         self._take(moments[self.chosen("shared")])
+        self._measure(validation)
+        if self._num_scales > 1 and not self.scales:
+            wide = " and ".join(f"{width:g}" for width in self.chosen("scales")[1:])
+            reason = f"padim: also averaged over {wide} cells, since {len(images)} images are more than {kept} features"
+            self._choose({}, reason)
         self.is_fitted = True
         return self
 
     @torch.no_grad()
     def update(self, images: ImageSource, *, seed: int = 0, progress: Progress = no_progress) -> Self:  # noqa: ARG002
         """Takes further good images into the Gaussians: the same, but for rounding, as if they had been there."""
-        covariance = torch.linalg.inv(self.factor.double() @ self.factor.double().mT)
-        variance = covariance.diagonal(dim1=1, dim2=2).mean() / (1 + self.chosen("shrinkage"))
-        covariance -= self.chosen("shrinkage") * variance * torch.eye(covariance.shape[-1]).to(covariance)
+        covariance = torch.cat([_unshrunk(part, self.chosen("shrinkage")) for part in self._by_scale(self.factor)])
         moments = Moments(self.mean, covariance, int(self.count))
         self._add({self.chosen("shared"): moments}, images, progress)
         self._take(moments)
         return self
 
     def distances(self, features: Tensor) -> Tensor:
-        """Mahalanobis distances, (B, h, w)."""
-        found = mahalanobis(self._reduced(features), self.mean, self.factor)
-        return found.view(features.shape[2], features.shape[3], -1).permute(2, 0, 1)
+        """Mahalanobis distances, (B, h, w); of several scales their mean, 1 being the usual maximum of good images."""
+        return standardised(self._distances(features), self.offset, self.loudness).mean(0)
+
+    def _distances(self, features: Tensor) -> Tensor:
+        """(S, B, h, w): the Mahalanobis distances at each scale."""
+        shape = self._num_scales, *features.shape[2:], features.shape[0]
+        found = mahalanobis(_grouped(self._reduced(features), self.chosen("shared")), self.mean, self.factor)
+        return found.view(shape).permute(0, 3, 1, 2)
+
+    @property
+    def _num_scales(self) -> int:
+        return len(self.chosen("scales"))
+
+    def _by_scale(self, values: Tensor) -> tuple[Tensor, ...]:
+        """What stands for all places of one scale after the other, apart."""
+        return values.chunk(self._num_scales)
 
     def _add(self, moments: dict[bool, Moments], images: ImageSource, progress: Progress) -> None:
         """Takes the images into the moments, shared or not."""
         for batch in batches(images, range(len(images)), self.device, progress):
             values = self._reduced(self.features(batch))
             for shared, found in moments.items():
-                found.add(values.flatten(0, 1)[None] if shared else values)
+                found.add(_grouped(values, shared))
+
+    def _choose_scales(self, num_images: int, kept: int, validation: ImageSource | None) -> None:
+        """Wide scales count where a place has more images than features, and where their loudness can be measured."""
+        if not self.scales:
+            enough = self.shared is not True and num_images > kept and validation
+            self.choices["scales"] = self.features.scales if enough else (0.0,)
+
+    def _measure(self, validation: ImageSource | None) -> None:
+        """How loud each scale is on the validation images; a single one stays as it is."""
+        self.offset, self.loudness = self.mean.new_zeros(self._num_scales), self.mean.new_ones(self._num_scales)
+        if self._num_scales > 1 and validation:
+            rows = range(len(validation))
+            found = [self._distances(self.features(batch)) for batch in batches(validation, rows, self.device)]
+            self.offset, self.loudness = loudness(torch.cat(found, 1))
 
     def _decide(self, moments: dict[bool, Moments], validation: ImageSource | None) -> None:
         """Chooses what was left open: the Gaussians under which the good validation images are likeliest."""
@@ -140,23 +190,35 @@ class PaDiM(FeatureDetector):
     def _likelihoods(
         self, moments: dict[bool, Moments], ways: list[tuple[bool, float]], validation: ImageSource
     ) -> dict[tuple[bool, float], float]:
-        """The mean log-likelihood of the validation images' features under each way's Gaussians."""
+        """The mean log-likelihood of the validation images' features under each way's Gaussians of the first scale."""
         rows = range(min(len(validation), SAMPLED))
-        every = [self._reduced(self.features(batch)) for batch in batches(validation, rows, self.device)]
+        every = [self._reduced(self.features(batch))[0] for batch in batches(validation, rows, self.device)]
         values, found = torch.cat(every, 1), {}
         for shared, shrinkage in ways:
-            gaussians = moments[shared].mean, factors(moments[shared].covariance, shrinkage)
+            mean, covariance = (self._by_scale(part)[0] for part in (moments[shared].mean, moments[shared].covariance))
+            gaussians = mean, factors(covariance, shrinkage)
             found[shared, shrinkage] = log_likelihood(values, *(part.float() for part in gaussians))
         return found
 
     def _take(self, moments: Moments) -> None:
-        self.mean = moments.mean.float()
-        self.factor = factors(moments.covariance, self.chosen("shrinkage")).float()
+        """Takes the Gaussians; one for all places that nobody asked to have at several scales is of the first alone."""
+        means, covariances = self._by_scale(moments.mean), self._by_scale(moments.covariance)
+        if self.chosen("shared") and not self.scales:
+            means, covariances, self.choices["scales"] = means[:1], covariances[:1], self.chosen("scales")[:1]
+        self.mean = torch.cat(means).float()
+        self.factor = torch.cat([factors(part, self.chosen("shrinkage")) for part in covariances]).float()
         self.count.fill_(moments.count)
 
     def _reduced(self, features: Tensor) -> Tensor:
-        """(h w, B, d)."""
-        return features.flatten(2).permute(2, 0, 1) @ self.projection
+        """(S, h w, B, d): the features at each scale."""
+        wide = torch.stack([gaussian_blur(features, float(width)) for width in self.chosen("scales")])
+        return wide.flatten(3).permute(0, 3, 1, 2) @ self.projection
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        if prefix + "mean" in state_dict and prefix + "offset" not in state_dict:  # saved when there was one scale
+            self.choices.setdefault("scales", (0.0,))
+            state_dict |= {prefix + "offset": torch.zeros(1), prefix + "loudness": torch.ones(1)}
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _reduction(self, images: ImageSource, channels: int, kept: int, seed: int, progress: Progress) -> Tensor:
         """(C, d): the projection to what is kept."""
@@ -175,6 +237,18 @@ class PaDiM(FeatureDetector):
                 moments.add(self.features(batch).flatten(2).permute(0, 2, 1).flatten(0, 1)[None])
             found = torch.linalg.eigh(moments.covariance[0])[1].flip(1)[:, :kept].float()
         return found.to(self.device)
+
+
+def _grouped(values: Tensor, shared: bool) -> Tensor:
+    """(P, N, d): the vectors of each Gaussian, of values (S, h w, B, d)."""
+    return values.flatten(1, 2) if shared else values.flatten(0, 1)
+
+
+def _unshrunk(factor: Tensor, shrinkage: float) -> Tensor:
+    """The covariances (P, d, d) of which `factors` made this."""
+    covariance: Tensor = torch.linalg.inv(factor.double() @ factor.double().mT)
+    variance = covariance.diagonal(dim1=1, dim2=2).mean() / (1 + shrinkage)
+    return covariance - shrinkage * variance * torch.eye(covariance.shape[-1]).to(covariance)
 
 
 def _check_memory(places: int, channels: int, budget: int) -> None:
