@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.errors import BlemishError
-from blemish.model_folder import ModelFolder
+from blemish.model_folder import DOCUMENT, ModelFolder
 
 ONNX = "model.onnx"
 OPENVINO = ("openvino/model.xml", "openvino/model.bin")
@@ -93,10 +93,18 @@ def import_openvino() -> ModuleType:
 
 def onnx_backend(model: ModelFolder, threads: int = 0) -> OnnxBackend:
     """What runs the ONNX export of a model folder; raises BlemishError where it has none."""
-    return OnnxBackend(model.file(ONNX), threads)
+    return OnnxBackend(_exported(model, "onnx", (ONNX,)), threads)
 
 
 def openvino_backend(model: ModelFolder, threads: int = 0) -> OpenVinoBackend:
     """What runs the OpenVINO export of a model folder; raises BlemishError where it has none."""
-    graph, _ = (model.file(name) for name in OPENVINO)
-    return OpenVinoBackend(graph, threads)
+    return OpenVinoBackend(_exported(model, "openvino", OPENVINO), threads)
+
+
+def _exported(model: ModelFolder, name: str, files: Sequence[str]) -> Path:
+    """The first of an export's files, each as it was written; raises BlemishError where it is not there."""
+    if files[0] not in model.sha256:
+        command = f"blemish export {model.folder} --format {name}"
+        raise BlemishError(f"{model.folder / DOCUMENT}: knows no {files[0]}. Write it with '{command}'.")
+    first, *_ = [model.file(file) for file in files]
+    return first

@@ -30,6 +30,11 @@ from blemish.types import Decision, Prediction, Region, Unreadable
 ROWS, TABLE, SETTINGS = "predictions.jsonl", "predictions.csv", "predictions.json"
 COLUMNS = ("path", "score", "decision", "p_value", "regions", "x", "y", "width", "height", "area", "peak", "error")
 """Of the table; the place is that of the region with the highest peak."""
+DIFFERENCES = {
+    "identity": "the model or the backend",
+    "root": "the folder that the pictures have in common",
+}
+"""Setting -> what it is to a user, where its name does not say."""
 Row = dict[str, Any]
 _TABLE: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 """How the table is opened: names of files need not be UTF-8."""
@@ -44,6 +49,8 @@ class Summary:
     num_unreadable: int
     rate: float
     """Images per second of this run."""
+    first_error: str = ""
+    """Of the first image that could not be read."""
 
 
 def find_images(arguments: Sequence[str], listed: Iterable[str] = ()) -> list[Path]:
@@ -172,7 +179,8 @@ def _known(out: Path, settings: dict[str, Any]) -> dict[str, Row]:
     except (OSError, ValueError, AttributeError):
         differing = SETTINGS
     if differing is not None:
-        raise BlemishError(f"{out}: holds predictions that differ in {differing}. Choose another --out, or remove it.")
+        what = DIFFERENCES.get(differing, differing)
+        raise BlemishError(f"{out}: holds predictions that differ in {what}. Choose another --out, or remove it.")
     rows: dict[str, Row] = {}
     for line in (out / ROWS).read_text(encoding="utf-8", errors="replace").splitlines():
         try:
@@ -220,7 +228,8 @@ def _digest(calibration: Calibration | None) -> str | None:
 def _summary(rows: Sequence[Row], number: int, started: float) -> Summary:
     num_defects = sum(row.get("decision") == "defect" for row in rows)
     rate = number / max(time.monotonic() - started, 1e-9)
-    return Summary(len(rows), num_defects, sum("error" in row for row in rows), rate)
+    errors = [str(row["error"]) for row in rows if "error" in row]
+    return Summary(len(rows), num_defects, len(errors), rate, next(iter(errors), ""))
 
 
 def write_image(path: Path, pixels: NDArray[Any], out: Path) -> str:

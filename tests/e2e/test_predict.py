@@ -93,6 +93,7 @@ def test_an_unreadable_file_is_a_row_and_is_tried_again(model: Path, images: Pat
     assert code == 2
     assert "9 images" in said
     assert "2 unreadable" in said
+    assert "the first that could not be read: " in said
     errors = {row["path"]: row["error"] for row in table_of(out) if row["error"]}
     assert "truncated, or not an image" in errors[str(bad)]
     assert "No such file" in errors[str(missing)]
@@ -194,6 +195,8 @@ def test_rows_that_were_made_otherwise_are_not_mixed(model: Path, images: Path, 
     assert run(capsys, model, images, "--out", out)[0] == 0
     before = (out / "predictions.jsonl").read_bytes()
     assert "differ in maps" in run(capsys, model, images, "--out", out, "--maps")[1]
+    one = sorted((images / "good").iterdir())[0]
+    assert "differ in the folder that the pictures have in common" in run(capsys, model, one, "--out", out)[1]
     with pytest.raises(SystemExit):
         main(["calibrate", str(model), "--threshold", "3.2"])
     code, said = run(capsys, model, images, "--out", out)

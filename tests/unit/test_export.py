@@ -163,7 +163,7 @@ def test_an_interrupted_export_is_not_half_there(exported: Path, tmp_path: Path,
 def test_what_is_fitted_anew_has_no_export(exported: Path, tmp_path: Path):
     folder = Path(shutil.copytree(exported, tmp_path / "part"))
     save(load(folder), folder)
-    with pytest.raises(BlemishError, match=r"knows no model\.onnx"):
+    with pytest.raises(BlemishError, match=r"knows no model\.onnx\. Write it with 'blemish export \S+ --format onnx'"):
         Inspector.load(folder, "onnx")
 
 

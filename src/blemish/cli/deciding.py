@@ -102,6 +102,8 @@ def predict_command(
     speed = f"; {summary.rate:.1f} images/s" if summary.rate else ", none left to inspect"
     line = f"{summary.num_images} images: {decided}, {summary.num_unreadable} unreadable{speed}"
     console.print(f"{line}\npredictions.csv and predictions.jsonl are in {out}", highlight=False, soft_wrap=True)
+    if summary.first_error:
+        errors.print(f"the first that could not be read: {summary.first_error}", highlight=False, soft_wrap=True)
     if fail_on_defect and summary.num_defects:
         raise typer.Exit(3)
     if summary.num_unreadable:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from blemish.figures import ACCENT, BARS, MUTED, STYLE, new_figure
 from blemish.results import AVERAGE
@@ -91,13 +93,17 @@ def scores(part: Plain) -> Figure:
 @mpl.rc_context(FIGURES_STYLE)
 def curves(parts: Sequence[Plain]) -> Figure:
     """ROC, precision over recall and PRO of one category, a line for each method."""
-    figure = new_figure(2.9 * len(CURVES), 3.2)
+    figure = new_figure(2.9 * len(CURVES), 3.4)
     for axis, curve in zip(figure.subplots(1, len(CURVES)), CURVES, strict=True):
-        for part in parts:
+        for part, colour in zip(parts, cycle(BARS), strict=False):
             points = curve.points(part)
             if points:
-                axis.plot(*zip(*points, strict=True), label=part["method"], linewidth=1.4)
+                axis.plot(*zip(*points, strict=True), color=colour, linewidth=1.4)
         _frame(axis, curve)
+    lines = [
+        Line2D([], [], color=colour, label=part["method"]) for part, colour in zip(parts, cycle(BARS), strict=False)
+    ]
+    figure.legend(handles=lines, loc="outside lower center", ncols=len(parts))
     figure.suptitle(parts[0]["category"], fontsize=10)
     return figure
 
@@ -105,8 +111,6 @@ def curves(parts: Sequence[Plain]) -> Figure:
 def _frame(axis: Axes, curve: Curve) -> None:
     if not axis.lines:
         axis.text(0.5, 0.5, "not applicable", ha="center", color=MUTED)
-    else:
-        axis.legend(fontsize=7, loc="lower right" if curve.has_chance else "lower left")
     if curve.has_chance:
         axis.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=":")
     axis.set(title=curve.title, xlabel=curve.x, ylabel=curve.y, xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
