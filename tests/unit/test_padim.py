@@ -151,7 +151,7 @@ def test_several_scales_are_added_equally_loud(tmp_path):
 
 @pytest.mark.parametrize(
     ("number", "part", "dimensions", "expected"),
-    [(30, True, 4, (0.0, 4.0)), (30, False, 4, (0.0,)), (6, True, 48, (0.0,))],
+    [(30, True, 4, (0.0, 3.0)), (30, False, 4, (0.0,)), (6, True, 48, (0.0,))],
     ids=["a part", "a texture", "fewer images than features"],
 )
 def test_wide_scales_are_for_places_with_enough_images(tmp_path, number, part, dimensions, expected):

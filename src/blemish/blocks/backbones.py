@@ -72,7 +72,7 @@ class FilterBank(Backbone):
     SAMPLED, CELLS = 100, 400
     """Images and cells of each that the components are learned from."""
     position = 4.0
-    scales = (0.0, 4.0)
+    scales = (0.0, 3.0)
     num_responses: int
     mean: Tensor
     projection: Tensor

@@ -38,7 +38,7 @@ Scales = Annotated[
     tuple[Annotated[float, Field(ge=0, le=64)], ...],
     Field(
         description="widths in cells over which features are averaged, each with Gaussians of its own; by default 0, "
-        "and on filter banks also 4 where there are enough images for a Gaussian per place"
+        "and on filter banks also 3 where there are enough images for a Gaussian per place"
     ),
 ]
 
