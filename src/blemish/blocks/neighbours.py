@@ -57,6 +57,11 @@ class Neighbours:
             self._short = self._contraction(self.rows)
             self._short_half = _half_squares(self._short, len(bank))
 
+    @property
+    def whole(self) -> tuple[Tensor, Tensor]:
+        """The rows (M, C) in float32 and half their squared norms (M,), as `whole` computes them, but at hand."""
+        return self.rows[: len(self.bank)], self._half[: len(self.bank)]
+
     @classmethod
     def of(cls, bank: Tensor, known: Self | None) -> Self:
         """Those of this bank: the known ones, where they are."""
@@ -162,3 +167,9 @@ def _directions(vectors: Tensor) -> Tensor:
     for _ in range(2):
         found = torch.linalg.qr(some.T @ (some @ found))[0]
     return found
+
+
+def whole(bank: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows of a bank (M, C) in float32, and half their squared norms (M,)."""
+    rows = bank.float()
+    return rows, rows.square().sum(1) / 2

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from blemish.blocks.backbones import BackboneName, Layers, Weights, batches
 from blemish.blocks.coreset import greedy, spread
-from blemish.blocks.neighbours import Neighbours, nearest
+from blemish.blocks.neighbours import Neighbours, nearest, whole
 from blemish.data.source import ImageSource
 from blemish.detectors.base import FeatureDetector, Side, Smoothing, scores_and_maps
 from blemish.progress import Progress, no_progress
@@ -162,10 +162,10 @@ class PatchCore(FeatureDetector):
         if len(self.bank) == 1:
             return largest
         patch = described.gather(1, place[:, None, None].expand(-1, 1, described.shape[2]))
-        bank = self.bank.float()
+        bank, half = whole(self.bank) if torch.compiler.is_exporting() else self._neighbours.whole
         found = bank[rows.gather(1, place[:, None])[:, 0]]
-        squares = torch.addmm(bank.square().sum(1), found, bank.T, alpha=-2)
-        around = squares.topk(min(NEIGHBOURS, len(self.bank)), largest=False).indices
+        half_squares = torch.addmm(half, found, bank.T, alpha=-1)
+        around = half_squares.topk(min(NEIGHBOURS, len(self.bank)), largest=False).indices
         others = (patch - bank[around]).square().sum(2).sqrt()
         return largest * (1 - torch.exp(largest - torch.logsumexp(others, 1)))
 
