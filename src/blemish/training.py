@@ -72,7 +72,7 @@ def train(
     settings = settings or Training()
     accelerator = _accelerator(settings.device)
     initialise(detector, seed)
-    detector.to(accelerator.device).prepare(images, seed)
+    detector.to(accelerator.device).prepare(images, validation, seed)
     module = _Losses(detector).to(accelerator.device)
     optimizer = detector.optimizer(settings.learning_rate)
     loop = _Loop(detector, optimizer, images, validation, settings, seed, accelerator)

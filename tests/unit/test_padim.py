@@ -11,7 +11,7 @@ import torch
 from scipy.spatial.distance import mahalanobis as scipy_mahalanobis
 from scipy.stats import multivariate_normal
 
-from blemish.blocks.gaussian import Moments, factors, log_likelihood, mahalanobis
+from blemish.blocks.gaussian import Moments, factors, left_out, log_likelihood, mahalanobis, whitened
 from blemish.blocks.loudness import loudness, standardised
 from blemish.data.source import ImageSource, load
 from blemish.detectors.padim import PaDiM
@@ -85,6 +85,23 @@ def test_further_images_count_as_if_they_had_been_there(part_images, shared):
     torch.testing.assert_close(some.mean, whole.mean, rtol=1e-4, atol=1e-5)
     batch = part_images.batch([0, 1])
     torch.testing.assert_close(some(batch)[1], whole(batch)[1], rtol=0.02, atol=0.02)
+
+
+
+@pytest.mark.parametrize(("number", "channels"), [(30, 4), (12, 6), (200, 48)])
+def test_a_sample_is_left_out_as_if_it_had_not_been_there(number, channels):
+    generator = torch.Generator().manual_seed(number)
+    values = torch.randn(3, number, channels, generator=generator, dtype=torch.float64).cumsum(2)
+    seen = torch.randn(3, 5, channels, generator=generator, dtype=torch.float64)
+    every, others = (Moments.empty(3, channels) for _ in range(2))
+    every.add(values)
+    others.add(values[:, 1:])
+    learned = every.mean, factors(every.covariance, 1e-12)
+    own = whitened(values[:, :1], *learned)
+    for deviations in (whitened(seen, *learned), own):
+        of_these = seen if deviations.shape[1] == 5 else values[:, :1]
+        expected = whitened(of_these, others.mean, factors(others.covariance, 1e-12))
+        torch.testing.assert_close(left_out(deviations, own, every.count), expected, rtol=1e-6, atol=1e-9)
 
 
 def test_what_does_not_fit_into_memory_is_refused_before_it_starts(part_images: ImageSource):

@@ -7,6 +7,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
+LARGEST_SHARE = 0.98
+"""Of the scatter in one direction that a single sample may have; with all of it, the rest would have none."""
+
 
 class Moments:
     """Count, mean (P, C) and covariance (P, C, C) of vectors at P places, in float64, from batches in one pass.
@@ -66,6 +69,29 @@ def log_likelihood(values: Tensor, mean: Tensor, factor: Tensor) -> float:
     return float((log_determinants - mahalanobis(values, mean, factor).square() / 2).mean())
 
 
+def whitened(values: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
+    """(P, N, C): deviations of values (P, N, C) from the means at their places, in units in which each Gaussian is
+    round; their lengths are Mahalanobis distances. One Gaussian serves all places."""
+    return torch.matmul(values - mean[:, None], factor)
+
+
 def mahalanobis(values: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
-    """(P, N): the distance of values (P, N, C) from the Gaussians at their places; one Gaussian serves all places."""
-    return torch.matmul(values - mean[:, None], factor).square().sum(2).sqrt()
+    """(P, N): the distance of values (P, N, C) from the Gaussians at their places."""
+    return whitened(values, mean, factor).square().sum(2).sqrt()
+
+
+def left_out(deviations: Tensor, own: Tensor, count: int) -> Tensor:
+    """Whitened deviations (..., C) as they would be had `own`, of `count` samples, not been learned from.
+
+    Without a sample c the mean is c / (n - 1) further away, and the covariance, in units in which it was the identity,
+    is n / (n - 1) (I - c c' / (n - 1)). Exact but for shrinkage, in every coordinate: `factors` are triangular, and a
+    triangular factor of I - v v' solves for z by sums over the coordinates up to each one.
+    """
+    others = max(count - 1, 1)
+    shifted, share = deviations + own / others, own / others**0.5
+    after = 1 - share.square().cumsum(-1).clamp_max(LARGEST_SHARE)
+    before = torch.cat([torch.ones_like(after[..., :1]), after[..., :-1]], -1)
+    products = share * shifted
+    along = products.cumsum(-1) - products
+    found: Tensor = (others / max(count, 1)) ** 0.5 * (shifted + share * along / before) * (before / after).sqrt()
+    return found

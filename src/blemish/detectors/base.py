@@ -209,7 +209,7 @@ class LearningDetector(Detector):
     patience = 0
     """Epochs without a lower validation loss before stopping, where nothing else was asked for; 0: never."""
 
-    def prepare(self, images: ImageSource, seed: int) -> None:
+    def prepare(self, images: ImageSource, validation: ImageSource | None, seed: int) -> None:
         """Learns what needs no gradient, before the first epoch; the same seed gives the same bits."""
 
     def finish(self) -> None:

@@ -92,21 +92,30 @@ class Ensemble(Detector):
         self._weigh()
         return self
 
-    def score(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The weighted mean of the standardised distances at the images' size; and the maximum."""
-        both = standardised(self._distances(images), self.offset, self.scale)
-        return scores_and_maps((both * self.weight[:, None, None, None]).sum(0), images, self.smoothing)
+    @property
+    def features(self) -> Backbone:
+        """What both work on."""
+        return self.patchcore.features
 
-    def _distances(self, images: Tensor) -> Tensor:
+    def score(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The distances at the images' size, smoothed, and their maximum."""
+        return scores_and_maps(self.distances(self.features(images)), images, self.smoothing)
+
+    def distances(self, features: Tensor) -> Tensor:
+        """The weighted mean of both distances, (B, h, w); 1 is the usual maximum of good images."""
+        both = standardised(self._distances(features), self.offset, self.scale)
+        return (both * self.weight[:, None, None, None]).sum(0)
+
+    def _distances(self, features: Tensor) -> Tensor:
         """(2, B, h, w): PatchCore's and PaDiM's."""
-        features = self.patchcore.features(images)
         return torch.stack([self.patchcore.distances(features), self.padim.distances(features)])
 
     def _standardise(self, validation: ImageSource | None) -> None:
         self.offset.zero_()
         self.scale.fill_(1)
         if validation:
-            found = [self._distances(batch) for batch in batches(validation, range(len(validation)), self.device)]
+            rows = range(len(validation))
+            found = [self._distances(self.features(batch)) for batch in batches(validation, rows, self.device)]
             for buffer, values in zip((self.offset, self.scale), loudness(torch.cat(found, 1)), strict=True):
                 buffer.copy_(values)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from blemish.blocks.backbones import BackboneName, Layers, Weights, batches
 from blemish.blocks.filters import gaussian_blur
-from blemish.blocks.gaussian import Moments, factors, log_likelihood, mahalanobis
+from blemish.blocks.gaussian import Moments, factors, log_likelihood, whitened
 from blemish.blocks.loudness import loudness, standardised
 from blemish.data.source import ImageSource
 from blemish.detectors.base import FeatureDetector, Side, Smoothing
@@ -134,11 +134,15 @@ class PaDiM(FeatureDetector):
         """Mahalanobis distances, (B, h, w); of several scales their mean, 1 being the usual maximum of good images."""
         return standardised(self._distances(features), self.offset, self.loudness).mean(0)
 
+    def whitened(self, features: Tensor) -> Tensor:
+        """(S, B, h, w, d): at each scale the deviations whose lengths are the Mahalanobis distances."""
+        shape = self._num_scales, *features.shape[2:], features.shape[0], -1
+        found = whitened(_grouped(self._reduced(features), self.chosen("shared")), self.mean, self.factor)
+        return found.view(shape).permute(0, 3, 1, 2, 4)
+
     def _distances(self, features: Tensor) -> Tensor:
         """(S, B, h, w): the Mahalanobis distances at each scale."""
-        shape = self._num_scales, *features.shape[2:], features.shape[0]
-        found = mahalanobis(_grouped(self._reduced(features), self.chosen("shared")), self.mean, self.factor)
-        return found.view(shape).permute(0, 3, 1, 2)
+        return self.whitened(features).square().sum(-1).sqrt()
 
     @property
     def _num_scales(self) -> int:

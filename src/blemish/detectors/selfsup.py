@@ -12,93 +12,77 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from blemish.blocks.backbones import FilterBank, batches
-from blemish.blocks.coreset import spread
-from blemish.blocks.filters import gaussian_blur
+from blemish.blocks.backbones import FilterBank
 from blemish.blocks.foreground import find_foreground
-from blemish.blocks.gabor import GaborFeatures
-from blemish.blocks.neighbours import nearest
+from blemish.blocks.gaussian import left_out
 from blemish.blocks.synthesis import OperatorNames, Synthesis, typical_contrast
 from blemish.data.source import ImageSource
 from blemish.detectors.base import LearningDetector, Side, Smoothing, scores_and_maps
+from blemish.detectors.ensemble import Ensemble
+from blemish.detectors.padim import Scales, Shared, Shrinkage
+from blemish.detectors.patchcore import NumPatches, Position
 
-NumReferences = Annotated[
-    int, Field(ge=1, le=100_000, description="patches of the good images that others are compared with")
-]
 HeadWidth = Annotated[int, Field(ge=4, le=1024, description="channels of the network that learns from drawn defects")]
 NumDrawn = Annotated[int, Field(ge=2, le=100_000, description="pictures with drawn defects that an epoch sees")]
 
-SAMPLED, MEASURED = 300, 60
-"""Good images that the patches are taken from, and those of them that are compared with all others."""
-CANDIDATES = 5
-"""Patches drawn per patch kept."""
+LOOKED_AT = 60
+"""Good images that tell where the part is and how strong a contrast is."""
 UNTOUCHED = 0.15
 """Part of the pictures that no defect is drawn on."""
 CERTAIN = 2
 """Logit below which the network's certainty that a place is good no longer counts: it knows drawn defects alone."""
-PRIOR = 10
-"""Images that the variance of all places counts for at each place."""
+RARE = 3
+"""What is taken off every logit, so that learning begins with few defects (as in arXiv 1708.02002)."""
+WORTH = 0.25
+"""What the network's answer is multiplied with; 1 is the usual maximum of the distances in a good image."""
 
 
 class SelfSupervised(LearningDetector):
-    """Map: how far a place is from the good ones, plus what the network says of it; score: its maximum.
+    """Map: the ensemble's distance from what is good, plus what a network says of the place; score: its maximum.
 
-    The network sees at each place what is there (features by formulas, without weights), how that differs from the
-    nearest patch of the good images and from what is usual at this place, and the distance. It learns to tell defects
-    that are drawn on the good images, in the manner of SuperSimpleNet (arXiv 2408.03143), NSA (arXiv 2109.15222) and
-    DRAEM (arXiv 2108.07610), whose second input is likewise the difference to a good version. The distance is added
-    again to its answer, for defects of kinds that were not drawn.
+    The network sees at each place how the features deviate from their Gaussian there, at each of its scales. It learns
+    to tell defects that are drawn on the good images, in the manner of SuperSimpleNet (arXiv 2408.03143), NSA (arXiv
+    2109.15222) and DRAEM (arXiv 2108.07610): in which directions a deviation matters, and what a defect looks like
+    with its surroundings. The distance is added to its answer for defects of kinds that were not drawn.
     """
 
-    scale: Tensor
-    bank: Tensor
-    owners: Tensor
-    weight: Tensor
-    place: Tensor
-    distance: Tensor
-    level: Tensor
+    is_apart = True
     redraw = 10
     patience = 20
 
     def __init__(
         self,
         size: Side = 256,
-        num_references: NumReferences = 3000,
+        num_patches: NumPatches = 8000,
+        position: Position = None,
+        shrinkage: Shrinkage = None,
+        shared: Shared = None,
+        scales: Scales = (),
         head_width: HeadWidth = 48,
         num_drawn: NumDrawn = 256,
         operators: OperatorNames = (),
         smoothing: Smoothing = 4.0,
     ) -> None:
         super().__init__(size)
-        self.num_references, self.head_width, self.num_drawn = num_references, head_width, num_drawn
+        self.num_patches, self.position, self.shrinkage, self.shared = num_patches, position, shrinkage, shared
+        self.scales, self.head_width, self.num_drawn = scales, head_width, num_drawn
         self.operators, self.smoothing = operators, smoothing
-        self.features: FilterBank = GaborFeatures()
-        channels = self.features.projection.shape[1]
-        self.head = _Head(3 * channels + 1, head_width)
-        self.register_buffer("scale", torch.ones(channels))
-        self._add_learned("bank", 2)
-        self._add_learned("owners", 1, torch.long)
-        self.register_buffer("weight", torch.zeros(()))
-        self._add_learned("place", 4)
-        self._add_learned("distance", 3)
-        self.register_buffer("level", torch.zeros(2))
+        self.known = Ensemble(
+            size, num_patches=num_patches, position=position, shrinkage=shrinkage, shared=shared, scales=scales
+        )
+        self.head = _Head(len(scales or FilterBank.scales) * (FilterBank.DIMENSIONS + 1), head_width)
         self._synthesis: Synthesis | None = None
         self._images: ImageSource | None = None
         self._drawn: dict[tuple[bool, int], tuple[int, Tensor, Tensor]] = {}
 
     @torch.no_grad()
-    def prepare(self, images: ImageSource, seed: int) -> None:
-        """Learns where the part is, which patches are good, and what is usual at each place."""
-        rng = np.random.default_rng(seed)
-        rows = np.sort(rng.permutation(len(images))[:SAMPLED])
+    def prepare(self, images: ImageSource, validation: ImageSource | None, seed: int) -> None:
+        """Learns what is good, where the part is, and how strong its contrasts are."""
         self._images, self._drawn = images, {}
-        self._synthesis = _synthesis(images, rows[rng.permutation(len(rows))[:MEASURED]].tolist(), self.operators)
-        self.features.fit(images, seed)
-        measured = np.sort(rng.permutation(len(rows))[:MEASURED])
-        found, cells = self._collect(images, rows, set(measured.tolist()), rng)
-        self._choose_bank(cells, rows, rng)
-        self._learn_places(found)
-        self._measure(found, rows[measured].tolist())
+        rows = np.random.default_rng(seed).permutation(len(images))[:LOOKED_AT]
+        self._synthesis = _synthesis(images, rows.tolist(), self.operators)
+        self.known.fit(images, validation=validation, seed=seed)
+        self.choices, self.reasons = self.known.choices, self.known.reasons
 
     def finish(self) -> None:
         """Lets go of the images and of what was drawn on them."""
@@ -123,9 +107,10 @@ class SelfSupervised(LearningDetector):
 
     def score(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The two parts, brought to the images' size and smoothed, and their maximum."""
-        seen = self._seen(self.features(images), self.bank)
-        distances = (seen[:, -1] - self.level[0]) / self.level[1]
-        return scores_and_maps(distances + F.softplus(self.head(seen).float() + CERTAIN), images, self.smoothing)
+        features = self.known.features(images)
+        answers = self.head(self._seen(self.known.padim.whitened(features))).float()
+        distances = self.known.distances(features) + WORTH * F.softplus(answers + CERTAIN)
+        return scores_and_maps(distances, images, self.smoothing)
 
     def _example(self, images: ImageSource, row: int, seed: int) -> tuple[Tensor, Tensor]:
         """One example; as long as there is memory it is kept until its row is drawn from another seed."""
@@ -138,82 +123,28 @@ class SelfSupervised(LearningDetector):
         return kept[1:]
 
     def _draw(self, images: ImageSource, row: int, seed: int) -> tuple[Tensor, Tensor]:
+        """What the network sees of one picture, as if that had not been among those learned from."""
         assert self._synthesis is not None
         picture, mask = _picture(images, row), np.zeros(self.input_size, bool)
+        drawn = picture
         if np.random.default_rng((seed, 1)).random() >= UNTOUCHED:
-            picture, mask = self._synthesis(picture, seed)
-        features = self.features(torch.from_numpy(picture).permute(2, 0, 1)[None].to(self.device))
-        bank = self._without(row) if images is self._images else self.bank
-        share = F.adaptive_avg_pool2d(torch.from_numpy(mask).float()[None], features.shape[2:])[0]
-        return self._seen(features, bank)[0], share.to(self.device)
+            drawn, mask = self._synthesis(picture, seed)
+        deviations = self._deviations(drawn)
+        if images is self._images:
+            deviations = left_out(deviations, self._deviations(picture), int(self.known.padim.count))
+        share = F.adaptive_avg_pool2d(torch.from_numpy(mask).float()[None], deviations.shape[2:4])[0]
+        return self._seen(deviations)[0], share.to(self.device)
 
-    def _without(self, row: int) -> Tensor:
-        """The bank without the patches of one image, which would find itself; all of it where it has no others."""
-        others = self.bank[self.owners != row]
-        return others if len(others) else self.bank
+    def _deviations(self, picture: NDArray[np.float32]) -> Tensor:
+        """(S, 1, h, w, d): those of a picture from the Gaussians."""
+        image = torch.from_numpy(picture).permute(2, 0, 1)[None].to(self.device)
+        return self.known.padim.whitened(self.known.features(image))
 
-    def _seen(self, features: Tensor, bank: Tensor) -> Tensor:
-        """(B, 3 C + 1, h, w): what is there, the difference to the nearest, to the usual, and the distance."""
-        batch, channels, height, width = features.shape
-        where = (self.weight * _places(height, width).to(features)).expand(batch, -1, -1, -1)
-        values = torch.cat([features, where], 1).permute(0, 2, 3, 1).flatten(0, 2)
-        distances, rows = nearest(values, bank)
-        difference = (values - bank[rows])[:, :channels].view(batch, height, width, channels).permute(0, 3, 1, 2)
-        usual, spread_of_usual = self.distance
-        calibrated = (distances.view(batch, 1, height, width) - usual) / spread_of_usual
-        scale = self.scale[:, None, None]
-        unusual = (features - self.place[0]) / self.place[1]
-        return torch.cat([features / scale, difference / scale, unusual, calibrated], 1)
-
-    def _collect(
-        self, images: ImageSource, rows: NDArray[np.int64], measured: set[int], rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """The features (n, C, h, w) of the measured images, and drawn patches of all, (N, k, C + 2)."""
-        found, cells = [], []
-        for number, batch in enumerate(batches(images, rows.tolist(), self.device)):
-            for index, features in enumerate(self.features(batch), start=number * 8):
-                height, width = features.shape[1:]
-                described = torch.cat([features, _places(height, width).to(features)]).flatten(1).T
-                count = min(len(described), -(-CANDIDATES * self.num_references // len(rows)))
-                cells.append(described[torch.from_numpy(rng.permutation(len(described))[:count]).to(self.device)])
-                if index in measured:
-                    found.append(features)
-        return torch.stack(found), torch.stack(cells)
-
-    def _choose_bank(self, cells: Tensor, rows: NDArray[np.int64], rng: np.random.Generator) -> None:
-        """The bank, and the weight of the place in it: `position` median distances for the picture's side."""
-        owners = torch.from_numpy(rows).to(self.device).repeat_interleave(cells.shape[1])
-        values = cells.flatten(0, 1)
-        kept = spread(values[:, :-2], self.num_references, rng)
-        values, self.owners = values[kept].clone(), owners[kept]
-        deviations = values[:, :-2].std(0, correction=0)
-        self.scale.copy_(deviations.clamp_min(0.05 * float(deviations.max()) + 1e-6))
-        some = torch.from_numpy(rng.permutation(len(values))[:1000]).to(self.device)
-        apart = torch.cdist(values[some, :-2], values[:, :-2])
-        apart[self.owners[some, None] == self.owners] = torch.inf
-        typical = apart.amin(1).nan_to_num(posinf=0).median()
-        self.weight.copy_(self.features.position * typical)
-        values[:, -2:] *= self.weight
-        self.bank = values
-
-    def _learn_places(self, found: Tensor) -> None:
-        """Mean and deviation of the features at each place, its neighbours included, drawn to those of all places."""
-        mean = gaussian_blur(found.mean(0, keepdim=True), 1.0)[0]
-        variance = gaussian_blur((found - mean).square().mean(0, keepdim=True), 1.0)[0]
-        overall = found.var((0, 2, 3), correction=0)[:, None, None]
-        variance = (len(found) * variance + PRIOR * overall) / (len(found) + PRIOR)
-        self.place = torch.stack([mean, variance.sqrt().clamp_min(0.05 * float(self.scale.max()))])
-
-    def _measure(self, found: Tensor, rows: list[int]) -> None:
-        """What distances the good images have at each place, each compared with the patches of the others."""
-        self.distance = found.new_tensor([0.0, 1.0]).view(2, 1, 1).repeat(1, *found.shape[2:])
-        pairs = zip(found, rows, strict=True)
-        maps = torch.cat([self._seen(features[None], self._without(row))[:, -1:] for features, row in pairs])
-        mean, deviation = maps.mean(0, keepdim=True), maps.std(0, correction=0, keepdim=True)
-        mean, deviation = (gaussian_blur(values, 2.0)[0, 0] for values in (mean, deviation))
-        self.distance = torch.stack([mean / 2, deviation + maps.std(correction=0) + 1e-6])
-        maps = (maps[:, 0] - self.distance[0]) / self.distance[1]
-        self.level.copy_(torch.stack([maps.mean(), maps.std(correction=0) + 1e-6]))
+    def _seen(self, deviations: Tensor) -> Tensor:
+        """(B, C, h, w): deviations (S, B, h, w, d) and their lengths; zeros for scales that were not chosen."""
+        lengths = deviations.square().mean(-1, keepdim=True).sqrt()
+        seen = torch.cat([deviations, lengths], -1).permute(1, 0, 4, 2, 3).flatten(1, 2)
+        return F.pad(seen, (0, 0, 0, 0, 0, self.head.first.in_channels - seen.shape[1]))
 
 
 class _Head(nn.Module):
@@ -229,7 +160,7 @@ class _Head(nn.Module):
         """The logits."""
         hidden = F.gelu(self.first(seen))
         hidden = hidden + F.gelu(self.around(hidden))
-        logits: Tensor = self.last(hidden)[:, 0]
+        logits: Tensor = self.last(hidden)[:, 0] - RARE
         return logits
 
 
@@ -254,9 +185,3 @@ def _synthesis(images: ImageSource, rows: list[int], operators: Sequence[str]) -
     pictures = [_picture(images, row) for row in rows]
     grey = all(images[row].pixels.shape[2] == 1 for row in rows)
     return Synthesis(_Pictures(images), find_foreground(pictures), typical_contrast(pictures), grey, operators)
-
-
-def _places(height: int, width: int) -> Tensor:
-    """(2, height, width): each cell's place, 1 being the picture's side."""
-    rows, columns = torch.meshgrid(torch.arange(height) / height, torch.arange(width) / width, indexing="ij")
-    return torch.stack([rows, columns])
