@@ -77,8 +77,11 @@ def losses(training: dict[str, Any], title: str, path: Path) -> None:
     axis.plot(epochs, validation, color=BARS[1], label="validation", marker=marker)
     axis.axvline(best + 1, color=MUTED, linewidth=0.8, linestyle=":")
     axis.plot(best + 1, validation[best], "o", color=ACCENT, label=f"kept: epoch {best + 1}, {validation[best]:.4g}")
-    if min(min(train), min(validation)) > 0:
+    lowest, highest = min(*train, *validation), max(*train, *validation)
+    if lowest > 0:
         axis.set_yscale("log")
+        axis.yaxis.set_major_formatter("{x:g}")  # the usual ones write mathematical text
+        axis.yaxis.set_minor_formatter("{x:g}" if highest < 10 * lowest else "")
     axis.set(xlabel="epoch", ylabel="loss", title=title)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend()

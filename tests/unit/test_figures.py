@@ -54,6 +54,18 @@ def test_losses(tmp_path: Path, losses):
     drawn(tmp_path / "losses.png")
 
 
+@pytest.mark.parametrize(
+    ("losses", "label"), [([0.06, 0.03, 0.025], "0.05"), ([3.0, 0.1, 0.002], "0.01"), ([0.101, 0.1], "0.1006")]
+)
+def test_losses_are_labelled_by_plain_numbers(tmp_path: Path, monkeypatch, losses, label):
+    made = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: (made.append(figure), figure.savefig(path)))
+    figures.losses({"train": losses, "validation": losses, "best_epoch": 0}, "bolt", tmp_path / "losses.png")
+    written = [tick.get_text() for tick in made[0].axes[0].get_yticklabels(which="both")]
+    assert label in written
+    assert not any("$" in text for text in written)
+
+
 @pytest.mark.parametrize("num_methods", [1, 2, 9])
 def test_averages(tmp_path: Path, num_methods):
     evaluations = [
