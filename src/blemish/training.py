@@ -168,12 +168,14 @@ class _Loop:
     def _examples(self, rows: list[int]) -> tuple[list[int], _Examples]:
         """A batch's rows, and the examples of those that are this process's share (of one where it has none)."""
         share = rows[self.accelerator.process_index :: self.accelerator.num_processes]
-        return rows, self._drawn(self.images, share or rows[:1], self.state.epoch // self.detector.redraw)
+        return rows, self._drawn(self.images, share or rows[:1], self.state.epoch)
 
     @torch.no_grad()
-    def _drawn(self, source: ImageSource, rows: list[int], number: int) -> _Examples:
-        """The examples of these rows when they are drawn for the `number`-th time."""
-        return self.detector.examples(source, rows, [image_seed(self.seed, number, row) for row in rows])
+    def _drawn(self, source: ImageSource, rows: list[int], epoch: int) -> _Examples:
+        """The examples of these rows; where they serve several epochs, some of them are drawn anew in each."""
+        numbers = [(epoch + row) // self.detector.redraw for row in rows]
+        seeds = [image_seed(self.seed, number, row) for number, row in zip(numbers, rows, strict=True)]
+        return self.detector.examples(source, rows, seeds)
 
     def _step(self, module: nn.Module, rows: list[int], examples: _Examples) -> float:
         """One step of the optimiser on the batch, of which each process takes its share; the sum of the losses."""

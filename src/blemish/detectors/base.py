@@ -205,7 +205,7 @@ class LearningDetector(Detector):
     """
 
     redraw = 1
-    """Epochs after which examples are drawn anew from other seeds."""
+    """Epochs that an example serves before it is drawn anew from another seed."""
     patience = 0
     """Epochs without a lower validation loss before stopping, where nothing else was asked for; 0: never."""
 

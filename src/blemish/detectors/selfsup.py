@@ -47,7 +47,7 @@ class SelfSupervised(LearningDetector):
     """
 
     is_apart = True
-    redraw = 10
+    redraw = 5
     patience = 20
 
     def __init__(
@@ -117,17 +117,18 @@ class SelfSupervised(LearningDetector):
         key = images is self._images, row
         kept = self._drawn.get(key)
         if kept is None or kept[0] != seed:
-            kept = seed, *self._draw(images, row % len(images), seed)
+            kept = seed, *self._draw(images, seed)
             if len(self._drawn) * kept[1].nbytes < images.memory_budget:
                 self._drawn[key] = kept
         return kept[1:]
 
-    def _draw(self, images: ImageSource, row: int, seed: int) -> tuple[Tensor, Tensor]:
+    def _draw(self, images: ImageSource, seed: int) -> tuple[Tensor, Tensor]:
         """What the network sees of one picture, as if that had not been among those learned from."""
         assert self._synthesis is not None
-        picture, mask = _picture(images, row), np.zeros(self.input_size, bool)
+        rng = np.random.default_rng((seed, 1))
+        picture, mask = _picture(images, int(rng.integers(len(images)))), np.zeros(self.input_size, bool)
         drawn = picture
-        if np.random.default_rng((seed, 1)).random() >= UNTOUCHED:
+        if rng.random() >= UNTOUCHED:
             drawn, mask = self._synthesis(picture, seed)
         deviations = self._deviations(drawn)
         if images is self._images:
@@ -148,18 +149,20 @@ class SelfSupervised(LearningDetector):
 
 
 class _Head(nn.Module):
-    """(B, C, h, w) to logits (B, h, w): a hidden layer at each place, one that looks around, and the answer."""
+    """(B, C, h, w) to logits (B, h, w): a hidden layer at each place, two that look around, and the answer."""
 
     def __init__(self, channels: int, width: int):
         super().__init__()
         self.first = nn.Conv2d(channels, width, 1)
         self.around = nn.Conv2d(width, width, 3, padding=1)
+        self.further = nn.Conv2d(width, width, 3, padding=3, dilation=3)
         self.last = nn.Conv2d(width, 1, 1)
 
     def forward(self, seen: Tensor) -> Tensor:
         """The logits."""
         hidden = F.gelu(self.first(seen))
         hidden = hidden + F.gelu(self.around(hidden))
+        hidden = hidden + F.gelu(self.further(hidden))
         logits: Tensor = self.last(hidden)[:, 0] - RARE
         return logits
 
