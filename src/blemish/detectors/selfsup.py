@@ -70,7 +70,7 @@ class SelfSupervised(LearningDetector):
         self.known = Ensemble(
             size, num_patches=num_patches, position=position, shrinkage=shrinkage, shared=shared, scales=scales
         )
-        self.head = _Head(len(scales or FilterBank.scales) * (FilterBank.DIMENSIONS + 1), head_width)
+        self.head = _Head(max(len(scales), len(FilterBank.scales)) * (FilterBank.DIMENSIONS + 1), head_width)
         self._synthesis: Synthesis | None = None
         self._images: ImageSource | None = None
         self._drawn: dict[tuple[bool, int], tuple[int, Tensor, Tensor]] = {}
