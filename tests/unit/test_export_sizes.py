@@ -37,8 +37,8 @@ def backends(detector, folder: Path):
 
 
 def test_a_detector_that_looks_alike_everywhere_takes_any_size(tmp_path: Path):
-    """Both experts, the first with places: these are shares of the sides, whatever their length."""
-    detector = fitted(tmp_path, "ensemble", num_patches=100, shared=True, position=4.0)
+    """All of the ensemble's and a network; the places, which the first expert knows, are shares of the sides."""
+    detector = fitted(tmp_path, "selfsup", num_patches=100, shared=True, position=4.0, num_drawn=2, head_width=8)
     graph, made = backends(detector, tmp_path)
     assert size_of(graph) is None
     names = [dimension.dim_param for dimension in graph.graph.output[1].type.tensor_type.shape.dim]
