@@ -74,11 +74,12 @@ class SelfSupervised(LearningDetector):
         self._synthesis: Synthesis | None = None
         self._images: ImageSource | None = None
         self._drawn: dict[tuple[bool, int], tuple[int, Tensor, Tensor]] = {}
+        self._own: dict[int, Tensor] = {}
 
     @torch.no_grad()
     def prepare(self, images: ImageSource, validation: ImageSource | None, seed: int) -> None:
         """Learns what is good, where the part is, and how strong its contrasts are."""
-        self._images, self._drawn = images, {}
+        self._images, self._drawn, self._own = images, {}, {}
         rows = np.random.default_rng(seed).permutation(len(images))[:LOOKED_AT]
         self._synthesis = _synthesis(images, rows.tolist(), self.operators)
         self.known.fit(images, validation=validation, seed=seed)
@@ -86,7 +87,7 @@ class SelfSupervised(LearningDetector):
 
     def finish(self) -> None:
         """Lets go of the images and of what was drawn on them."""
-        self._images, self._synthesis, self._drawn = None, None, {}
+        self._images, self._synthesis, self._drawn, self._own = None, None, {}, {}
 
     def num_examples(self, images: ImageSource) -> int:
         """As many as are drawn; of held-out images, half as many."""
@@ -118,7 +119,7 @@ class SelfSupervised(LearningDetector):
         kept = self._drawn.get(key)
         if kept is None or kept[0] != seed:
             kept = seed, *self._draw(images, seed)
-            if len(self._drawn) * kept[1].nbytes < images.memory_budget:
+            if self._has_room(images, kept[1]):
                 self._drawn[key] = kept
         return kept[1:]
 
@@ -126,20 +127,35 @@ class SelfSupervised(LearningDetector):
         """What the network sees of one picture, as if that had not been among those learned from."""
         assert self._synthesis is not None
         rng = np.random.default_rng((seed, 1))
-        picture, mask = _picture(images, int(rng.integers(len(images)))), np.zeros(self.input_size, bool)
+        row = int(rng.integers(len(images)))
+        picture, mask = _picture(images, row), np.zeros(self.input_size, bool)
         drawn = picture
         if rng.random() >= UNTOUCHED:
             drawn, mask = self._synthesis(picture, seed)
         deviations = self._deviations(drawn)
         if images is self._images:
-            deviations = left_out(deviations, self._deviations(picture), int(self.known.padim.count))
+            deviations = left_out(deviations, self._deviations_learned(row, picture), int(self.known.padim.count))
         share = F.adaptive_avg_pool2d(torch.from_numpy(mask).float()[None], deviations.shape[2:4])[0]
         return self._seen(deviations)[0], share.to(self.device)
 
+    def _deviations_learned(self, row: int, picture: NDArray[np.float32]) -> Tensor:
+        """Those of a picture that was learned from, kept as long as there is memory."""
+        assert self._images is not None
+        found = self._own.get(row)
+        if found is None:
+            found = self._deviations(picture)
+            if self._has_room(self._images, found):
+                self._own[row] = found
+        return found
+
     def _deviations(self, picture: NDArray[np.float32]) -> Tensor:
-        """(S, 1, h, w, d): those of a picture from the Gaussians."""
+        """(S, 1, h, w, d): how the features of a picture deviate from the Gaussians."""
         image = torch.from_numpy(picture).permute(2, 0, 1)[None].to(self.device)
         return self.known.padim.whitened(self.known.features(image))
+
+    def _has_room(self, images: ImageSource, values: Tensor) -> bool:
+        """Whether one more of these tensors may be kept; all are about as large."""
+        return (len(self._drawn) + len(self._own)) * values.nbytes < images.memory_budget
 
     def _seen(self, deviations: Tensor) -> Tensor:
         """(B, C, h, w): deviations (S, B, h, w, d) and their lengths; zeros for scales that were not chosen."""
