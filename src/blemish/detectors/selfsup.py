@@ -135,7 +135,8 @@ class SelfSupervised(LearningDetector):
         deviations = self._deviations(drawn)
         if images is self._images:
             deviations = left_out(deviations, self._deviations_learned(row, picture), int(self.known.padim.count))
-        share = F.adaptive_avg_pool2d(torch.from_numpy(mask).float()[None], deviations.shape[2:4])[0]
+        height, width = deviations.shape[2:4]
+        share = F.adaptive_avg_pool2d(torch.from_numpy(mask).float()[None], (height, width))[0]
         return self._seen(deviations)[0], share.to(self.device)
 
     def _deviations_learned(self, row: int, picture: NDArray[np.float32]) -> Tensor:
