@@ -87,7 +87,6 @@ def test_further_images_count_as_if_they_had_been_there(part_images, shared):
     torch.testing.assert_close(some(batch)[1], whole(batch)[1], rtol=0.02, atol=0.02)
 
 
-
 @pytest.mark.parametrize(("number", "channels"), [(30, 4), (12, 6), (200, 48)])
 def test_a_sample_is_left_out_as_if_it_had_not_been_there(number, channels):
     generator = torch.Generator().manual_seed(number)
