@@ -6,16 +6,16 @@ function bars(width) {
   const rows = data.overview[metric().name].slice(0, -1), means = average(metric().name);
   const values = [...means, ...rows.flatMap((row) => row.cells.map((cell) => cell.value))].filter((v) => v !== null);
   const low = Math.max(0, Math.floor(Math.min(...values, 0.5) * 10 - 0.5) / 10);
-  const left = 34, top = 24, bottom = 26, height = 240;
+  const left = 34, top = 24, height = 240, step = (width - left) / data.methods.length, wide = Math.min(72, step * 0.6);
+  const crowded = step < 7 * Math.max(...data.methods.map((method) => method.length)), bottom = crowded ? 40 : 26;
   const y = (value) => height - bottom - ((value - low) / (1 - low)) * (height - top - bottom);
   const chart = canvasOf(width, height, `${metric().title} per method: average and categories`);
   for (const value of ticks(low, 1, 5)) {
     chart.append(line(left, y(value), width, y(value), "grid"), text(left - 6, y(value) + 4, value.toFixed(1), { "text-anchor": "end" }));
   }
-  const step = (width - left) / data.methods.length, wide = Math.min(72, step * 0.6);
   data.methods.forEach((method, index) => {
     const centre = left + step * (index + 0.5), mean = means[index];
-    chart.append(text(centre, height - 8, method, { "text-anchor": "middle", class: "strong" }));
+    chart.append(text(centre, height - (crowded && index % 2 === 0 ? 22 : 8), method, { "text-anchor": "middle", class: "strong" }));
     if (mean === null) return chart.append(text(centre, y((1 + low) / 2), "n/a", { "text-anchor": "middle" }));
     chart.append(svg("rect", { x: centre - wide / 2, y: y(mean), width: wide, height: Math.max(0, y(low) - y(mean)), rx: 2, style: `fill: var(--m${index % 8}); fill-opacity: .8` }));
     chart.append(text(centre, 14, mean.toFixed(3), { "text-anchor": "middle", class: "strong bold" }));
