@@ -115,39 +115,12 @@ def _graph(program: ExportedProgram, sides: tuple[str | int, ...]) -> ModelProto
     optimizer.fold_constants(model)
     optimizer.remove_unused_nodes(model)
     NameFixPass()(model)  # a value of the graph may have the name of a buffer
-    graph = _with_stepwise_means(onnx_ir.to_proto(model))
+    graph = onnx_ir.to_proto(model)
     del graph.graph.value_info[:]  # whose dimensions have names of the exporter's own
     for value, places in zip((*graph.graph.input, *graph.graph.output), ((0, 2, 3), (0,), (0, 1, 2)), strict=True):
         for place, side in zip(places, sides, strict=False):
             dimension = value.type.tensor_type.shape.dim[place]
             dimension.CopyFrom(type(dimension)(**{"dim_param" if isinstance(side, str) else "dim_value": side}))
-    return graph
-
-
-def _with_stepwise_means(graph: ModelProto) -> ModelProto:
-    """The graph with each mean over several axes taken along one after the other, which is the same mean.
-
-    ONNX Runtime adds the numbers one by one in float32: over the 196,608 of a picture that moves a mean by 2e-4 of it.
-    """
-    from onnx import helper, numpy_helper
-
-    constants = {tensor.name: tensor for tensor in graph.graph.initializer}
-    nodes = []
-    for node in graph.graph.node:
-        axes = constants.get(node.input[1]) if node.op_type == "ReduceMean" and len(node.input) == 2 else None
-        if axes is None or numpy_helper.to_array(axes).size < 2:
-            nodes.append(node)
-            continue
-        keepdims = next((attribute.i for attribute in node.attribute if attribute.name == "keepdims"), 1)
-        name, falling = node.input[0], sorted(numpy_helper.to_array(axes).tolist(), reverse=True)
-        for axis in falling:  # all counted from the front, so that those that are left keep their numbers
-            reduced = node.output[0] if axis == falling[-1] else f"{node.output[0]}_over_{axis}"
-            graph.graph.initializer.append(numpy_helper.from_array(np.array([axis]), f"{node.output[0]}_axis_{axis}"))
-            inputs = [name, f"{node.output[0]}_axis_{axis}"]
-            nodes.append(helper.make_node("ReduceMean", inputs, [reduced], f"{reduced}_mean", keepdims=keepdims))
-            name = reduced
-    del graph.graph.node[:]
-    graph.graph.node.extend(nodes)
     return graph
 
 
