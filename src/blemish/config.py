@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from blemish.alignment import Align
 from blemish.detectors import DETECTORS
 from blemish.errors import BlemishError, first_problem
 
@@ -48,6 +49,10 @@ class RunConfig(BaseModel):
     category: tuple[str, ...] = Field((), description="category to run, repeatable; all of them if none is given")
     aspect: Literal["squash", "pad"] = Field(
         "squash", description="how images that are not square are brought to the size"
+    )
+    align: Align = Field(
+        "auto",
+        description="turn and shift pictures so that parts lie alike; auto: where good ones lie turned or shifted",
     )
     tile: int | None = Field(
         None,
@@ -95,6 +100,13 @@ class RunConfig(BaseModel):
         if tile is not None and 2 * overlap > tile:
             raise ValueError(f"half a tile is allowed at most, which is {tile // 2}")
         return overlap
+
+    @field_validator("roi")
+    @classmethod
+    def _lies_still(cls, roi: Path | None, fields: ValidationInfo) -> Path | None:
+        if roi is not None and fields.data.get("align") == "on":
+            raise ValueError("it lies still, and parts that are turned and shifted do not; leave align or roi out")
+        return roi
 
     @classmethod
     def create(cls, **fields: Any) -> RunConfig:

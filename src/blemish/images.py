@@ -16,6 +16,7 @@ from blemish.errors import BlemishError
 from blemish.types import Size
 
 if TYPE_CHECKING:
+    from blemish.alignment import Alignment, Placement
     from blemish.roi import Roi
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
@@ -115,13 +116,21 @@ class Preprocess:
     """Pixels that neighbouring tiles share, half a tile at most."""
     roi: Roi | None = None
     """What counts of a picture; None: all of it."""
+    alignment: Alignment | None = None
+    """What pictures are turned and shifted to look like before all else is done; None: they are taken as they lie."""
 
-    def pieces(self, image: Image) -> list[Image]:
-        """What the detector sees of an image, each (h, w, C): the whole, or its tiles.
+    def placement(self, image: Image) -> Placement | None:
+        """How the part in an image lies; None where that does not count."""
+        return None if self.alignment is None else self.alignment.placement(image)
+
+    def pieces(self, image: Image, placement: Placement | None = None) -> list[Image]:
+        """What the detector sees of an image, each (h, w, C): the whole, or its tiles, its part straightened.
 
         Raises BlemishError where the region of interest was drawn for a picture of another shape.
         """
         counted = image if self.roi is None else self.roi.fill(image)
+        if placement is not None:
+            counted = placement.straightened(counted)
         if self.tile is None:
             return [self.apply(counted)]
         return [self.apply(tile) for tile in tiles.cut(counted, self.tile, self.overlap)]
@@ -130,13 +139,17 @@ class Preprocess:
         """How many pieces an image of this (height, width) has."""
         return 1 if self.tile is None else len(tiles.places(size, self.tile, self.overlap))
 
-    def assemble(self, maps: Sequence[NDArray[np.float32]], size: Size) -> NDArray[np.float32]:
+    def assemble(
+        self, maps: Sequence[NDArray[np.float32]], size: Size, placement: Placement | None = None
+    ) -> NDArray[np.float32]:
         """(H, W) = `size`: the maps of all pieces as one; outside of the roi stands the lowest value of the inside."""
         if self.tile is None:
             whole = self.restore(maps[0], size)
         else:
             side = self.tile, self.tile
             whole = tiles.blend([self.restore(m, side) for m in maps], size, self.tile, self.overlap)
+        if placement is not None:
+            whole = placement.laid(whole)
         if self.roi is not None:
             inside = self.roi.inside(size)
             whole[~inside] = whole[inside].min()

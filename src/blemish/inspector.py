@@ -74,8 +74,8 @@ class Inspector:
         """As `predict`, with an `Unreadable` in the place of each file that cannot be used.
 
         Images of a source that was loaded with the same preprocessing are not decoded again. The score of an image is
-        the detector's own; where it is seen in tiles or within a region of interest, the maximum of what counts of
-        its map.
+        the detector's own; where it is seen in tiles, straightened or within a region of interest, the maximum of
+        what counts of its map.
         """
         maps: list[NDArray[np.float32]] = []
         for frame, score, anomaly_map in self._run(self._frames(images)):
@@ -84,7 +84,7 @@ class Inspector:
                 continue
             maps.append(anomaly_map)
             if frame.is_last:
-                whole = self.preprocess.assemble(maps, frame.size)
+                whole = self.preprocess.assemble(maps, frame.file.size, frame.file.placement)
                 yield Prediction(frame.sample, float(whole.max() if self._is_partial else score), whole)
                 maps = []
 
@@ -94,7 +94,8 @@ class Inspector:
 
     @property
     def _is_partial(self) -> bool:
-        return self.preprocess.tile is not None or self.preprocess.roi is not None
+        seen = self.preprocess
+        return seen.tile is not None or seen.roi is not None or seen.alignment is not None
 
     def _frames(self, images: ImageSource | Iterable[Sample | Path]) -> Iterable[Frame | Unreadable]:
         if isinstance(images, ImageSource):

@@ -13,15 +13,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from blemish.alignment import Alignment
 from blemish.calibration import Calibration, from_plain, to_plain
 from blemish.errors import BlemishError
 from blemish.files import replacing, write_json
 from blemish.images import Aspect, Preprocess
 from blemish.roi import Roi
 
-FORMAT_VERSION = 2
-READABLE = (1, 2)
-DOCUMENT, TENSORS, ROI = "model.json", "model.safetensors", "roi.png"
+FORMAT_VERSION = 3
+READABLE = (1, 2, 3)
+DOCUMENT, TENSORS = "model.json", "model.safetensors"
+ROI, REFERENCE = "roi.png", "reference.png"
 LARGEST_DOCUMENT = 64 << 20
 """Characters: what is larger is no model.json."""
 
@@ -57,7 +59,7 @@ class ModelFolder:
 
 
 def read_model(folder: Path) -> ModelFolder:
-    """What is known of the fitted detector in `folder`, its other files unread but for the region of interest.
+    """What is known of the fitted detector in `folder`, its other files unread but for those of its preprocessing.
 
     Raises BlemishError where it is missing, damaged, or from a newer blemish.
     """
@@ -80,12 +82,12 @@ def read_model(folder: Path) -> ModelFolder:
 
 def write_model(model: ModelFolder, files: Sequence[str] = ()) -> ModelFolder:
     """Writes model.json last, after the files beside it: those named are hashed anew, the others stay as they are."""
-    roi = model.preprocess.roi
-    if roi is not None:
-        with replacing(model.folder / ROI) as temporary:
-            temporary.write_bytes(roi.png)
-    hashed = [*files, ROI] if roi else files
-    model = replace(model, sha256=model.sha256 | {name: _digest(model.folder / name) for name in hashed})
+    pictures = {ROI: model.preprocess.roi, REFERENCE: model.preprocess.alignment}
+    written = {name: picture.png for name, picture in pictures.items() if picture is not None}
+    for name, png in written.items():
+        with replacing(model.folder / name) as temporary:
+            temporary.write_bytes(png)
+    model = replace(model, sha256=model.sha256 | {name: _digest(model.folder / name) for name in [*files, *written]})
     document = {
         "format_version": FORMAT_VERSION,
         "model": model.model,
@@ -95,7 +97,8 @@ def write_model(model: ModelFolder, files: Sequence[str] = ()) -> ModelFolder:
             "aspect": model.preprocess.aspect,
             "tile": model.preprocess.tile,
             "overlap": model.preprocess.overlap,
-            "roi": ROI if roi else None,
+            "roi": ROI if ROI in written else None,
+            "reference": REFERENCE if REFERENCE in written else None,
         },
         "calibration": to_plain(model.calibration) if model.calibration else None,
         "sha256": model.sha256,
@@ -127,7 +130,7 @@ def _read_document(path: Path) -> dict[str, Any]:
         raise BlemishError(f"{path}: not JSON ({error}). Train again, or copy it anew.") from None
     version = content.get("format_version") if isinstance(content, dict) else None
     if version not in READABLE:
-        readable = " and ".join(map(str, READABLE))
+        readable = f"{READABLE[0]} to {READABLE[-1]}"
         raise BlemishError(f"{path}: format_version {version}, this blemish reads {readable}. Upgrade blemish.")
     return dict(content)
 
@@ -138,9 +141,9 @@ def _preprocess(content: dict[str, Any], model: ModelFolder) -> Preprocess:
     is_right = height > 0 and width > 0 and content["aspect"] in get_args(Aspect)
     if not is_right or (tile is not None and not (isinstance(tile, int) and 0 <= 2 * overlap <= tile > 0)):
         raise ValueError(f"preprocess {content}")
-    name = content.get("roi")
-    roi = None if name is None else Roi(model.file(name).read_bytes())
-    return Preprocess((height, width), content["aspect"], tile, overlap, roi)
+    roi, reference = (content.get(name) and model.file(content[name]).read_bytes() for name in ("roi", "reference"))
+    pictures = Roi(roi) if roi else None, Alignment(reference) if reference else None
+    return Preprocess((height, width), content["aspect"], tile, overlap, *pictures)
 
 
 def _inner(folder: Path, name: str) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from blemish import figures
+from blemish.alignment import Alignment, choose_alignment
 from blemish.artifact import Artifact, save
 from blemish.calibrate import calibrate_on, digests, with_defects
 from blemish.calibration import to_plain
@@ -123,7 +124,8 @@ def _learn(
     detector = detector_class(config.model).create(**_size(config), **config.options)
     make_folder(folder)
     overlap = config.overlap if config.tile else 0
-    preprocess = Preprocess(detector.input_size, config.aspect, config.tile, overlap, roi)
+    alignment, reason = _alignment(config, category, roi)
+    preprocess = Preprocess(detector.input_size, config.aspect, config.tile, overlap, roi, alignment)
     source, problems = _load(category, preprocess, config, phases)
     started = time.perf_counter()
     training = _fit(detector, source, config, folder / CHECKPOINT, phases)
@@ -139,7 +141,7 @@ def _learn(
         "training": training,
         "versions": versions(),
         "learned_from": learned_from,
-        "choices": detector.reasons,
+        "choices": [reason, *detector.reasons],
         "data_path": str(config.data_path.resolve()),
     }
     model = save(Artifact(config.model, detector, preprocess, provenance, calibration), folder)
@@ -265,6 +267,12 @@ def _load(
     return source, problems
 
 
+def _alignment(config: RunConfig, category: Category, roi: Roi | None) -> tuple[Alignment | None, str]:
+    if roi is not None:
+        return None, "align: off, since a region of interest lies still"
+    return choose_alignment(category.of("train"), category.of("val"), config.align)
+
+
 def _fit(
     detector: Detector, source: ImageSource, config: RunConfig, checkpoint: Path, phases: Phases
 ) -> dict[str, Any]:
@@ -365,7 +373,10 @@ def _rebuilt(detector: ReconstructingDetector, test: ImageSource) -> Iterator[Pi
         one = test.where(lambda other, sample=sample: other is sample)  # type: ignore[misc]
         with torch.inference_mode():
             pieces = detector.reconstruct(one.batch(range(len(one))).to(detector.device)).float().cpu().numpy()
-        channels = [test.preprocess.assemble(list(pieces[:, channel]), one.files[0].size) for channel in range(3)]
+        (file,) = one.files
+        channels = [
+            test.preprocess.assemble(list(pieces[:, channel]), file.size, file.placement) for channel in range(3)
+        ]
         yield thumbnail(np.clip(np.stack(channels, axis=2), 0, 1), PICTURE_SIDE)
 
 

@@ -234,8 +234,9 @@ class _Loop:
         data = f"{len(digests)} images, {sum(int(digest[:12], 16) for digest in digests):x}"
         preprocess = self.images.preprocess
         seen = {"aspect": preprocess.aspect, "tile": preprocess.tile, "overlap": preprocess.overlap}
-        roi = hashlib.sha256(preprocess.roi.png).hexdigest() if preprocess.roi else None
-        identity = {"model": type(self.detector).__name__, "seed": self.seed, "data": data, "roi": roi}
+        pictures = {"roi": preprocess.roi, "reference": preprocess.alignment}
+        identity = {"model": type(self.detector).__name__, "seed": self.seed, "data": data}
+        identity |= {name: hashlib.sha256(one.png).hexdigest() if one else None for name, one in pictures.items()}
         found = settings | identity | seen | self.detector.options
         return dict(json.loads(json.dumps(found)))  # as a checkpoint gives it back
 

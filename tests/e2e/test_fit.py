@@ -29,7 +29,9 @@ def test_a_folder_is_enough_and_choices_are_told(good, tmp_path, capsys):
     assert document["model"] == "ensemble"
     assert isinstance(document["options"]["shared"], bool)
     assert document["options"]["shrinkage"] in (0.01, 0.03, 0.1, 0.3)
-    assert "held-out good images are likeliest so" in document["provenance"]["choices"][0]
+    aligned, likeliest, *_ = document["provenance"]["choices"]
+    assert aligned == "align: off, since there is no background that a part could move on"
+    assert "held-out good images are likeliest so" in likeliest
     assert len(document["provenance"]["learned_from"]) == 8
     assert "ensemble from 8 images" in capsys.readouterr().out
     scores = [found.score for found in Inspector.load(tmp_path / "model").predict(sorted(good.glob("*.png")))]

@@ -39,6 +39,7 @@ WRONG: dict[str, tuple[str, Any, str]] = {
     "odd size": ("size", 100, "input should be a multiple of 16"),
     "a word as size": ("size", "big", "input should be a valid integer"),
     "category": ("category", "bolt", "input should be a valid tuple"),
+    "align": ("align", "maybe", "input should be 'auto', 'on' or 'off'"),
     "aspect": ("aspect", "crop", "input should be 'squash' or 'pad'"),
     "validation": ("validation", 0.6, "input should be less than or equal to 0.5"),
     "negative validation": ("validation", -0.1, "input should be greater than or equal to 0"),
@@ -132,6 +133,7 @@ OTHER_VALUES: dict[str, Any] = {
     "memory_budget": "1MiB",
     "options": {"width": 8},
     "tile": 256,
+    "align": "off",
     "overlap": 32,
     "roi": "roi.png",
 }

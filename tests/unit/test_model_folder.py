@@ -95,7 +95,7 @@ SPOILED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "wrong number of axes": (with_tensor("bank", torch.zeros(7)), r"model\.safetensors: does not fit the detector"),
     "missing tensor": (with_tensor("bank", None), r"model\.safetensors: does not fit the detector"),
     "unknown tensor": (with_tensor("more", torch.zeros(1)), r"model\.safetensors: does not fit the detector"),
-    "newer": (lambda folder: edit(folder, format_version=FORMAT_VERSION + 1), "this blemish reads 1 and 2. Upgrade"),
+    "newer": (lambda folder: edit(folder, format_version=FORMAT_VERSION + 1), "this blemish reads 1 to 3. Upgrade"),
     "no version": (lambda folder: edit(folder, format_version=None), "format_version None"),
     "climbs out": (lambda f: edit(f, sha256={"../outside.safetensors": "0"}), "which is outside of its folder"),
     "absolute": (lambda f: edit(f, sha256={"/etc/passwd": "0"}), "which is outside of its folder"),

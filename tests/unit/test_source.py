@@ -80,7 +80,7 @@ def test_a_source_gives_the_same_frames_wherever_they_are_kept(
     decoded.clear()
     assert levels(source) == [0, 10, 20, 30, 40, 50]
     assert len(decoded) == num_decoded_again
-    assert [frame.size for frame in source] == [(10 + index, 20) for index in range(6)]
+    assert [frame.file.size for frame in source] == [(10 + index, 20) for index in range(6)]
     assert [frame.sample for frame in source] == samples
     assert {(frame.pixels.shape, str(frame.pixels.dtype)) for frame in source} == {((8, 8, 3), "uint8")}
 

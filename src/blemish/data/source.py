@@ -26,6 +26,8 @@ from blemish.types import Sample, Size, Unreadable
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from blemish.alignment import Placement
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -43,6 +45,8 @@ class FileInfo:
     depth: str = ""
     """The type of its pixels: uint8, uint16 or float32."""
     alpha: bool = False
+    placement: Placement | None = None
+    """How the part in it lies, where that counts."""
     error: str | None = None
     """Why it cannot be used; the other fields may then be empty."""
 
@@ -54,8 +58,7 @@ class Frame:
     sample: Sample
     pixels: NDArray[Any]
     """(h, w, C) after preprocessing, C being 1 or 3; uint8, uint16 or float32 in [0, 1]."""
-    size: Size
-    """(height, width) of the file."""
+    file: FileInfo
     is_last: bool = True
     """Whether it is the last piece of its file."""
 
@@ -71,9 +74,10 @@ def read_file(sample: Sample, preprocess: Preprocess) -> tuple[list[NDArray[Any]
         return [], FileInfo(sha256=digest, error=str(error))
     height, width, *rest = image.shape
     alpha = has_alpha(data, sample.image)
-    info = FileInfo(digest, (height, width), rest[0] if rest else 1, str(image.dtype), alpha)
+    placement = preprocess.placement(image)
+    info = FileInfo(digest, (height, width), rest[0] if rest else 1, str(image.dtype), alpha, placement)
     try:
-        return preprocess.pieces(image), info
+        return preprocess.pieces(image, placement), info
     except BlemishError as error:
         return [], replace(info, error=f"{sample.image}: {error}")
 
@@ -91,7 +95,7 @@ def read_frames(
         if info.error:
             yield Unreadable(sample, info.error)
         for piece in pieces:
-            yield Frame(sample, piece, info.size, piece is pieces[-1])
+            yield Frame(sample, piece, info, piece is pieces[-1])
 
 
 def map_ahead(
@@ -148,7 +152,7 @@ class ImageSource:
             if piece >= len(pieces):
                 raise BlemishError(self.files[file].error or f"{sample.image}: can no longer be read, or has changed.")
             pixels = pieces[piece]
-        return Frame(sample, pixels, self.files[file].size, self._rows[row + 1 : row + 2] != [(file, piece + 1)])
+        return Frame(sample, pixels, self.files[file], self._rows[row + 1 : row + 2] != [(file, piece + 1)])
 
     def __iter__(self) -> Iterator[Frame]:
         return (self[row] for row in range(len(self)))
