@@ -25,6 +25,8 @@ Align = Literal["auto", "on", "off"]
 SIDE, COARSE = 64, 32
 """Of the squares that pictures are compared on: `COARSE` by their low frequencies at every `STEP` degrees."""
 STEP = 5
+NEAR, MOST = 0.98, 8
+"""Of the highest coarse correlation, what another turn needs to be looked at finely, and how many are at most."""
 BORDER = 2
 """Pixels along the edge whose median is taken for the background."""
 ROUNDS = 3
@@ -169,10 +171,23 @@ def _turned(png: bytes) -> NDArray[np.complex64]:
 
 
 def _find(canvas: Canvas, turned: NDArray[np.complex64]) -> Placement:
-    """The turn and shift of the highest correlation: coarsely over all turns, then finely around the best."""
+    """The turn and shift of the highest correlation: coarsely over all turns, then finely around those that lead."""
     spectrum = np.fft.rfft2(_signal(canvas), axes=(0, 1)).astype(np.complex64)
     coarse = _correlations(_low(spectrum), _low(turned[::STEP]), COARSE).max((1, 2))
-    degrees = STEP * int(coarse.argmax()) + np.arange(-STEP, STEP + 1)
+    found = [_refined(spectrum, turned, STEP * turn) for turn in _leading(coarse)]
+    return max(found, key=lambda one: one[0])[1]
+
+
+def _leading(heights: NDArray[np.float32]) -> list[int]:
+    """The highest of a circle of values, and other peaks about as high: a part that almost repeats has several."""
+    is_peak = (heights >= np.roll(heights, 1)) & (heights >= np.roll(heights, -1)) & (heights >= NEAR * heights.max())
+    peaks = np.flatnonzero(is_peak)
+    return peaks[np.argsort(-heights[peaks], kind="stable")][:MOST].tolist()  # type: ignore[no-any-return]
+
+
+def _refined(spectrum: NDArray[np.complex64], turned: NDArray[np.complex64], start: int) -> tuple[float, Placement]:
+    """The highest correlation within a step of the turn, and where it is."""
+    degrees = start + np.arange(-STEP, STEP + 1)
     fine = _correlations(spectrum, turned[degrees % 360], SIDE)
     tops = fine.max((1, 2))
     best = 1 + int(tops[1:-1].argmax())
@@ -181,7 +196,8 @@ def _find(canvas: Canvas, turned: NDArray[np.complex64]) -> Placement:
     down = row + _vertex(fine[best, (row + around) % SIDE, column])
     right = column + _vertex(fine[best, row, (column + around) % SIDE])
     down, right = (shift - SIDE * (shift > SIDE / 2) for shift in (down, right))
-    return Placement(float(degrees[best] + _vertex(tops[best + around])), float(right / SIDE), float(down / SIDE))
+    turn = degrees[best] + _vertex(tops[best + around])
+    return float(tops[best]), Placement(float(turn), float(right / SIDE), float(down / SIDE))
 
 
 def _correlations(spectrum: NDArray[np.complex64], turned: NDArray[np.complex64], side: int) -> NDArray[np.float32]:
