@@ -166,7 +166,7 @@ def _decoded(png: bytes) -> Canvas:
 def _turned(png: bytes) -> NDArray[np.complex64]:
     """(360, SIDE, SIDE / 2 + 1, 3): the conjugate spectrum of the reference turned by each degree."""
     signal = _signal(_decoded(png))
-    turned = np.stack([Placement(degrees, 0, 0).laid(signal) for degrees in range(360)])
+    turned = np.stack([_unit(Placement(degrees, 0, 0).laid(signal)) for degrees in range(360)])
     return np.asarray(np.fft.rfft2(turned, axes=(1, 2)).conj(), np.complex64)
 
 
@@ -243,8 +243,12 @@ def _background(picture: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _signal(canvas: Canvas) -> Canvas:
     """What is compared: how a canvas differs from its background within a disc, of unit norm."""
-    signal = (canvas - _background(canvas)) * _disc()
-    return signal / max(float(np.sqrt(np.square(signal).sum())), 1e-6)
+    return _unit((canvas - _background(canvas)) * _disc())
+
+
+def _unit(signal: Canvas) -> Canvas:
+    """Of unit norm. A turn blurs by as much as it is off the grid, and what is blurred is smaller."""
+    return signal / np.float32(max(float(np.sqrt(np.square(signal).sum())), 1e-6))
 
 
 @cache
