@@ -23,8 +23,9 @@ logger = logging.getLogger("blemish")
 
 Align = Literal["auto", "on", "off"]
 SIDE, COARSE = 64, 32
-"""Of the squares that pictures are compared on: `COARSE` by their low frequencies at every `STEP` degrees."""
-STEP = 5
+"""Of the squares that pictures are compared on: `COARSE` by their low frequencies at every third turn."""
+TURNS = 180
+"""That a reference is looked at under; between them goes a parabola."""
 NEAR, MOST = 0.98, 8
 """Of the highest coarse correlation, what another turn needs to be looked at finely, and how many are at most."""
 BORDER = 2
@@ -32,7 +33,7 @@ BORDER = 2
 ROUNDS = 3
 """How often the reference is averaged anew; a part that was badly placed by the first is placed well by the next."""
 LARGEST_SHARE = 0.3
-"""Of what differs from the mean, that may be left once straightened. It is 0.05 to 0.2 of built-in parts that move, of
+"""Of what differs from the mean, that may be left once straightened. it is 0.03 to 0.12 of built-in parts that move, of
 textures and of parts that lie still 0.4 to 1.1."""
 COMPARED = 24
 """Training images, and held-out ones, that a reference is learned from and judged by."""
@@ -164,17 +165,17 @@ def _decoded(png: bytes) -> Canvas:
 
 @lru_cache(maxsize=2)
 def _turned(png: bytes) -> NDArray[np.complex64]:
-    """(360, SIDE, SIDE / 2 + 1, 3): the conjugate spectrum of the reference turned by each degree."""
+    """(TURNS, SIDE, SIDE / 2 + 1, 3): the conjugate spectra of the reference, turned once around."""
     signal = _signal(_decoded(png))
-    turned = np.stack([_unit(Placement(degrees, 0, 0).laid(signal)) for degrees in range(360)])
+    turned = np.stack([_unit(Placement(turn * 360 / TURNS, 0, 0).laid(signal)) for turn in range(TURNS)])
     return np.asarray(np.fft.rfft2(turned, axes=(1, 2)).conj(), np.complex64)
 
 
 def _find(canvas: Canvas, turned: NDArray[np.complex64]) -> Placement:
     """The turn and shift of the highest correlation: coarsely over all turns, then finely around those that lead."""
     spectrum = np.fft.rfft2(_signal(canvas), axes=(0, 1)).astype(np.complex64)
-    coarse = _correlations(_low(spectrum), _low(turned[::STEP]), COARSE).max((1, 2))
-    found = [_refined(spectrum, turned, STEP * turn) for turn in _leading(coarse)]
+    coarse = _correlations(_low(spectrum), _low(turned[::3]), COARSE).max((1, 2))
+    found = [_refined(spectrum, turned, 3 * turn) for turn in _leading(coarse)]
     return max(found, key=lambda one: one[0])[1]
 
 
@@ -186,9 +187,9 @@ def _leading(heights: NDArray[np.float32]) -> list[int]:
 
 
 def _refined(spectrum: NDArray[np.complex64], turned: NDArray[np.complex64], start: int) -> tuple[float, Placement]:
-    """The highest correlation within a step of the turn, and where it is."""
-    degrees = start + np.arange(-STEP, STEP + 1)
-    fine = _correlations(spectrum, turned[degrees % 360], SIDE)
+    """The highest correlation around a turn, as far as the next coarse ones, and where it is."""
+    turns = start + np.arange(-3, 4)
+    fine = _correlations(spectrum, turned[turns % TURNS], SIDE)
     tops = fine.max((1, 2))
     best = 1 + int(tops[1:-1].argmax())
     row, column = np.unravel_index(int(fine[best].argmax()), (SIDE, SIDE))
@@ -196,8 +197,8 @@ def _refined(spectrum: NDArray[np.complex64], turned: NDArray[np.complex64], sta
     down = row + _vertex(fine[best, (row + around) % SIDE, column])
     right = column + _vertex(fine[best, row, (column + around) % SIDE])
     down, right = (shift - SIDE * (shift > SIDE / 2) for shift in (down, right))
-    turn = degrees[best] + _vertex(tops[best + around])
-    return float(tops[best]), Placement(float(turn), float(right / SIDE), float(down / SIDE))
+    turn = turns[best] + _vertex(tops[best + around])
+    return float(tops[best]), Placement(float(turn) * 360 / TURNS, float(right / SIDE), float(down / SIDE))
 
 
 def _correlations(spectrum: NDArray[np.complex64], turned: NDArray[np.complex64], side: int) -> NDArray[np.float32]:

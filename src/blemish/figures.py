@@ -171,7 +171,7 @@ class _Sheet:
         if small.dtype == np.uint8:
             small = small / np.float32(255)
         y, x = top + (CELL - shape[0]) // 2, left + (CELL - shape[1]) // 2
-        self._canvas[y : y + shape[0], x : x + shape[1]] = small
+        self._canvas[y : y + shape[0], x : x + shape[1]] = np.clip(small, 0, 1)  # averages of 1 may round above it
         cut = caption if len(caption) <= LONGEST else f"{caption[: LONGEST - 1]}…"
         self._captions.append((left + CELL / 2, top - 4, cut))
 

@@ -96,3 +96,10 @@ def test_a_sheet_holds_each_picture_in_its_cell_in_its_own_shape():
     assert bottom == height - figures.GAP - 1 - figures.CELL // 4
     *_, (_, _, caption) = sheet._captions
     assert len(caption) == figures.LONGEST
+
+
+def test_white_pictures_of_any_size_are_no_whiter_than_white():
+    sheet = figures._Sheet(1, 1)
+    for height in range(100, 400, 7):
+        sheet.show(0, np.ones((height, 383, 3), np.float32), "")
+        assert sheet._canvas.max() == 1  # else matplotlib complains, and what it makes of it is its own matter
