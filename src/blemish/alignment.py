@@ -33,7 +33,7 @@ BORDER = 2
 ROUNDS = 3
 """How often the reference is averaged anew; a part that was badly placed by the first is placed well by the next."""
 LARGEST_SHARE = 0.3
-"""Of what differs from the mean, that may be left once straightened. it is 0.03 to 0.12 of built-in parts that move, of
+"""Of what differs from the mean, that may be left once straightened. It is 0.03 to 0.12 of built-in parts that move, of
 textures and of parts that lie still 0.4 to 1.1."""
 COMPARED = 24
 """Training images, and held-out ones, that a reference is learned from and judged by."""
