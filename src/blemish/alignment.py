@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.blocks.foreground import find_foreground
-from blemish.data.source import map_ahead
+from blemish.data.source import map_ahead, to_batch
 from blemish.errors import BlemishError
 from blemish.images import Image, decode_image, read_image
 from blemish.types import Sample
@@ -226,9 +226,8 @@ def to_canvas(picture: Image) -> Canvas:
     height, width = picture.shape[:2]
     scale = SIDE / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    unit = 1 if picture.dtype == np.float32 else np.iinfo(picture.dtype).max
-    small = np.empty((*size[::-1], 3), np.float32)
-    small[:] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).reshape(*size[::-1], -1) / np.float32(unit)
+    reduced = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).reshape(*size[::-1], -1)
+    small = np.ascontiguousarray(to_batch([reduced])[0].transpose(1, 2, 0))
     exact = np.array([width, height]) * scale / size  # what rounding took; the middle comes to lie in the middle
     matrix = np.column_stack([np.diag(exact), (SIDE - 1) / 2 - exact * (np.array(size) - 1) / 2])
     around = _background(small).tolist()
