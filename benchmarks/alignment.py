@@ -2,7 +2,7 @@
 
     python benchmarks/alignment.py --out docs/images/alignment.png [--data FOLDER] [--models padim ensemble]
 
-`--data` is a data set in the layout of MVTec AD in place of the built-in one, of which no picture is drawn.
+`--data` is a data set in the layout of MVTec AD in place of the built-in one; the picture is of its gear and screw.
 """
 
 from __future__ import annotations

@@ -141,8 +141,9 @@ def _preprocess(content: dict[str, Any], model: ModelFolder) -> Preprocess:
     is_right = height > 0 and width > 0 and content["aspect"] in get_args(Aspect)
     if not is_right or (tile is not None and not (isinstance(tile, int) and 0 <= 2 * overlap <= tile > 0)):
         raise ValueError(f"preprocess {content}")
-    roi, reference = (content.get(name) and model.file(content[name]).read_bytes() for name in ("roi", "reference"))
-    pictures = Roi(roi) if roi else None, Alignment(reference) if reference else None
+    names = content.get("roi"), content.get("reference")
+    roi, reference = (None if name is None else model.file(name).read_bytes() for name in names)
+    pictures = None if roi is None else Roi(roi), None if reference is None else Alignment(reference)
     return Preprocess((height, width), content["aspect"], tile, overlap, *pictures)
 
 

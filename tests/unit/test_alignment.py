@@ -33,8 +33,8 @@ def part(height: int = 120, width: int = 120) -> np.ndarray:
     return picture
 
 
-def reference() -> Alignment:
-    _, png = cv2.imencode(".png", cv2.resize(part(), (SIDE, SIDE), interpolation=cv2.INTER_AREA)[..., ::-1])
+def reference(*size: int) -> Alignment:
+    _, png = cv2.imencode(".png", np.round(255 * to_canvas(part(*size))[..., ::-1]).astype(np.uint8))
     return Alignment(png.tobytes())
 
 
@@ -65,12 +65,7 @@ def turn_between(first: float, second: float) -> float:
 @settings(deadline=None, max_examples=40)
 @given(PLACEMENTS, st.sampled_from([(120, 120), (120, 200), (240, 160)]))
 def test_a_part_is_found_however_it_lies(placed, size):
-    alignment = reference() if size == (120, 120) else None
-    if alignment is None:  # the longer side is the unit, so a reference is of one shape
-        canvas = to_canvas(part(*size))
-        _, png = cv2.imencode(".png", np.round(255 * canvas[..., ::-1]).astype(np.uint8))
-        alignment = Alignment(png.tobytes())
-    found = alignment.placement(placed.laid(part(*size)))
+    found = reference(*size).placement(placed.laid(part(*size)))
     corners = np.array([[-30, -25], [-30, 8], [34, 0]]) / max(size)  # of the part, seen from the middle
     assert np.abs(moved_points(found, corners) - moved_points(placed, corners)).max() < 0.5 / SIDE
 
