@@ -33,7 +33,7 @@ BORDER = 2
 ROUNDS = 3
 """How often the reference is averaged anew; a part that was badly placed by the first is placed well by the next."""
 LARGEST_SHARE = 0.3
-"""Of what differs from the mean, that may be left once straightened. It is 0.03 to 0.12 of built-in parts that move, of
+"""Of what differs from the mean, that may be left once straightened. It is 0.02 to 0.12 of built-in parts that move, of
 textures and of parts that lie still 0.4 to 1.1."""
 COMPARED = 24
 """Training images, and held-out ones, that a reference is learned from and judged by."""
@@ -187,18 +187,26 @@ def _leading(heights: NDArray[np.float32]) -> list[int]:
 
 
 def _refined(spectrum: NDArray[np.complex64], turned: NDArray[np.complex64], start: int) -> tuple[float, Placement]:
-    """The highest correlation around a turn, as far as the next coarse ones, and where it is."""
-    turns = start + np.arange(-3, 4)
-    fine = _correlations(spectrum, turned[turns % TURNS], SIDE)
-    tops = fine.max((1, 2))
-    best = 1 + int(tops[1:-1].argmax())
-    row, column = np.unravel_index(int(fine[best].argmax()), (SIDE, SIDE))
+    """The highest correlation around a turn, somewhat farther than the next coarse ones, and where it is.
+
+    Heights are those between pixels: on the pixels' grid a turn would be higher for lying on it.
+    """
+    turns = start + np.arange(-5, 6)
+    peaks = [_peak(one) for one in _correlations(spectrum, turned[turns % TURNS], SIDE)]
+    heights = np.array([height for height, _, _ in peaks])
+    best = 1 + int(heights[1:-1].argmax())
+    between, height = _vertex(heights[best - 1 : best + 2])
+    right, down = (shift / SIDE - (shift > SIDE / 2) for shift in peaks[best][1:])
+    return height, Placement(float(turns[best] + between) * 360 / TURNS, right, down)
+
+
+def _peak(correlation: NDArray[np.float32]) -> tuple[float, float, float]:
+    """Height of the maximum, and how far to the right and down it is, in pixels and between them."""
+    row, column = (int(place) for place in np.unravel_index(int(correlation.argmax()), correlation.shape))
     around = np.arange(-1, 2)
-    down = row + _vertex(fine[best, (row + around) % SIDE, column])
-    right = column + _vertex(fine[best, row, (column + around) % SIDE])
-    down, right = (shift - SIDE * (shift > SIDE / 2) for shift in (down, right))
-    turn = turns[best] + _vertex(tops[best + around])
-    return float(tops[best]), Placement(float(turn) * 360 / TURNS, float(right / SIDE), float(down / SIDE))
+    down, height = _vertex(correlation[(row + around) % SIDE, column])
+    right, other = _vertex(correlation[row, (column + around) % SIDE])
+    return height + other - float(correlation[row, column]), column + right, row + down
 
 
 def _correlations(spectrum: NDArray[np.complex64], turned: NDArray[np.complex64], side: int) -> NDArray[np.float32]:
@@ -214,11 +222,12 @@ def _low(spectra: NDArray[np.complex64]) -> NDArray[np.complex64]:
     return spectra[..., rows, : half + 1, :]
 
 
-def _vertex(values: NDArray[np.float32]) -> float:
-    """Where the parabola through three values, the middle one being the highest, has its vertex: -1/2 to 1/2."""
+def _vertex(values: NDArray[Any]) -> tuple[float, float]:
+    """Where the parabola through three values, the middle one being the highest, has its vertex, and how high it is."""
     before, here, after = values.tolist()
     curvature = before - 2 * here + after
-    return 0.5 * (before - after) / curvature if curvature < 0 else 0.0
+    place = 0.5 * (before - after) / curvature if curvature < 0 else 0.0
+    return place, here - 0.25 * (before - after) * place
 
 
 def to_canvas(picture: Image) -> Canvas:
