@@ -52,18 +52,25 @@ class Placement:
     """As parts of the picture's longer side."""
 
     def straightened(self, picture: NDArray[Any]) -> NDArray[Any]:
-        """The picture (H, W) or (H, W, C), its part where the reference has it; beyond its edge that is repeated."""
-        return self._warped(picture, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+        """The picture (H, W) or (H, W, C), its part where the reference has it; beyond its edge it is mirrored.
 
-    def laid(self, straight: NDArray[Any]) -> NDArray[Any]:
-        """The reverse: what belongs to the reference's place, a map say, where the part lies."""
-        return self._warped(straight, cv2.INTER_LINEAR)
+        An edge repeated outwards would be streaks that no good picture has at this turn, and a colour a step.
+        """
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        return self._warped(picture, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
 
-    def _warped(self, picture: NDArray[Any], flags: int) -> NDArray[Any]:
+    def laid(self, straight: NDArray[Any], beyond: float = 0) -> NDArray[Any]:
+        """The reverse: what belongs to the reference's place, a map say, where the part lies.
+
+        Places that the straightened picture did not hold get the value `beyond`.
+        """
+        return self._warped(straight, flags=cv2.INTER_LINEAR, borderValue=[beyond] * 4)
+
+    def _warped(self, picture: NDArray[Any], **how: Any) -> NDArray[Any]:
         height, width = picture.shape[:2]
         matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), self.degrees, 1)
         matrix[:, 2] += np.array([self.right, self.down]) * max(height, width)
-        return cv2.warpAffine(picture, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        return cv2.warpAffine(picture, matrix, (width, height), **how)
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,14 +142,17 @@ class Preprocess:
     def assemble(
         self, maps: Sequence[NDArray[np.float32]], size: Size, placement: Placement | None = None
     ) -> NDArray[np.float32]:
-        """(H, W) = `size`: the maps of all pieces as one; outside of the roi stands the lowest value of the inside."""
+        """(H, W) = `size`: the maps of all pieces as one; the lowest value stands where nothing was looked at.
+
+        That is outside of the roi, and where a straightened part's turn or shift left a corner out.
+        """
         if self.tile is None:
             whole = self.restore(maps[0], size)
         else:
             side = self.tile, self.tile
             whole = tiles.blend([self.restore(m, side) for m in maps], size, self.tile, self.overlap)
         if placement is not None:
-            whole = placement.laid(whole)
+            whole = placement.laid(whole, beyond=float(whole.min()))
         if self.roi is not None:
             inside = self.roi.inside(size)
             whole[~inside] = whole[inside].min()

@@ -192,8 +192,8 @@ def finished(folder: Path, identity: dict[str, Any]) -> Evaluation | None:
     if not (folder / DOCUMENT).exists() or not (folder / EVALUATION).exists():
         return None
     provenance = read_model(folder).provenance
-    # What an older version did not know yet was at its default.
-    defaults = {name: RunConfig.model_fields[name].default for name in identity["config"]}
+    # What an older version did not know yet was at its default; but it took all pictures as they lie.
+    defaults = {name: RunConfig.model_fields[name].default for name in identity["config"]} | {"align": "off"}
     provenance |= {"config": defaults | provenance["config"]}
     if {name: provenance.get(name) for name in identity} != identity:
         raise BlemishError(

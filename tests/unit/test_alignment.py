@@ -20,12 +20,13 @@ from blemish.model_folder import read_model, write_model
 from blemish.roi import Roi
 from blemish.types import Sample
 
+GROUND = 90
 PLACEMENTS = st.builds(Placement, st.floats(-180, 180), right=st.floats(-0.08, 0.08), down=st.floats(-0.08, 0.08))
 
 
 def part(height: int = 120, width: int = 120) -> np.ndarray:
     """An L with a red end on a grey ground: no turn but a whole one leaves it as it is."""
-    picture = np.full((height, width, 3), 90, np.uint8)
+    picture = np.full((height, width, 3), GROUND, np.uint8)
     across, down = width // 2, height // 2
     cv2.rectangle(picture, (across - 30, down - 5), (across + 25, down + 8), (200, 190, 180), -1)
     cv2.rectangle(picture, (across - 30, down - 25), (across - 18, down + 8), (220, 220, 40), -1)
@@ -40,7 +41,7 @@ def reference(*size: int) -> Alignment:
 
 def moved(generator: np.random.Generator, picture: np.ndarray, degrees: float = 180, shift: float = 0.1) -> np.ndarray:
     right, down = generator.uniform(-shift, shift, 2)
-    placed = Placement(generator.uniform(-degrees, degrees), right, down).laid(picture)
+    placed = Placement(generator.uniform(-degrees, degrees), right, down).laid(picture, GROUND)
     return np.clip(placed + generator.normal(0, 3, picture.shape), 0, 255).astype(np.uint8)
 
 
@@ -65,7 +66,7 @@ def turn_between(first: float, second: float) -> float:
 @settings(deadline=None, max_examples=40)
 @given(PLACEMENTS, st.sampled_from([(120, 120), (120, 200), (240, 160)]))
 def test_a_part_is_found_however_it_lies(placed, size):
-    found = reference(*size).placement(placed.laid(part(*size)))
+    found = reference(*size).placement(placed.laid(part(*size), GROUND))
     corners = np.array([[-30, -25], [-30, 8], [34, 0]]) / max(size)  # of the part, seen from the middle
     assert np.abs(moved_points(found, corners) - moved_points(placed, corners)).max() < 0.5 / SIDE
 
@@ -79,7 +80,7 @@ def test_a_part_is_found_however_it_lies(placed, size):
 def test_what_is_laid_comes_home_in_its_own_type(placed, dtype, shape):
     top = 1 if dtype == np.float32 else np.iinfo(dtype).max
     picture = np.full(shape, 0.5 * top).astype(dtype)
-    laid = placed.laid(picture)
+    laid = placed.laid(picture, float(picture.flat[0]))
     assert (laid.shape, laid.dtype) == (picture.shape, picture.dtype)
     np.testing.assert_array_equal(placed.straightened(laid), picture)  # a constant stays one, its edges too
     smooth = cv2.GaussianBlur(np.random.default_rng(0).random((80, 80)), (0, 0), 4)
@@ -87,10 +88,21 @@ def test_what_is_laid_comes_home_in_its_own_type(placed, dtype, shape):
     np.testing.assert_allclose(placed.straightened(placed.laid(smooth))[inner], smooth[inner], atol=0.01)
 
 
+def test_corners_that_a_turn_leaves_out_are_mirrored_and_get_the_lowest_value_of_the_map():
+    placed, straight = Placement(45, 0, 0), np.random.default_rng(0).uniform(1, 2, (60, 60)).astype(np.float32)
+    found = Preprocess((60, 60)).assemble([straight], (60, 60), placed)
+    np.testing.assert_array_equal(found[[0, 0, -1, -1], [0, -1, 0, -1]], straight.min())
+    assert found.min() == straight.min()
+    picture = np.zeros((60, 60), np.uint8)
+    picture[10:-10, 10:-10] = 200
+    corner = placed.straightened(picture)[:5, :5]  # beyond the frame, whose edge is black
+    assert corner.max() == 200
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_any_kind_of_picture_is_placed_as_its_eight_bit_twin(dtype):
     placed = Placement(40, 0.05, -0.02)
-    laid = placed.laid(part())
+    laid = placed.laid(part(), GROUND)
     scale = 1 / 255 if dtype == np.float32 else np.iinfo(dtype).max / 255
     found, wanted = (reference().placement(one) for one in ((laid * scale).astype(dtype), laid))
     assert turn_between(found.degrees, wanted.degrees) < 0.1
@@ -164,7 +176,7 @@ def redness(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def test_maps_lie_over_the_file_as_it_is_and_the_score_is_their_maximum(tmp_path: Path, tiled):
     preprocess = Preprocess((60, 60), tile=60 if tiled else None, overlap=10 if tiled else 0, alignment=reference())
     placed = Placement(130, 0.06, -0.05)
-    laid = placed.laid(part())
+    laid = placed.laid(part(), GROUND)
     (sample,) = write(tmp_path, [laid])
     (found,) = Inspector(redness, preprocess).predict([sample])
     assert found.map.shape == (120, 120)
@@ -187,7 +199,7 @@ def turned_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cv2.circle(mask, (58, 60), 4, 255, -1)
     for number in range(6):
         placed = Placement(generator.uniform(-180, 180), *generator.uniform(-0.1, 0.1, 2))
-        for folder, picture in (("test/spot", placed.laid(spotted)), ("ground_truth/spot", placed.laid(mask))):
+        for folder, picture in (("test/spot", placed.laid(spotted, GROUND)), ("ground_truth/spot", placed.laid(mask))):
             (root / folder).mkdir(parents=True, exist_ok=True)
             name = f"{number:03}{'_mask' if 'truth' in folder else ''}.png"
             cv2.imwrite(str(root / folder / name), picture if picture.ndim == 2 else picture[..., ::-1])
@@ -214,6 +226,23 @@ def test_a_run_aligns_by_itself_and_its_model_brings_its_reference(turned_parts,
     }
     recorded = {Path(one["path"]).name: one["score"] for one in aligned.images if "spot" in one["path"]}
     assert recorded == {name: pytest.approx(found.score, rel=1e-6) for name, found in predictions.items()}
+
+
+def test_a_run_of_before_there_was_alignment_goes_on_as_one_without(turned_parts, tmp_path: Path):
+    from blemish.config import RunConfig
+    from blemish.run import run
+
+    fields = {"model": "padim", "size": 64, "data_path": turned_parts.parent, "ckpt_path": tmp_path, "figures": 0}
+    run(RunConfig.create(**fields, align="off"))
+    document = tmp_path / "part/model.json"
+    content = json.loads(document.read_text())
+    assert content["provenance"]["config"].pop("align") == "off"
+    document.write_text(json.dumps(content))
+    before = document.stat().st_mtime_ns
+    run(RunConfig.create(**fields, align="off", resume=True))
+    assert document.stat().st_mtime_ns == before
+    with pytest.raises(BlemishError, match="align = off, while this one has auto"):
+        run(RunConfig.create(**fields, resume=True))
 
 
 def test_another_reference_than_that_of_the_model_is_refused(model: Path):
