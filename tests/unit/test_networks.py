@@ -10,7 +10,6 @@ from safetensors.torch import save_file
 
 from blemish.blocks import networks
 from blemish.blocks.backbones import create_backbone
-from blemish.blocks.networks import NetworkFeatures
 from blemish.errors import BlemishError
 
 SMALL = "resnet10t"
@@ -59,7 +58,7 @@ def test_a_transformer_takes_images_of_any_size(side, grid):
 
 
 def test_a_transformer_s_patches_need_not_divide_the_image():
-    features = NetworkFeatures("vit_small_patch14_dinov2", (0,), "random")
+    features = create_backbone("vit_small_patch14_dinov2", (0,), "random").fit(None, seed=0)
     assert features(torch.rand(1, 3, 64, 64)).shape == (1, 384, 5, 5)
 
 

@@ -18,6 +18,7 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from blemish.blocks.backbones import FILTER_BANKS, Backbone
 from blemish.data.source import ImageSource
@@ -33,7 +34,7 @@ class NetworkFeatures(Backbone):
 
     Layers are counted as timm's `features_only` counts them: for a ResNet 1 to 4 are its stages, for a ViT they are its
     blocks from 0 on. By default those of stride 8 and 16, and the blocks at half and three quarters of a ViT.
-    Without `fit` the weights are those of timm's initialisation.
+    Until `fit`, or until a model's are loaded, the weights are whatever memory held.
     """
 
     neighbourhood, selection, reweighting = 3, "greedy", True  # as in the paper
@@ -45,7 +46,8 @@ class NetworkFeatures(Backbone):
         self.name, self.weights = name, weights
         self.layers = tuple(layers) or _default_layers(name)
         self.precision = torch.float32
-        self.network = _build(name, self.layers)
+        with _Unfilled():
+            self.network = _build(name, self.layers)
         self.patch = _strides(name)[0] if _is_transformer(_strides(name)) else 1
         self.register_buffer("mean", _per_channel(self.network, "mean"), persistent=False)
         self.register_buffer("deviation", _per_channel(self.network, "std"), persistent=False)
@@ -91,7 +93,7 @@ def _with_weights(name: str, layers: tuple[int, ...], weights: str, seed: int) -
 
 def _from_hub(name: str, layers: tuple[int, ...]) -> nn.Module:
     try:
-        with _no_retries_without_network():
+        with _no_retries_without_network(), _Unfilled():
             return _build(name, layers, pretrained=True)
     except BlemishError:
         raise
@@ -111,7 +113,8 @@ def _from_file(name: str, layers: tuple[int, ...], path: Path) -> nn.Module:
     # Without a classifier on either side timm insists that every weight fits.
     overlay = {"state_dict": state, "num_classes": 0, "classifier": None}
     try:
-        return _build(name, layers, pretrained=True, pretrained_cfg_overlay=overlay)
+        with _Unfilled():
+            return _build(name, layers, pretrained=True, pretrained_cfg_overlay=overlay)
     except (RuntimeError, KeyError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise BlemishError(
@@ -158,6 +161,16 @@ def _build(name: str, layers: tuple[int, ...], seed: int = 0, **options: Any) ->
             f"backbone {name}: timm gives no features of it for images of any size ({error}). Choose another network."
         ) from None
     return network
+
+
+class _Unfilled(TorchFunctionMode):
+    """Draws no random numbers while networks are built whose weights come from elsewhere; a Wide ResNet-50 takes most of a second."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """What torch calls in place of its functions."""
+        return args[0] if function in (Tensor.normal_, Tensor.uniform_) else function(*args, **(kwargs or {}))
 
 
 def _default_layers(name: str) -> tuple[int, ...]:
