@@ -164,7 +164,7 @@ def _build(name: str, layers: tuple[int, ...], seed: int = 0, **options: Any) ->
 
 
 class _Unfilled(TorchFunctionMode):
-    """Draws no random numbers while networks are built whose weights come from elsewhere; a Wide ResNet-50 takes most of a second."""
+    """Draws no random weights while a network is built whose own come from elsewhere: of a large one a second."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
