@@ -51,42 +51,51 @@ def greedy(values: Tensor, count: int, generator: np.random.Generator, progress:
     count = min(count, len(values))
     chosen = [int(generator.integers(len(values)))]
     short = Contraction(values)(values) if values.shape[1] >= 4 * LEADING else values
-    bounds = (values - values[chosen[0]]).square().sum(1)
-    bounds[chosen[0]] = -1
-    known = torch.ones(len(values), dtype=torch.long, device=values.device)
+    norms = short.square().sum(1)
+    everything = torch.arange(len(values), device=values.device)
+    bounds = _squares(values, everything, everything[chosen].expand(len(values)))
+    bounds[chosen] = -1
+    known = torch.ones_like(everything)
     while len(chosen) < count:
         leaders = bounds.topk(min(LEADERS, len(values))).indices.sort().values
-        rest = bounds.index_fill(0, leaders, -1).amax()
-        since = chosen[int(known[leaders].min()) :]
-        current = _with_others(values, short, leaders, bounds[leaders], since)
-        near = short[leaders]
+        rest = float(bounds.index_fill(0, leaders, -1).amax())
+        since = everything[chosen[int(known[leaders].min()) :]]
+        current = _with_others(values, short, norms, leaders, bounds[leaders], since)
+        near, own = short[leaders], norms[leaders]
         while len(chosen) < count and current[farthest := int(current.argmax())] >= rest:
             chosen.append(int(leaders[farthest]))
-            may_be_nearer = (near - near[farthest]).square().sum(1) <= current * (1 + SLACK)
-            rows = may_be_nearer.nonzero()[:, 0]
+            squares = torch.addmv(own, near, near[farthest], alpha=-2)  # but for the norm of the farthest
+            rows = _may_be_nearer(squares, current, own, own[farthest]).nonzero()[:, 0]
             found = (values[leaders[rows]] - values[chosen[-1]]).square().sum(1)
             current[rows] = torch.minimum(current[rows], found)
             current[farthest] = -1  # never again, even where all others are copies of those chosen
         bounds[leaders], known[leaders] = current, len(chosen)
         progress(len(chosen), count)
-    return torch.tensor(chosen, device=values.device)
+    return everything[chosen]
 
 
-def _with_others(values: Tensor, short: Tensor, rows: Tensor, bounds: Tensor, others: list[int]) -> Tensor:
+def _with_others(values: Tensor, short: Tensor, norms: Tensor, rows: Tensor, bounds: Tensor, others: Tensor) -> Tensor:
     """Squared distances of some rows to those nearest to them: what was known of it, or those of other rows.
 
     The other row that looks nearest comes first, so that few pairs are left to be computed.
     """
-    if not others:
+    if not len(others):
         return bounds
-    theirs = torch.tensor(others, device=values.device)
-    some, own = short[rows], short[rows].square().sum(1)
-    squares = torch.addmm(short[theirs].square().sum(1), some, short[theirs].T, alpha=-2)
+    squares = torch.addmm(norms[others], short[rows], short[others].T, alpha=-2)  # but for the rows' own norms
     first = squares.argmin(1)
-    bounds = torch.minimum(bounds, (values[rows] - values[theirs[first]]).square().sum(1))
+    bounds = torch.minimum(bounds, _squares(values, rows, others[first]))
     squares.scatter_(1, first[:, None], torch.inf)
-    row, other = (squares <= (bounds - own + SLACK * (own + bounds))[:, None]).nonzero(as_tuple=True)
-    for row_block, other_block in zip(torch.split(row, BLOCK), torch.split(other, BLOCK), strict=True):
-        found = (values[rows[row_block]] - values[theirs[other_block]]).square().sum(1)
-        bounds = bounds.scatter_reduce(0, row_block, found, "amin")
-    return bounds
+    own = norms[rows]
+    row, other = _may_be_nearer(squares, bounds[:, None], 0, own[:, None]).nonzero(as_tuple=True)
+    return bounds.scatter_reduce(0, row, _squares(values, rows[row], others[other]), "amin")
+
+
+def _may_be_nearer(squares: Tensor, bounds: Tensor, norms: Tensor | int, own: Tensor) -> Tensor:
+    """Whether short vectors, whose squared distances lack their `own` norms, leave it open that a bound is undercut."""
+    return squares <= bounds - own + SLACK * (norms + own + bounds)
+
+
+def _squares(values: Tensor, rows: Tensor, others: Tensor) -> Tensor:
+    """(P,): squared distances between pairs of rows of the values."""
+    pairs = zip(torch.split(rows, BLOCK), torch.split(others, BLOCK), strict=True)
+    return torch.cat([(values[one] - values[other]).square_().sum(1) for one, other in pairs])

@@ -33,6 +33,9 @@ class Contraction:
 
     def __call__(self, values: Tensor) -> Tensor:
         """(N, LEADING + 1)."""
+        return torch.cat([self._contracted(block) for block in torch.split(values, BLOCK)])
+
+    def _contracted(self, values: Tensor) -> Tensor:
         leading = values @ self.directions
         rest = torch.addmm(values, leading, self.directions.T, alpha=-1)
         return torch.cat([leading, torch.linalg.vector_norm(rest, dim=1, keepdim=True)], 1)
