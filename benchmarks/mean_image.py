@@ -20,7 +20,7 @@ from blemish.data.source import load
 from blemish.evaluate import evaluate
 from blemish.images import Preprocess
 from blemish.inspector import Inspector
-from blemish.results import comparison_table
+from blemish.results import comparison_tables
 
 Array = NDArray[np.float32]
 
@@ -49,7 +49,7 @@ def main() -> None:
         test = category.of("test")
         predictions = Inspector(MeanImage(mean), preprocess).predict(test)
         evaluations.append(evaluate(predictions, test, method="mean image", category=category.name, root=category.root))
-    Console().print(comparison_table(evaluations))
+    Console().print(*comparison_tables(evaluations), sep="\n\n")
 
 
 if __name__ == "__main__":

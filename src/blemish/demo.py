@@ -11,7 +11,7 @@ from blemish.config import RunConfig
 from blemish.data.synthetic import synthesize
 from blemish.progress import shown_progress
 from blemish.report.render import report
-from blemish.results import comparison_table, write_results
+from blemish.results import comparison_tables, write_results
 from blemish.run import run
 from blemish.types import Evaluation
 
@@ -33,7 +33,7 @@ def demo(out: Path, console: Console, bars: Console) -> list[Evaluation]:
     evaluations = [_run(model, category, data, out / model, bars) for model in MODELS for category in CATEGORIES]
     write_results(evaluations, out)
     figures.averages(evaluations, out / "figures" / "auroc.png")
-    console.print(comparison_table(evaluations))
+    console.print(*comparison_tables(evaluations), sep="\n\n")
     report([out / model for model in MODELS], out / "report.html")
     console.print(f"\nresults.json, results.csv and figures are in {out}", highlight=False)
     console.print(f"the report is {out / 'report.html'}", highlight=False, soft_wrap=True)

@@ -96,17 +96,22 @@ def read_evaluation(row: dict[str, Any], path: Path) -> Evaluation:
         raise BlemishError(f"{path}: not written by this version of blemish. Run it again.") from None
 
 
-def comparison_table(evaluations: Sequence[Evaluation], metrics: Sequence[str] = HEADLINE) -> Table:
-    """Category x method, one column per metric and method, and the averages as the last row."""
-    table = Table(header_style="bold", show_footer=True, box=None, padding=(0, 1, 0, 0))
-    columns = [(method, metric) for metric in metrics for method in methods_of(evaluations)]
+def comparison_tables(evaluations: Sequence[Evaluation]) -> list[Table]:
+    """Of each headline metric a table: category x method, and the averages as the last row."""
+    return [_comparison(evaluations, metric) for metric in HEADLINE]
+
+
+def _comparison(evaluations: Sequence[Evaluation], metric: str) -> Table:
+    title, methods = METRICS[metric].title, methods_of(evaluations)
+    table = Table(
+        title=title, title_justify="left", header_style="bold", show_footer=True, box=None, padding=(0, 2, 0, 0)
+    )
     table.add_column("category", footer=f"[bold]{AVERAGE}", no_wrap=True)
-    for method, metric in columns:
+    for method in methods:
         footer = shown(average_of(evaluations, method, metric))
-        table.add_column(f"{method}\n{METRICS[metric].title}", f"[bold]{footer}", justify="right")
+        table.add_column(method, f"[bold]{footer}", justify="right")
     for category in categories_of(evaluations):
-        cells = [shown(value_of(evaluations, method, category, metric)) for method, metric in columns]
-        table.add_row(category, *cells)
+        table.add_row(category, *(shown(value_of(evaluations, method, category, metric)) for method in methods))
     return table
 
 

@@ -105,14 +105,14 @@ def compare_command(
 
 def _show(evaluations: list[Evaluation], out: Path) -> None:
     """Prints all metrics and writes the tables."""
-    from blemish.results import comparison_table, methods_of, metrics_tables, write_results
+    from blemish.results import comparison_tables, methods_of, metrics_tables, write_results
 
     for method in methods_of(evaluations):
         for table in metrics_tables(evaluations, method):
             console.print(table)
             console.print()
     if len(methods_of(evaluations)) > 1:
-        console.print(comparison_table(evaluations))
+        console.print(*comparison_tables(evaluations), sep="\n\n")
     for evaluation in evaluations:
         for reason in dict.fromkeys(evaluation.reasons.values()):
             names = ", ".join(name for name, why in evaluation.reasons.items() if why == reason)
