@@ -102,10 +102,8 @@ def comparison_tables(evaluations: Sequence[Evaluation]) -> list[Table]:
 
 
 def _comparison(evaluations: Sequence[Evaluation], metric: str) -> Table:
-    title, methods = METRICS[metric].title, methods_of(evaluations)
-    table = Table(
-        title=title, title_justify="left", header_style="bold", show_footer=True, box=None, padding=(0, 2, 0, 0)
-    )
+    methods = methods_of(evaluations)
+    table = _titled(METRICS[metric].title, show_footer=True)
     table.add_column("category", footer=f"[bold]{AVERAGE}", no_wrap=True)
     for method in methods:
         footer = shown(average_of(evaluations, method, metric))
@@ -128,7 +126,7 @@ def metrics_tables(evaluations: Sequence[Evaluation], method: str) -> list[Table
 
 
 def _level_table(rows: Sequence[Evaluation], names: Sequence[str], title: str) -> Table:
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, 2, 0, 0))
+    table = _titled(title)
     table.add_column("category", no_wrap=True)
     for name in names:
         table.add_column(METRICS[name].title.removeprefix(f"{METRICS[name].level} "), justify="right")
@@ -136,6 +134,13 @@ def _level_table(rows: Sequence[Evaluation], names: Sequence[str], title: str) -
         cells = [_with_interval(evaluation.metrics.get(name), evaluation.intervals.get(name)) for name in names]
         table.add_row(evaluation.category, *cells, style="bold" if evaluation.category == AVERAGE else "")
     return table
+
+
+def _titled(title: str, show_footer: bool = False) -> Table:
+    padding = 0, 2, 0, 0
+    return Table(
+        title=title, title_justify="left", header_style="bold", show_footer=show_footer, box=None, padding=padding
+    )
 
 
 def applicable(evaluations: Sequence[Evaluation]) -> list[str]:

@@ -65,7 +65,7 @@ def greedy(values: Tensor, count: int, generator: np.random.Generator, progress:
         while len(chosen) < count and current[farthest := int(current.argmax())] >= rest:
             chosen.append(int(leaders[farthest]))
             squares = torch.addmv(own, near, near[farthest], alpha=-2)  # but for the norm of the farthest
-            rows = _may_be_nearer(squares, current, own, own[farthest]).nonzero()[:, 0]
+            rows = _may_be_nearer(squares, current, own[farthest]).nonzero()[:, 0]
             found = (values[leaders[rows]] - values[chosen[-1]]).square().sum(1)
             current[rows] = torch.minimum(current[rows], found)
             current[farthest] = -1  # never again, even where all others are copies of those chosen
@@ -85,14 +85,16 @@ def _with_others(values: Tensor, short: Tensor, norms: Tensor, rows: Tensor, bou
     first = squares.argmin(1)
     bounds = torch.minimum(bounds, _squares(values, rows, others[first]))
     squares.scatter_(1, first[:, None], torch.inf)
-    own = norms[rows]
-    row, other = _may_be_nearer(squares, bounds[:, None], 0, own[:, None]).nonzero(as_tuple=True)
+    row, other = _may_be_nearer(squares, bounds[:, None], norms[rows, None]).nonzero(as_tuple=True)
     return bounds.scatter_reduce(0, row, _squares(values, rows[row], others[other]), "amin")
 
 
-def _may_be_nearer(squares: Tensor, bounds: Tensor, norms: Tensor | int, own: Tensor) -> Tensor:
-    """Whether short vectors, whose squared distances lack their `own` norms, leave it open that a bound is undercut."""
-    return squares <= bounds - own + SLACK * (norms + own + bounds)
+def _may_be_nearer(squares: Tensor, bounds: Tensor, own: Tensor) -> Tensor:
+    """Whether short vectors, whose squared distances lack one side's `own` norms, leave it open that a bound is undercut.
+
+    What is that near has a squared norm of at most 2 (own + bounds), so the slack covers its rounding too.
+    """
+    return squares <= bounds - own + SLACK * (own + bounds)
 
 
 def _squares(values: Tensor, rows: Tensor, others: Tensor) -> Tensor:

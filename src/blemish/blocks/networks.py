@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -46,8 +46,7 @@ class NetworkFeatures(Backbone):
         self.name, self.weights = name, weights
         self.layers = tuple(layers) or _default_layers(name)
         self.precision = torch.float32
-        with _Unfilled():
-            self.network = _build(name, self.layers)
+        self.network = _build(name, self.layers)
         self.patch = _strides(name)[0] if _is_transformer(_strides(name)) else 1
         self.register_buffer("mean", _per_channel(self.network, "mean"), persistent=False)
         self.register_buffer("deviation", _per_channel(self.network, "std"), persistent=False)
@@ -93,7 +92,7 @@ def _with_weights(name: str, layers: tuple[int, ...], weights: str, seed: int) -
 
 def _from_hub(name: str, layers: tuple[int, ...]) -> nn.Module:
     try:
-        with _no_retries_without_network(), _Unfilled():
+        with _no_retries_without_network():
             return _build(name, layers, pretrained=True)
     except BlemishError:
         raise
@@ -113,8 +112,7 @@ def _from_file(name: str, layers: tuple[int, ...], path: Path) -> nn.Module:
     # Without a classifier on either side timm insists that every weight fits.
     overlay = {"state_dict": state, "num_classes": 0, "classifier": None}
     try:
-        with _Unfilled():
-            return _build(name, layers, pretrained=True, pretrained_cfg_overlay=overlay)
+        return _build(name, layers, pretrained=True, pretrained_cfg_overlay=overlay)
     except (RuntimeError, KeyError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise BlemishError(
@@ -144,8 +142,8 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     return content
 
 
-def _build(name: str, layers: tuple[int, ...], seed: int = 0, **options: Any) -> nn.Module:
-    """The network up to the last of the layers, in timm's feature extractor; the seed is that of random weights."""
+def _build(name: str, layers: tuple[int, ...], seed: int | None = None, **options: Any) -> nn.Module:
+    """The network up to the last of the layers, in timm's feature extractor; random weights need a seed."""
     strides = _strides(name)
     if not layers or min(layers) < 0 or max(layers) >= len(strides):
         wrong = " ".join(map(str, layers)) or "none"
@@ -153,8 +151,8 @@ def _build(name: str, layers: tuple[int, ...], seed: int = 0, **options: Any) ->
     if _is_transformer(strides):
         options["dynamic_img_size"] = True
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with torch.random.fork_rng(devices=[]), _Unfilled() if seed is None else nullcontext():
+            torch.manual_seed(seed or 0)
             network: nn.Module = _timm().create_model(name, features_only=True, out_indices=layers, **options)
     except TypeError as error:
         raise BlemishError(
