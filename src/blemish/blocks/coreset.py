@@ -90,7 +90,7 @@ def _with_others(values: Tensor, short: Tensor, norms: Tensor, rows: Tensor, bou
 
 
 def _may_be_nearer(squares: Tensor, bounds: Tensor, own: Tensor) -> Tensor:
-    """Whether short vectors, whose squared distances lack one side's `own` norms, leave it open that a bound is undercut.
+    """Whether short vectors leave it open that a bound is undercut; their squares lack one side's `own` norms.
 
     What is that near has a squared norm of at most 2 (own + bounds), so the slack covers its rounding too.
     """
