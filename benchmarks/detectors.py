@@ -68,8 +68,8 @@ def network(options: argparse.Namespace, data: Path) -> None:
         "blemish, quick selection": lambda: of_blemish(
             "fit_and_test", folder=folder, options=patchcore | {"selection": "spread"}
         ),
-        "blemish, tested in bfloat16": lambda: of_blemish(
-            "fit_and_test", folder=folder, options=patchcore, bfloat16=True
+        "blemish, float32": lambda: of_blemish(
+            "fit_and_test", folder=folder, options=patchcore | {"precision": "float32"}
         ),
     }
     if options.anomalib:
@@ -139,7 +139,7 @@ PARTS: dict[str, Callable[[argparse.Namespace, Path], None]] = {
 }
 
 
-def fit_and_test(folder: str, options: dict[str, Any], bfloat16: bool = False) -> dict[str, Any]:
+def fit_and_test(folder: str, options: dict[str, Any]) -> dict[str, Any]:
     """Seconds from the files to a saved detector, and from the files to the figures."""
     from blemish.artifact import Artifact, save
     from blemish.data import find_categories
@@ -157,7 +157,7 @@ def fit_and_test(folder: str, options: dict[str, Any], bfloat16: bool = False) -
         save(Artifact(options["model"], detector, preprocess, {}), Path(out))
         fitted, fit_memory, fit_computed = time.perf_counter(), peak_memory(), processor_time()
         samples = category.of("test")
-        predictions = Inspector(TorchBackend(detector, bfloat16=bfloat16), preprocess).predict(samples)
+        predictions = Inspector(TorchBackend(detector), preprocess).predict(samples)
         figures = evaluate(predictions, samples, method="", category=category.name, root=category.root).metrics
         tested = time.perf_counter()
     return {

@@ -34,8 +34,8 @@ NETWORK = {"backbone": "wide_resnet50_2", "layers": (2, 3), "weights": "random"}
 FEATURES: dict[str, dict[str, Any]] = {"filters": {}, "wide_resnet50_2": NETWORK}
 METHODS: dict[str, dict[str, Any]] = {"patchcore": {"num_patches": BANK}, "padim": {"dimensions": 100}}
 RUNTIMES = {
+    "torch": ("float32", "torch"),
     "torch float32": ("float32", "torch"),
-    "torch bfloat16": ("float32", "torch"),
     "ONNX Runtime": ("float32", "onnx"),
     "OpenVINO": ("float32", "openvino"),
     "ONNX Runtime int8": ("int8", "onnx"),
@@ -123,8 +123,8 @@ def show(folder: Path, data: Path, method: str, features: str, anomalib: str | N
             task = ("infer", data, "--inferencer", inferencer, "--out", model / "anomalib")
             _try(name, found, failed, lambda task=task: measure(ANOMALIB, *task, python=anomalib))
     for name, (precision, backend) in RUNTIMES.items():
-        task = {"model": model / precision / "parts", "backend": backend, "bfloat16": "bfloat16" in name, "data": data}
-        _try(name, found, failed, lambda task=task: of_blemish("infer", **task))
+        task = {"model": model / precision / "parts", "backend": backend, "in_float32": name == "torch float32"}
+        _try(name, found, failed, lambda task=task: of_blemish("infer", **task, data=data))
     theirs = [row["p50"] for name, row in found.items() if name.startswith("anomalib")]
     exact = found.get("torch float32", {}).get("scores")
     print(f"\n{method} on {features}")
@@ -170,13 +170,16 @@ def export_one(model: str, runtime: str, precision: str, data: str) -> dict[str,
         return {"refused": str(error)}
 
 
-def infer(model: str, backend: str, bfloat16: bool, data: str) -> dict[str, Any]:
+def infer(model: str, backend: str, in_float32: bool, data: str) -> dict[str, Any]:
     """Milliseconds of each picture from its file to the decision, and how many a second in batches."""
-    from blemish.inspector import Inspector
+    from blemish.inspector import Inspector, TorchBackend
 
     inspector = Inspector.load(Path(model), backend, batch_size=BATCH)
-    if bfloat16:
-        inspector.backend.detector.to_bfloat16()
+    if in_float32:
+        from blemish.artifact import load_detector
+        from blemish.model_folder import read_model
+
+        inspector.backend = TorchBackend(load_detector(read_model(Path(model)), in_float32=True))
     files = sorted(Path(data).glob("test/*/*.png"))
 
     def predict(file: Path) -> float:

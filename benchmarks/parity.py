@@ -61,7 +61,7 @@ def parities(folder: Path, model: str, category: str, size: int | None) -> dict[
     assert known.calibration is not None
     # Where the threshold lies among the scores, decisions are the likelier to change.
     calibration = changed(known.calibration, false_alarm_rate=max(0.2, smallest_rate(known.calibration.num_images)))
-    detector = load_detector(known)
+    detector = load_detector(known, in_float32=True)
     source = load(find_categories(data, [category])[0].of("test"), known.preprocess)
     reference = Inspector(TorchBackend(detector), known.preprocess, calibration)
     graph, found = to_onnx(detector), {}

@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.ahead import map_ahead
 from blemish.blocks.foreground import find_foreground
-from blemish.data.source import map_ahead, to_batch
+from blemish.data.source import to_batch
 from blemish.errors import BlemishError
 from blemish.images import Image, decode_image, read_image
 from blemish.types import Sample

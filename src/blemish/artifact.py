@@ -18,6 +18,7 @@ from blemish.files import make_folder, write_tensors
 from blemish.images import Preprocess
 from blemish.inspector import TorchBackend
 from blemish.model_folder import DOCUMENT, TENSORS, ModelFolder, read_model, write_model
+from blemish.precision import uses_bfloat16
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +59,16 @@ def load(folder: Path) -> Artifact:
     return Artifact(model.model, detector, model.preprocess, model.provenance, model.calibration, model.metrics)
 
 
-def load_detector(model: ModelFolder) -> Detector:
-    """The fitted detector of a model folder; raises BlemishError where its tensors are damaged or do not fit it."""
-    path = model.file(TENSORS)
-    detector = detector_class(model.model).create(**model.options)
+def load_detector(model: ModelFolder, *, in_float32: bool = False) -> Detector:
+    """The fitted detector of a model folder; raises BlemishError where its tensors are damaged or do not fit it.
+
+    A network that was fitted in bfloat16 computes in float32, with the same weights, where this is asked for or the
+    processor has no bfloat16: it would be several times as slow.
+    """
+    path, options = model.file(TENSORS), dict(model.options)
+    if options.get("precision") == "bfloat16" and (in_float32 or not uses_bfloat16("auto", torch.device("cpu"))):
+        options["precision"] = "float32"
+    detector = detector_class(model.model).create(**options)
     try:
         detector.load_state_dict(load_file(path))
         detector.is_fitted = True

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, Va
 from blemish.alignment import Align
 from blemish.detectors import DETECTORS
 from blemish.errors import BlemishError, first_problem
+from blemish.precision import Precision
 
 NOT_PART_OF_THE_RESULT = {
     "data_path",
@@ -73,8 +74,9 @@ class RunConfig(BaseModel):
     )
     seed: int = Field(0, ge=0, lt=2**32, description="seed of everything that is drawn at random")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1 or mps")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of the training; auto: bfloat16 where the hardware computes in it"
+    precision: Precision = Field(
+        "auto",
+        description="of the training, and of a network of timm; auto: bfloat16 where the hardware computes in it",
     )
     resume: bool = Field(False, description="go on where an earlier run with these settings stopped")
     figures: int = Field(8, ge=0, le=64, description="test images per category that are shown in the figures")

@@ -112,7 +112,7 @@ def export(
         raise BlemishError(f"format {name}: there is none of this name. Choose from: {', '.join(FORMATS)}.")
     model, chosen = read_model(path), FORMATS[name]
     category = _category(model, data_path)
-    detector = load_detector(model)
+    detector = load_detector(model, in_float32=True)
     with extras(), _staged(path) as staged:
         told_of = phases("exporting")
         graph = to_onnx(detector)

@@ -132,16 +132,10 @@ def backend_of(model: ModelFolder, name: str = "torch", threads: int = 0) -> Bac
 
 
 class TorchBackend:
-    """Runs a fitted detector with torch, on the device that it is on.
+    """Runs a fitted detector with torch, on the device that it is on."""
 
-    With `bfloat16` a network computes its features in that precision: several times as fast where the processor does so
-    too, but with 3 decimal digits, so that scores are not those of other runtimes. The detector is changed by it.
-    """
-
-    def __init__(self, detector: Detector, *, bfloat16: bool = False):
+    def __init__(self, detector: Detector):
         self.detector = detector.eval()
-        if bfloat16:
-            detector.to_bfloat16()
 
     def __call__(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Scores and maps of the batch."""

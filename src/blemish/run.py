@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from blemish import figures
+from blemish.ahead import map_ahead
 from blemish.alignment import Alignment, choose_alignment
 from blemish.artifact import Artifact, save
 from blemish.calibrate import calibrate_on, digests, with_defects
@@ -25,7 +26,7 @@ from blemish.config import RunConfig
 from blemish.data.category import Category, find_categories, hold_out
 from blemish.data.check import Problem, find_problems, read_mask_infos, refuse
 from blemish.data.facts import image_facts
-from blemish.data.source import ImageSource, map_ahead
+from blemish.data.source import ImageSource
 from blemish.data.source import load as load_images
 from blemish.detectors import detector_class
 from blemish.detectors.base import Detector, LearningDetector, ReconstructingDetector
@@ -121,7 +122,7 @@ def _learn(
     config: RunConfig, category: Category, folder: Path, identity: dict[str, Any], roi: Roi | None, phases: Phases
 ) -> _Fitted | None:
     """Reads, fits, calibrates and saves to `folder`; None in the processes that only help."""
-    detector = detector_class(config.model).create(**_size(config), **config.options)
+    detector = detector_class(config.model).create(**_shared(config), **config.options)
     make_folder(folder)
     overlap = config.overlap if config.tile else 0
     alignment, reason = _alignment(config, category, roi)
@@ -218,11 +219,14 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
-def _size(config: RunConfig) -> dict[str, int]:
-    """The side of the detector's input, where it is not the detector's own: as asked for, or near that of a tile."""
-    if config.size is None and config.tile is not None:
-        return {"size": min(1024, max(32, 16 * round(config.tile / 16)))}
-    return {} if config.size is None else {"size": config.size}
+def _shared(config: RunConfig) -> dict[str, Any]:
+    """The settings that are options of the detector too; its size, if it is left open, is near that of a tile."""
+    size = config.size
+    if size is None and config.tile is not None:
+        size = min(1024, max(32, 16 * round(config.tile / 16)))
+    given = {"size": size, "precision": config.precision}
+    known = detector_class(config.model).option_fields()
+    return {name: value for name, value in given.items() if name in known and value is not None}
 
 
 def _relative(sample: Sample, category: Category) -> str:

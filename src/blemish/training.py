@@ -28,10 +28,12 @@ import torch
 from accelerate import Accelerator, PartialState
 from torch import Tensor, nn
 
+from blemish.ahead import map_ahead
 from blemish.checkpoint import Checkpoint, History, Saver, State
-from blemish.data.source import ImageSource, in_batches, map_ahead
+from blemish.data.source import ImageSource, in_batches
 from blemish.detectors.base import LearningDetector
 from blemish.errors import BlemishError
+from blemish.precision import Precision, uses_bfloat16
 from blemish.progress import Progress, no_progress
 
 _Examples = tuple[Tensor, Tensor]
@@ -48,7 +50,7 @@ class Training:
     patience: int = 0
     """Epochs without a lower validation loss before stopping; 0: never."""
     device: str = "auto"
-    precision: str = "auto"
+    precision: Precision = "auto"
     """bfloat16, float32, or auto: bfloat16 where the hardware computes in it."""
 
 
@@ -255,15 +257,6 @@ def is_main_process() -> bool:
 def image_seed(seed: int, epoch: int, row: int) -> int:
     """A seed of its own for each image in each epoch."""
     return int(np.random.SeedSequence((seed, epoch, row)).generate_state(1, np.uint64)[0] >> 1)
-
-
-def uses_bfloat16(precision: str, device: torch.device) -> bool:
-    """Whether to compute in bfloat16: as was asked for, or where the hardware has it."""
-    if precision != "auto":
-        return precision == "bfloat16"
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _accelerator(device: str) -> Accelerator:

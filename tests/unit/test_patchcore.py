@@ -66,7 +66,15 @@ def test_a_bank_of_one_patch_has_nothing_to_weigh_by(part_images):
 
 @pytest.mark.parametrize("backbone", ["gabor", "resnet18"])
 def test_the_weighed_score_is_the_same_in_a_graph(part_images, tmp_path, backbone):
-    detector = PatchCore(64, backbone, (1,) if backbone != "gabor" else (), "random", num_patches=30, reweighting=True)
+    detector = PatchCore(
+        64,
+        backbone,
+        (1,) if backbone != "gabor" else (),
+        "random",
+        num_patches=30,
+        reweighting=True,
+        precision="float32",
+    )
     detector.fit(part_images)
     write_onnx(to_onnx(detector), tmp_path)
     images = part_images.batch([0, 1, 2])

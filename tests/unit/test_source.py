@@ -16,8 +16,9 @@ import cv2
 import numpy as np
 import pytest
 
+from blemish.ahead import map_ahead
 from blemish.data import source as source_module
-from blemish.data.source import PixelStore, in_batches, load, map_ahead, read_file, read_frames, to_batch
+from blemish.data.source import PixelStore, in_batches, load, read_file, read_frames, to_batch
 from blemish.errors import BlemishError
 from blemish.images import Preprocess
 from blemish.types import Sample, Unreadable

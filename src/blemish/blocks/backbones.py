@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.data.source import ImageSource, in_batches
+from blemish.precision import Precision
 from blemish.progress import Progress, no_progress
 
 FILTER_BANKS = {"gabor": "blemish.blocks.gabor:GaborFeatures", "pca": "blemish.blocks.pca:PcaFeatures"}
@@ -32,6 +33,9 @@ Layers = Annotated[
     Field(description="of a network: the levels of a CNN or the blocks of a ViT whose features are taken"),
 ]
 Weights = Annotated[str, Field(description="of a network: hub, random, or a file (.safetensors, .pth)")]
+ComputedIn = Annotated[
+    Precision, Field(description="of a network: float32, bfloat16, or auto: bfloat16 where the hardware computes in it")
+]
 
 
 class Backbone(nn.Module, ABC):
@@ -51,9 +55,6 @@ class Backbone(nn.Module, ABC):
     def fit(self, images: ImageSource, seed: int, progress: Progress = no_progress) -> Self:  # noqa: ARG002
         """Learns, or loads, what the features need beside formulas."""
         return self
-
-    def to_bfloat16(self) -> None:
-        """Computes in bfloat16 from now on, where that is worth it; filters have to cancel, so theirs are not."""
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
@@ -105,15 +106,20 @@ class FilterBank(Backbone):
         return torch.einsum("bchw,cd->bdhw", self.responses(images) - self.mean[:, None, None], self.projection)
 
 
-def create_backbone(name: str, layers: Sequence[int] = (), weights: str = "hub") -> Backbone:
-    """The backbone of this name, not fitted yet. Raises BlemishError where there is none, or none of these layers."""
+def create_backbone(
+    name: str, layers: Sequence[int] = (), weights: str = "hub", dtype: torch.dtype = torch.float32
+) -> Backbone:
+    """The backbone of this name, not fitted yet. Raises BlemishError where there is none, or none of these layers.
+
+    The dtype is what a network computes in; filters have to cancel, so theirs is always float32.
+    """
     if name in FILTER_BANKS:
         module, _, cls = FILTER_BANKS[name].partition(":")
         found: Backbone = getattr(import_module(module), cls)()
         return found
     from blemish.blocks.networks import NetworkFeatures
 
-    return NetworkFeatures(name, layers, weights)
+    return NetworkFeatures(name, layers, weights, dtype)
 
 
 def batches(

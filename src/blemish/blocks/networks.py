@@ -34,6 +34,7 @@ class NetworkFeatures(Backbone):
 
     Layers are counted as timm's `features_only` counts them: for a ResNet 1 to 4 are its stages, for a ViT they are its
     blocks from 0 on. By default those of stride 8 and 16, and the blocks at half and three quarters of a ViT.
+    The network alone computes in `dtype`; what is given and what is said are in float32.
     Until `fit`, or until a model's are loaded, the weights are whatever memory held.
     """
 
@@ -41,12 +42,13 @@ class NetworkFeatures(Backbone):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, name: str, layers: Sequence[int] = (), weights: str = "hub") -> None:
+    def __init__(
+        self, name: str, layers: Sequence[int] = (), weights: str = "hub", dtype: torch.dtype = torch.float32
+    ) -> None:
         super().__init__()
-        self.name, self.weights = name, weights
+        self.name, self.weights, self.dtype = name, weights, dtype
         self.layers = tuple(layers) or _default_layers(name)
-        self.precision = torch.float32
-        self.network = _build(name, self.layers)
+        self.network = _build(name, self.layers).to(dtype)
         self.patch = _strides(name)[0] if _is_transformer(_strides(name)) else 1
         self.register_buffer("mean", _per_channel(self.network, "mean"), persistent=False)
         self.register_buffer("deviation", _per_channel(self.network, "std"), persistent=False)
@@ -54,7 +56,7 @@ class NetworkFeatures(Backbone):
 
     def fit(self, images: ImageSource, seed: int, progress: Progress = no_progress) -> Self:  # noqa: ARG002
         """Takes the weights from where they were asked to come from. Raises BlemishError where they can't be had."""
-        self.network = _with_weights(self.name, self.layers, self.weights, seed).to(self.mean.device)
+        self.network = _with_weights(self.name, self.layers, self.weights, seed).to(self.mean.device, self.dtype)
         self.eval().requires_grad_(False)
         return self
 
@@ -62,17 +64,12 @@ class NetworkFeatures(Backbone):
         """Changes nothing: a backbone is never trained."""
         return super().train(False)
 
-    def to_bfloat16(self) -> None:
-        """Computes the network in bfloat16 from now on."""
-        self.precision = torch.bfloat16
-        self.network.to(self.precision)
-
     def forward(self, images: Tensor) -> Tensor:
         """(B, sum of the layers' channels, h, w)."""
         if self.patch > 1:  # a transformer takes whole patches
             sides = [max(1, round(side / self.patch)) * self.patch for side in images.shape[-2:]]
             images = F.interpolate(images, size=sides, mode="bilinear")
-        levels = self.network(((images - self.mean) / self.deviation).to(self.precision))
+        levels = self.network(((images - self.mean) / self.deviation).to(self.dtype))
         first, *rest = (level.float() for level in levels)
         coarser = [F.interpolate(level, size=first.shape[-2:], mode="bilinear") for level in rest]
         return torch.cat([first, *coarser], 1)

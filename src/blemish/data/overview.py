@@ -8,9 +8,10 @@ from pathlib import Path
 
 from rich.table import Table
 
+from blemish.ahead import map_ahead
 from blemish.data.category import Category, find_categories
 from blemish.data.check import Problem, find_problems, read_mask_infos
-from blemish.data.source import FileInfo, map_ahead, read_file
+from blemish.data.source import FileInfo, read_file
 from blemish.images import Preprocess
 from blemish.progress import Progress, no_progress
 

@@ -8,9 +8,7 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.ahead import map_ahead
 from blemish.errors import BlemishError
 from blemish.images import Preprocess, decode_image, has_alpha, read_bytes
 from blemish.progress import Progress, no_progress
@@ -96,26 +95,6 @@ def read_frames(
             yield Unreadable(sample, info.error)
         for piece in pieces:
             yield Frame(sample, piece, info, piece is pieces[-1])
-
-
-def map_ahead(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int = 0, ahead: int = 0
-) -> Iterator[Result]:
-    """The results in the order of the items, a few computed ahead in threads, so that memory stays bounded."""
-    workers = workers or os.cpu_count() or 1
-    ahead = ahead or 2 * workers
-    pending: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for item in items:
-                pending.append(pool.submit(function, item))
-                if len(pending) > ahead:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
 
 
 class ImageSource:

@@ -12,10 +12,11 @@ import torch
 from pydantic import Field, ValidationError, create_model
 from torch import Tensor, nn
 
-from blemish.blocks.backbones import Backbone, BackboneName, Layers, Weights, create_backbone
+from blemish.blocks.backbones import FILTER_BANKS, Backbone, BackboneName, ComputedIn, Layers, Weights, create_backbone
 from blemish.blocks.filters import enlarging
 from blemish.data.source import ImageSource
 from blemish.errors import BlemishError, first_problem
+from blemish.precision import uses_bfloat16
 from blemish.progress import Progress, no_progress
 from blemish.types import Size
 
@@ -93,12 +94,6 @@ class Detector(nn.Module, ABC):
         scores, maps = zip(*(self.score(image) for image in torch.split(images, 1)), strict=True)
         return torch.cat(scores), torch.cat(maps)
 
-    def to_bfloat16(self) -> None:
-        """Networks that the detector takes features from compute in bfloat16 from now on; all else in float32."""
-        for module in self.modules():
-            if isinstance(module, Backbone):
-                module.to_bfloat16()
-
     @classmethod
     def option_fields(cls) -> dict[str, Any]:
         """Name -> (annotated type, default) of the constructor's arguments."""
@@ -163,10 +158,12 @@ class FeatureDetector(Detector):
         backbone: BackboneName = "auto",
         layers: Layers = (),
         weights: Weights = "hub",
+        precision: ComputedIn = "auto",
         smoothing: Smoothing = 4.0,
     ) -> None:
         super().__init__(size)
-        self.backbone, self.layers, self.weights, self.smoothing = backbone, layers, weights, smoothing
+        self.backbone, self.layers, self.weights, self.precision = backbone, layers, weights, precision
+        self.smoothing = smoothing
         self.features = self._new_features()
 
     @abstractmethod
@@ -178,11 +175,19 @@ class FeatureDetector(Detector):
         return scores_and_maps(self.distances(self.features(images)), images, self.smoothing)
 
     def _new_features(self) -> Backbone:
-        name = DEFAULT_BACKBONE if self.backbone == "auto" else self.backbone
-        return create_backbone(name, self.layers, self.weights)
+        dtype = torch.bfloat16 if self.chosen("precision") == "bfloat16" else torch.float32
+        return create_backbone(self._backbone_name, self.layers, self.weights, dtype)
+
+    @property
+    def _backbone_name(self) -> str:
+        return DEFAULT_BACKBONE if self.backbone == "auto" else self.backbone
 
     def _fit_features(self, images: ImageSource, seed: int, progress: Progress) -> tuple[int, int, int]:
-        """Fits fresh features; the (C, h, w) of what they give."""
+        """Forgets what was chosen and fits fresh features; the (C, h, w) of what they give."""
+        self.choices, self.reasons = {}, []
+        is_open = self.precision == "auto" and self._backbone_name not in FILTER_BANKS
+        if is_open and uses_bfloat16("auto", self.device):
+            self._choose({"precision": "bfloat16"}, "precision: bfloat16, which this hardware computes in")
         self.features = self._new_features().to(self.device).fit(images, seed, progress)
         _, channels, height, width = self.features(images.batch([0]).to(self.device)).shape
         return channels, height, width

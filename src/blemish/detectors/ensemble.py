@@ -7,7 +7,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from blemish.blocks.backbones import Backbone, BackboneName, Layers, Weights, batches
+from blemish.blocks.backbones import Backbone, BackboneName, ComputedIn, Layers, Weights, batches
 from blemish.blocks.loudness import loudness, standardised
 from blemish.data.source import ImageSource
 from blemish.detectors.base import Detector, Side, Smoothing, scores_and_maps
@@ -43,6 +43,7 @@ class Ensemble(Detector):
         backbone: BackboneName = "auto",
         layers: Layers = (),
         weights: Weights = "hub",
+        precision: ComputedIn = "auto",
         smoothing: Smoothing = 4.0,
         num_patches: NumPatches = 8000,
         position: Position = None,
@@ -51,11 +52,13 @@ class Ensemble(Detector):
         scales: Scales = (),
     ) -> None:
         super().__init__(size)
-        self.backbone, self.layers, self.weights, self.smoothing = backbone, layers, weights, smoothing
+        self.backbone, self.layers, self.weights, self.precision = backbone, layers, weights, precision
+        self.smoothing = smoothing
         self.num_patches, self.position, self.shrinkage, self.shared = num_patches, position, shrinkage, shared
         self.scales = scales
-        self.patchcore = PatchCore(size, backbone, layers, weights, num_patches=num_patches, position=position)
-        self.padim = PaDiM(size, backbone, layers, weights, shrinkage=shrinkage, shared=shared, scales=scales)
+        common = size, backbone, layers, weights, precision
+        self.patchcore = PatchCore(*common, num_patches=num_patches, position=position)
+        self.padim = PaDiM(*common, shrinkage=shrinkage, shared=shared, scales=scales)
         self.padim.features = _Given()  # PatchCore's serve both
         self.register_buffer("offset", torch.zeros(2))
         self.register_buffer("scale", torch.ones(2))
@@ -75,7 +78,7 @@ class Ensemble(Detector):
         for expert in (self.patchcore, self.padim):
             expert.fit(images, validation=validation, seed=seed, progress=progress)
             self.choices |= expert.choices
-            self.reasons += expert.reasons
+            self.reasons += [reason for reason in expert.reasons if reason not in self.reasons]
         self.padim.features = _Given()
         self._standardise(validation)
         self._weigh()

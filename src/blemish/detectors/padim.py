@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from blemish.blocks.backbones import BackboneName, Layers, Weights, batches
+from blemish.blocks.backbones import BackboneName, ComputedIn, Layers, Weights, batches
 from blemish.blocks.filters import gaussian_blur
 from blemish.blocks.gaussian import Moments, factors, log_likelihood, whitened
 from blemish.blocks.loudness import loudness, standardised
@@ -72,6 +72,7 @@ class PaDiM(FeatureDetector):
         backbone: BackboneName = "auto",
         layers: Layers = (),
         weights: Weights = "hub",
+        precision: ComputedIn = "auto",
         smoothing: Smoothing = 4.0,
         dimensions: Dimensions = 100,
         reduction: Reduction = "select",
@@ -79,7 +80,7 @@ class PaDiM(FeatureDetector):
         shared: Shared = None,
         scales: Scales = (),
     ) -> None:
-        super().__init__(size, backbone, layers, weights, smoothing)
+        super().__init__(size, backbone, layers, weights, precision, smoothing)
         self.dimensions, self.reduction, self.shrinkage, self.shared = dimensions, reduction, shrinkage, shared
         self.scales = scales
         self._add_learned("projection", 2)
@@ -102,7 +103,6 @@ class PaDiM(FeatureDetector):
 
         Raises BlemishError where that would take more memory than `images.memory_budget`.
         """
-        self.choices, self.reasons = {}, []
         channels, height, width = self._fit_features(images, seed, progress)
         kept, shared = min(self.dimensions, channels), [True, False] if self.shared is None else [self.shared]
         self._choose_scales(len(images), kept, validation)

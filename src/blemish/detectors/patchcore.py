@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from pydantic import Field
 from torch import Tensor
 
-from blemish.blocks.backbones import BackboneName, Layers, Weights, batches
+from blemish.blocks.backbones import BackboneName, ComputedIn, Layers, Weights, batches
 from blemish.blocks.coreset import greedy, spread
 from blemish.blocks.neighbours import Neighbours, nearest, whole
 from blemish.data.source import ImageSource
@@ -70,13 +70,14 @@ class PatchCore(FeatureDetector):
         backbone: BackboneName = "auto",
         layers: Layers = (),
         weights: Weights = "hub",
+        precision: ComputedIn = "auto",
         smoothing: Smoothing = 4.0,
         num_patches: NumPatches = 8000,
         selection: Selection = None,
         position: Position = None,
         reweighting: Reweighting = None,
     ) -> None:
-        super().__init__(size, backbone, layers, weights, smoothing)
+        super().__init__(size, backbone, layers, weights, precision, smoothing)
         self.num_patches, self.selection, self.position = num_patches, selection, position
         self.reweighting = reweighting
         self._arranged: Neighbours | None = None

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from blemish.ahead import map_ahead
 from blemish.metrics.counting import Counts, count_scores
 from blemish.metrics.scores import (
     Array,
@@ -140,26 +141,19 @@ def rank_pixels(pairs: Iterable[tuple[Mask, ArrayLike]]) -> Ranking:
             map that is a masked array the masked pixels do not count.
 
     Returns:
-        The ranking. It holds each score once, at its own width, and nothing else that grows with the images.
+        The ranking. It holds each score once, at its own width, and nothing else that grows with the images. Images
+        are sorted in threads while the next ones are taken.
 
     Raises:
         MetricInputError: A map holds NaN or infinity, is not 2-D, is empty or has another dtype than the
             first; a mask has another shape than its map or is neither boolean nor whole numbers; there is no
             image.
     """
-    images = []
-    dtype: np.dtype[Any] | None = None
-    saturation_areas = False
-    for index, (mask, scores) in enumerate(pairs):
-        values = np.asarray(np.ma.getdata(scores))
-        _check_map(values, index, dtype)
-        dtype = values.dtype
-        counted = ~np.ma.getmaskarray(scores) if np.ma.isMaskedArray(scores) else None
-        images.append(_sort_image(mask, values, index, counted))
-        saturation_areas |= isinstance(mask, Regions)
-    if dtype is None:
+    kinds: list[tuple[np.dtype[Any], bool]] = []
+    images = tuple(map_ahead(_sort_image, _checked(pairs, kinds)))
+    if not images:
         raise MetricInputError("there is no map to rank; at least one is needed")
-    return Ranking(tuple(images), dtype, has_saturation_areas=saturation_areas)
+    return Ranking(images, kinds[0][0], has_saturation_areas=any(has_areas for _, has_areas in kinds))
 
 
 def rank_masks_and_maps(masks: Iterable[Mask], maps: Iterable[ArrayLike]) -> Ranking:
@@ -220,28 +214,52 @@ def _check_mask(mask: ArrayLike, shape: tuple[int, ...], name: str) -> NDArray[n
         raise MetricInputError(f"{name} has the shape {values.shape}, its map {shape}; they must be the same")
     if values.dtype.kind not in "biu":
         raise MetricInputError(f"{name} has the dtype {values.dtype}; allowed are booleans and whole numbers")
-    return values if values.dtype == np.bool_ else values != 0
+    found: NDArray[np.bool_] = values != 0
+    return found
 
 
-def _sort_image(mask: Mask, scores: Array, index: int, counted: NDArray[np.bool_] | None) -> ImageScores:
+@dataclass(frozen=True, slots=True)
+class _Unsorted:
+    """The scores of one image, checked, and nothing that shares memory with what was given."""
+
+    keys: Array
+    """(H, W)."""
+    defects: list[NDArray[np.bool_]]
+    saturation_areas: Sequence[float] | None
+    counted: NDArray[np.bool_] | None
+    """(H, W): the pixels that count; None where all do."""
+
+
+def _checked(pairs: Iterable[tuple[Mask, ArrayLike]], kinds: list[tuple[np.dtype[Any], bool]]) -> Iterator[_Unsorted]:
+    """Each image's scores; their dtype, and whether there are saturation areas, is added to `kinds` on the way."""
+    for index, (mask, scores) in enumerate(pairs):
+        values = np.asarray(np.ma.getdata(scores))
+        _check_map(values, index, kinds[0][0] if kinds else None)
+        areas = tuple(mask.saturation_areas) if isinstance(mask, Regions) else None
+        kinds.append((values.dtype, areas is not None))
+        keys, defects = to_keys(values), _defect_masks(mask, values.shape, index)
+        counted = ~np.ma.getmaskarray(scores) if np.ma.isMaskedArray(scores) else None
+        if not all_finite(keys if counted is None else keys[counted], values.dtype):
+            where = first_not_finite(np.ma.filled(scores, 0))
+            raise MetricInputError(f"map {index} holds {where}; only finite scores can be ranked")
+        yield _Unsorted(keys, defects if counted is None else [part & counted for part in defects], areas, counted)
+
+
+def _sort_image(image: _Unsorted) -> ImageScores:
     """Split the scores of one image into good and anomalous pixels, those that count, and sort both."""
-    keys = to_keys(scores)
-    defects = _defect_masks(mask, scores.shape, index)
-    if counted is not None:
-        defects = [defect & counted for defect in defects]
-    union = np.logical_or.reduce(defects) if defects else None
+    keys, counted = image.keys, image.counted
+    union = np.logical_or.reduce(image.defects) if image.defects else None
     if union is None or not union.any():
-        image = _without_defect(keys.reshape(-1) if counted is None else keys[counted])
+        found = _without_defect(keys.reshape(-1) if counted is None else keys[counted])
     else:
         components = _component_pixels(union, keys)
-        saturated = _saturated_pixels(mask, defects, keys) if isinstance(mask, Regions) else components
+        areas = image.saturation_areas
+        saturated = components if areas is None else _saturated_pixels(areas, image.defects, keys)
         good = keys[~union] if counted is None else keys[~union & counted]
-        image = ImageScores(good, keys[union], components, saturated)
-    image.good.sort()
-    image.anomalous.sort()
-    if not (all_finite(image.good, scores.dtype) and all_finite(image.anomalous, scores.dtype)):
-        raise MetricInputError(f"map {index} holds {first_not_finite(scores)}; only finite scores can be ranked")
-    return image
+        found = ImageScores(good, keys[union], components, saturated)
+    found.good.sort()
+    found.anomalous.sort()
+    return found
 
 
 def _defect_masks(mask: Mask, shape: tuple[int, ...], index: int) -> list[NDArray[np.bool_]]:
@@ -284,10 +302,10 @@ def _component_pixels(mask: NDArray[np.bool_], keys: Array) -> RegionPixels:
     return RegionPixels(keys[mask], 1.0 / areas[region], num_labels - 1)
 
 
-def _saturated_pixels(regions: Regions, masks: list[NDArray[np.bool_]], keys: Array) -> RegionPixels:
+def _saturated_pixels(areas: Sequence[float], masks: list[NDArray[np.bool_]], keys: Array) -> RegionPixels:
     """Weigh the pixels of each defect, highest score first, to add up to one at its saturation area."""
     found, weights = [], []
-    for mask, area in zip(masks, regions.saturation_areas, strict=True):
+    for mask, area in zip(masks, areas, strict=True):
         if not mask.any():  # nothing of it counts
             continue
         pixels = np.sort(keys[mask])[::-1]

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.source import map_ahead
+from blemish.ahead import map_ahead
 from blemish.images import PNG
 from blemish.record import Preview, decoded, fitted, thumbnail
 from blemish.report.read import Run

@@ -1,0 +1,32 @@
+"""Work that is done a little ahead of its use, in threads."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int = 0, ahead: int = 0
+) -> Iterator[Result]:
+    """The results in the order of the items, a few computed ahead in threads, so that memory stays bounded."""
+    workers = workers or os.cpu_count() or 1
+    ahead = ahead or 2 * workers
+    pending: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for item in items:
+                pending.append(pool.submit(function, item))
+                if len(pending) > ahead:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
