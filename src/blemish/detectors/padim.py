@@ -216,7 +216,7 @@ class PaDiM(FeatureDetector):
     def _reduced(self, features: Tensor) -> Tensor:
         """(S, h w, B, d): the features at each scale."""
         wide = torch.stack([gaussian_blur(features, float(width)) for width in self.chosen("scales")])
-        return wide.flatten(3).permute(0, 3, 1, 2) @ self.projection
+        return (self.projection.T @ wide.flatten(3)).permute(0, 3, 1, 2).contiguous()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         if prefix + "mean" in state_dict and prefix + "offset" not in state_dict:  # saved when there was one scale
