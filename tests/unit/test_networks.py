@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,6 +52,17 @@ def test_features_are_the_network_s_own(whole, weights, name):
     torch.testing.assert_close(found[:, :64], first)
     wide = torch.nn.functional.interpolate(second, size=(16, 16), mode="bilinear")
     torch.testing.assert_close(found[:, 64:], wide)
+
+
+def test_the_operators_of_a_torchvision_that_works_are_left_alone(tmp_path: Path):
+    """It defines them when it is imported; a second definition would end the process."""
+    (tmp_path / "timm.py").write_text("import torchvision\n")
+    defined = 'import torch\ntorch.library.define("torchvision::nms", "(Tensor boxes) -> Tensor")\n'
+    (tmp_path / "torchvision.py").write_text(defined)
+    script = "import blemish.blocks.networks as n, torch; n._timm(); print(torch.ops.torchvision.nms.default._schema)"
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout.strip() == "torchvision::nms(Tensor boxes) -> Tensor", done.stderr
 
 
 @pytest.mark.parametrize(("side", "grid"), [(64, 4), (80, 5)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -200,10 +200,13 @@ def _timm() -> ModuleType:
 
     The networks need none of them; torchvision only wants to find two by name.
     """
-    for name in ("nms", "qnms"):
-        if not hasattr(torch.ops.torchvision, name):
-            torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     try:
+        with suppress(RuntimeError):
+            import torchvision  # noqa: F401 - where its operators can be loaded, nothing may have taken their names
+        for name in ("nms", "qnms"):
+            if not hasattr(torch.ops.torchvision, name):
+                arguments = "(Tensor dets, Tensor scores, float iou_threshold)"
+                torch.library.define(f"torchvision::{name}", f"{arguments} -> Tensor")
         import timm
     except ImportError:
         raise BlemishError(
