@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
+from blemish.ahead import map_ahead
 from blemish.blocks.backbones import FilterBank
 from blemish.blocks.foreground import find_foreground
 from blemish.blocks.gaussian import left_out
@@ -93,10 +95,9 @@ class SelfSupervised(LearningDetector):
         """As many as are drawn; of held-out images, half as many."""
         return self.num_drawn if images is self._images else max(1, self.num_drawn // 2)
 
-    @torch.no_grad()
     def examples(self, images: ImageSource, rows: Sequence[int], seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
         """What the network sees of the drawn pictures (B, C, h, w), and the part of each cell that is a defect."""
-        found = [self._example(images, row, seed) for row, seed in zip(rows, seeds, strict=True)]
+        found = list(map_ahead(partial(self._example, images), zip(rows, seeds, strict=True)))
         return torch.stack([seen for seen, _ in found]), torch.stack([share for _, share in found])
 
     def losses(self, images: Tensor, drawn: Tensor, /) -> Tensor:
@@ -113,8 +114,10 @@ class SelfSupervised(LearningDetector):
         distances = self.known.distances(features) + WORTH * F.softplus(answers + CERTAIN)
         return scores_and_maps(distances, images, self.smoothing)
 
-    def _example(self, images: ImageSource, row: int, seed: int) -> tuple[Tensor, Tensor]:
+    @torch.no_grad()
+    def _example(self, images: ImageSource, numbered: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """One example; as long as there is memory it is kept until its row is drawn from another seed."""
+        row, seed = numbered
         key = images is self._images, row
         kept = self._drawn.get(key)
         if kept is None or kept[0] != seed:
