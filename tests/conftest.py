@@ -9,6 +9,8 @@ from pathlib import Path
 
 # The tests run side by side, on tensors too small for a second thread to pay. Commands that they start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Where nothing else is asked for they compute on the processor, so that they are the same on a machine with a GPU.
+os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")
 
 import cv2
 import numpy as np

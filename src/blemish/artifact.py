@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 from blemish.calibration import Calibration
 from blemish.detectors import detector_class
 from blemish.detectors.base import Detector
+from blemish.devices import device_named, uses_bfloat16
 from blemish.errors import BlemishError
 from blemish.files import make_folder, write_tensors
 from blemish.images import Preprocess
 from blemish.inspector import TorchBackend
 from blemish.model_folder import DOCUMENT, TENSORS, ModelFolder, read_model, write_model
-from blemish.precision import uses_bfloat16
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,30 +59,31 @@ def load(folder: Path) -> Artifact:
     return Artifact(model.model, detector, model.preprocess, model.provenance, model.calibration, model.metrics)
 
 
-def load_detector(model: ModelFolder, *, in_float32: bool = False) -> Detector:
-    """The fitted detector of a model folder; raises BlemishError where its tensors are damaged or do not fit it.
+def load_detector(model: ModelFolder, device: str = "cpu", *, in_float32: bool = False) -> Detector:
+    """The fitted detector of a model folder, on a device.
 
     A network that was fitted in bfloat16 computes in float32, with the same weights, where this is asked for or the
-    processor has no bfloat16: it would be several times as slow.
+    hardware has no bfloat16: it would be several times as slow. Raises BlemishError where there is no such device, and
+    where the tensors are damaged or do not fit the detector.
     """
-    path, options = model.file(TENSORS), dict(model.options)
-    if options.get("precision") == "bfloat16" and (in_float32 or not uses_bfloat16("auto", torch.device("cpu"))):
+    place, path, options = device_named(device), model.file(TENSORS), dict(model.options)
+    if options.get("precision") == "bfloat16" and (in_float32 or not uses_bfloat16("auto", place)):
         options["precision"] = "float32"
     detector = detector_class(model.model).create(**options)
     try:
         detector.load_state_dict(load_file(path))
         detector.is_fitted = True
-        detector.eval()
+        detector.to(place).eval()
         with torch.inference_mode():  # the shapes of what was learned depend on the data: whether they fit shows in use
-            detector(torch.zeros(1, 3, *model.preprocess.size))
+            detector(torch.zeros(1, 3, *model.preprocess.size, device=place))
     except (SafetensorError, RuntimeError, ValueError, IndexError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise BlemishError(f"{path}: does not fit the detector ({reason}). Train again, or copy it anew.") from None
     return detector
 
 
-def torch_backend(model: ModelFolder, threads: int = 0) -> TorchBackend:
+def torch_backend(model: ModelFolder, threads: int = 0, device: str = "auto") -> TorchBackend:
     """What runs the detector of a model folder with torch; its number of threads is that of the whole process."""
     if threads:
         torch.set_num_threads(threads)
-    return TorchBackend(load_detector(model))
+    return TorchBackend(load_detector(model, device))

@@ -91,14 +91,21 @@ def import_openvino() -> ModuleType:
     return import_module("openvino")
 
 
-def onnx_backend(model: ModelFolder, threads: int = 0) -> OnnxBackend:
-    """What runs the ONNX export of a model folder; raises BlemishError where it has none."""
+def onnx_backend(model: ModelFolder, threads: int = 0, device: str = "auto") -> OnnxBackend:
+    """What runs the ONNX export of a model folder on the processor; raises BlemishError where it has none."""
+    _refuse_other("onnx", device)
     return OnnxBackend(_exported(model, "onnx", (ONNX,)), threads)
 
 
-def openvino_backend(model: ModelFolder, threads: int = 0) -> OpenVinoBackend:
-    """What runs the OpenVINO export of a model folder; raises BlemishError where it has none."""
+def openvino_backend(model: ModelFolder, threads: int = 0, device: str = "auto") -> OpenVinoBackend:
+    """What runs the OpenVINO export of a model folder on the processor; raises BlemishError where it has none."""
+    _refuse_other("openvino", device)
     return OpenVinoBackend(_exported(model, "openvino", OPENVINO), threads)
+
+
+def _refuse_other(backend: str, device: str) -> None:
+    if device not in ("auto", "cpu"):
+        raise BlemishError(f"device: {device} was given, but {backend} runs on the processor alone. Use torch for it.")
 
 
 def _exported(model: ModelFolder, name: str, files: Sequence[str]) -> Path:

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, Va
 
 from blemish.alignment import Align
 from blemish.detectors import DETECTORS
+from blemish.devices import DeviceName, Precision
 from blemish.errors import BlemishError, first_problem
-from blemish.precision import Precision
 
 NOT_PART_OF_THE_RESULT = {
     "data_path",
@@ -73,7 +73,7 @@ class RunConfig(BaseModel):
         description="epochs without a lower validation loss before stopping, 0: never (default: 0; selfsup: 20)",
     )
     seed: int = Field(0, ge=0, lt=2**32, description="seed of everything that is drawn at random")
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1 or mps")
+    device: DeviceName = "auto"
     precision: Precision = Field(
         "auto",
         description="of the training, and of a network of timm; auto: bfloat16 where the hardware computes in it",

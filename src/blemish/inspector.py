@@ -48,16 +48,23 @@ class Inspector:
 
     @classmethod
     def load(
-        cls, folder: Path, backend: str = "torch", *, batch_size: int = 32, workers: int = 0, threads: int = 0
+        cls,
+        folder: Path,
+        backend: str = "torch",
+        *,
+        batch_size: int = 32,
+        workers: int = 0,
+        threads: int = 0,
+        device: str = "auto",
     ) -> Self:
         """The inspector of the fitted detector in `folder`.
 
-        `workers` threads decode and `threads` compute (0: one per core). "onnx" and "openvino" run what
-        `blemish export` wrote, without torch. Raises BlemishError where the folder cannot be used, there is no such
-        backend, or its runtime is not installed.
+        `workers` threads decode and `threads` compute (0: one per core), or the `device`. "onnx" and "openvino" run
+        what `blemish export` wrote, on the processor and without torch. Raises BlemishError where the folder cannot be
+        used, there is no such backend or device, or its runtime is not installed.
         """
         model = read_model(folder)
-        run = backend_of(model, backend, threads)
+        run = backend_of(model, backend, threads, device)
         return cls(run, model.preprocess, model.calibration, batch_size=batch_size, workers=workers)
 
     def predict(self, images: ImageSource | Iterable[Sample | Path]) -> Iterator[Prediction]:
@@ -118,16 +125,17 @@ class Inspector:
 _NO_MAP = np.zeros((0, 0), np.float32)
 
 
-def backend_of(model: ModelFolder, name: str = "torch", threads: int = 0) -> Backend:
-    """What runs the detector of a model folder, on so many threads (0: one per core).
+def backend_of(model: ModelFolder, name: str = "torch", threads: int = 0, device: str = "auto") -> Backend:
+    """What runs the detector of a model folder, on so many threads (0: one per core) or on a device.
 
-    Raises BlemishError for a name that is not in BACKENDS and where its runtime is not installed.
+    Raises BlemishError for a name that is not in BACKENDS, where there is no such device for it, and where its runtime
+    is not installed.
     """
     if name not in BACKENDS:
         raise BlemishError(f"backend {name}: there is none of this name. Choose from: {', '.join(BACKENDS)}.")
     module, function = BACKENDS[name].split(":")
     with extras():
-        backend: Backend = getattr(import_module(module), function)(model, threads)
+        backend: Backend = getattr(import_module(module), function)(model, threads, device)
     return backend
 
 

@@ -30,6 +30,7 @@ from blemish.data.source import ImageSource
 from blemish.data.source import load as load_images
 from blemish.detectors import detector_class
 from blemish.detectors.base import Detector, LearningDetector, ReconstructingDetector
+from blemish.devices import device_named, is_main_process
 from blemish.errors import BlemishError
 from blemish.evaluate import NUM_RESAMPLES, Measured, evaluate, measure
 from blemish.files import make_folder
@@ -48,7 +49,7 @@ from blemish.record import (
 )
 from blemish.results import EVALUATION, read_evaluation
 from blemish.roi import Roi, read_roi
-from blemish.training import Training, device_named, is_main_process, train
+from blemish.training import Training, train
 from blemish.types import Evaluation, Prediction, Sample
 
 logger = logging.getLogger("blemish")
@@ -123,6 +124,7 @@ def _learn(
 ) -> _Fitted | None:
     """Reads, fits, calibrates and saves to `folder`; None in the processes that only help."""
     detector = detector_class(config.model).create(**_shared(config), **config.options)
+    detector.to(device_named(config.device))
     make_folder(folder)
     overlap = config.overlap if config.tile else 0
     alignment, reason = _alignment(config, category, roi)
@@ -284,9 +286,7 @@ def _fit(
     images = source.where(lambda sample: sample.split == "train")
     validation = source.where(lambda sample: sample.split == "val")
     if not isinstance(detector, LearningDetector):
-        detector.to(device_named(config.device)).fit(
-            images, validation=validation, seed=config.seed, progress=phases("fitting")
-        )
+        detector.fit(images, validation=validation, seed=config.seed, progress=phases("fitting"))
         return {}
     settings = Training(
         config.epochs,

@@ -25,15 +25,15 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 import numpy as np
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from blemish.ahead import map_ahead
 from blemish.checkpoint import Checkpoint, History, Saver, State
 from blemish.data.source import ImageSource, in_batches
 from blemish.detectors.base import LearningDetector
+from blemish.devices import DeviceName, Precision, accelerator_on, uses_bfloat16
 from blemish.errors import BlemishError
-from blemish.precision import Precision, uses_bfloat16
 from blemish.progress import Progress, no_progress
 
 _Examples = tuple[Tensor, Tensor]
@@ -49,7 +49,7 @@ class Training:
     learning_rate: float = 1e-3
     patience: int = 0
     """Epochs without a lower validation loss before stopping; 0: never."""
-    device: str = "auto"
+    device: DeviceName = "auto"
     precision: Precision = "auto"
     """bfloat16, float32, or auto: bfloat16 where the hardware computes in it."""
 
@@ -72,8 +72,8 @@ def train(
     run, and KeyboardInterrupt after saving.
     """
     settings = settings or Training()
-    accelerator = _accelerator(settings.device)
-    initialise(detector, seed)
+    accelerator = accelerator_on(settings.device)
+    initialise(detector.cpu(), seed)  # a GPU would draw other numbers
     detector.to(accelerator.device).prepare(images, validation, seed)
     module = _Losses(detector).to(accelerator.device)
     optimizer = detector.optimizer(settings.learning_rate)
@@ -82,7 +82,8 @@ def train(
     if resume and kept and kept.path.exists():
         loop.state = kept.restore(detector, optimizer)
     module, _ = accelerator.prepare(module, optimizer)
-    loop.run(module, kept if accelerator.is_main_process else None, progress)
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True):
+        loop.run(module, kept if accelerator.is_main_process else None, progress)
     detector.load_state_dict(loop.state.best)
     detector.eval()
     detector.finish()
@@ -243,27 +244,9 @@ class _Loop:
         return dict(json.loads(json.dumps(found)))  # as a checkpoint gives it back
 
 
-def device_named(name: str) -> torch.device:
-    """The device that `name` stands for: auto is the first accelerator there is, or the CPU."""
-    device: torch.device = _accelerator(name).device
-    return device
-
-
-def is_main_process() -> bool:
-    """Whether this is the process that writes: the only one, or the first of those that were launched together."""
-    return bool(PartialState().is_main_process)
-
-
 def image_seed(seed: int, epoch: int, row: int) -> int:
     """A seed of its own for each image in each epoch."""
     return int(np.random.SeedSequence((seed, epoch, row)).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _accelerator(device: str) -> Accelerator:
-    """Where to compute: several processes under `accelerate launch`, otherwise the device that was named."""
-    if device not in ("auto", "cpu"):
-        os.environ["ACCELERATE_TORCH_DEVICE"] = device
-    return Accelerator(cpu=device == "cpu")
 
 
 @contextmanager

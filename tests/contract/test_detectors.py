@@ -1,4 +1,4 @@
-"""What must hold for every registered detector; a new one is picked up from the registry."""
+"""What must hold for every registered detector, on every device there is; a new one is picked up from the registry."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from blemish.artifact import Artifact, load, save
+from blemish.artifact import Artifact, load, load_detector, save
 from blemish.backends import ONNX, OPENVINO, OnnxBackend, OpenVinoBackend
 from blemish.data.source import ImageSource
 from blemish.data.source import load as load_images
@@ -20,6 +20,7 @@ from blemish.errors import BlemishError
 from blemish.graphs import to_half, to_onnx, write_onnx, write_openvino
 from blemish.images import Preprocess
 from blemish.inspector import Inspector, TorchBackend
+from blemish.model_folder import read_model
 from blemish.roi import read_roi
 from blemish.training import Training, train
 from blemish.types import Sample
@@ -27,6 +28,8 @@ from blemish.types import Sample
 SIDE = 48
 SMALL = {"width": 4, "latent_dim": 4, "head_width": 16, "num_drawn": 8}
 """Options that make a detector small, for those that have them."""
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 pytestmark = pytest.mark.parametrize("name", sorted(DETECTORS))
 
@@ -36,12 +39,23 @@ def create(name: str) -> Detector:
     return cls.create(size=SIDE, **{key: value for key, value in SMALL.items() if key in cls.option_fields()})
 
 
-def fit(detector: Detector, images: ImageSource, seed: int = 0) -> Detector:
+def fit(detector: Detector, images: ImageSource, device: str = "cpu", seed: int = 0) -> Detector:
     """The detector's own `fit`, with fewer epochs where it has any."""
     if isinstance(detector, LearningDetector):
-        train(detector, images, None, Training(epochs=3, batch_size=4), seed=seed)
+        train(detector, images, None, Training(epochs=3, batch_size=4, device=device), seed=seed)
         return detector
-    return detector.fit(images, seed=seed)
+    return detector.to(device).fit(images, seed=seed)
+
+
+def predict(detector: Detector, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scores and maps, computed where the detector is."""
+    scores, maps = detector(images.to(detector.device))
+    return scores.cpu(), maps.cpu()
+
+
+@pytest.fixture(scope="module", params=DEVICES)
+def device(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +74,8 @@ def make_images(folder: Path, count: int, shape: tuple[int, ...] = (50, 40, 3), 
 
 
 @pytest.fixture(scope="module")
-def fitted(images: ImageSource):
-    return functools.cache(lambda name: fit(create(name), images))
+def fitted(images: ImageSource, device: str):
+    return functools.cache(lambda name: fit(create(name), images, device))
 
 
 def test_options_are_what_the_constructor_was_given(name):
@@ -83,7 +97,7 @@ def test_unfitted_raises(name):
 
 
 def test_scores_and_maps_are_finite_and_of_the_stated_shape(name, fitted, images):
-    scores, maps = fitted(name)(images.batch(range(5)))
+    scores, maps = predict(fitted(name), images.batch(range(5)))
     assert scores.shape == (5,)
     assert maps.ndim == 3
     assert maps.shape[0] == 5
@@ -93,17 +107,18 @@ def test_scores_and_maps_are_finite_and_of_the_stated_shape(name, fitted, images
 
 
 def test_a_score_does_not_depend_on_its_batch_mates(name, fitted, images):
-    together = fitted(name)(images.batch(range(6)))
+    together = predict(fitted(name), images.batch(range(6)))
     for row in range(6):
-        alone = fitted(name)(images.batch([row]))
+        alone = predict(fitted(name), images.batch([row]))
         for expected, found in zip(together, alone, strict=True):
             torch.testing.assert_close(found[0], expected[row], rtol=1e-4, atol=1e-6)
-            assert torch.equal(found[0], expected[row]) or not fitted(name).is_apart
+            is_apart = fitted(name).is_apart and fitted(name).device.type == "cpu"
+            assert torch.equal(found[0], expected[row]) or not is_apart
 
 
-def test_fit_twice_with_one_seed_gives_the_same_bits(name, fitted, images):
-    again = fit(create(name), images)
-    refitted = fit(fit(create(name), images, seed=3), images)
+def test_fit_twice_with_one_seed_gives_the_same_bits(name, fitted, images, device):
+    again = fit(create(name), images, device)
+    refitted = fit(fit(create(name), images, device, seed=3), images, device)
     expected = fitted(name).state_dict()
     for detector in (again, refitted):
         assert all(torch.equal(value, expected[key]) for key, value in detector.state_dict().items())
@@ -114,8 +129,11 @@ def test_save_and_load_give_the_same_bits(name, fitted, images, tmp_path: Path):
     loaded = load(tmp_path)
     assert loaded.preprocess == images.preprocess
     assert loaded.provenance == {"seed": 0}
-    for expected, found in zip(fitted(name)(images.batch([0])), loaded.detector(images.batch([0])), strict=True):
+    original, elsewhere = (predict(each, images.batch([0])) for each in (fitted(name), loaded.detector))
+    again = predict(load_detector(read_model(tmp_path), fitted(name).device.type), images.batch([0]))
+    for expected, found, on_cpu in zip(original, again, elsewhere, strict=True):
         assert torch.equal(expected, found)
+        torch.testing.assert_close(on_cpu, expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(31, 77, 3), (64, 64), (7, 5, 3), (300, 20)])
@@ -126,9 +144,9 @@ def test_odd_sizes_and_grey_images_give_maps_of_the_file_s_size(name, fitted, tm
     assert all(np.isfinite(prediction.map).all() for prediction in predictions)
 
 
-def test_one_training_image(name, images):
+def test_one_training_image(name, images, device):
     one = images.where(lambda sample: sample.image.stem == "0")
-    scores, _ = fit(create(name), one)(images.batch(range(6)))
+    scores, _ = predict(fit(create(name), one, device), images.batch(range(6)))
     assert scores.isfinite().all()
 
 
@@ -143,16 +161,16 @@ def test_constant_images(name, tmp_path: Path, value):
     assert maps.isfinite().all()
 
 
-def test_a_defect_scores_higher_than_a_good_image(name, images):
+def test_a_defect_scores_higher_than_a_good_image(name, images, device):
     detector = create(name)
     if isinstance(detector, LearningDetector):
-        train(detector, images, None, Training(epochs=60, batch_size=6))
+        train(detector, images, None, Training(epochs=60, batch_size=6, device=device))
     else:
-        detector.fit(images)
+        detector.to(device).fit(images)
     good = images.batch([0])
     bad = good.clone()
     bad[:, :, 10:20, 10:20] = torch.tensor([0.9, 0.1, 0.1])[:, None, None]
-    (good_score, bad_score), maps = detector(torch.cat([good, bad]))
+    (good_score, bad_score), maps = predict(detector, torch.cat([good, bad]))
     assert bad_score > good_score
     scale = maps.shape[1] / SIDE
     inside = maps[1, round(12 * scale) : round(18 * scale), round(12 * scale) : round(18 * scale)].mean()
@@ -175,10 +193,11 @@ def test_tiles_and_a_region_of_interest_ask_nothing_of_the_detector(name, tmp_pa
         assert found.score == found.map[mask > 0].max() == found.map.max()
 
 
-def test_other_runtimes_give_what_torch_gives(name, fitted, tmp_path: Path):
+def test_other_runtimes_give_what_torch_gives(name, images, tmp_path: Path):
     """Exported from a batch of two, run on others; on pictures that it has not seen."""
     batch = make_images(tmp_path, 5, (64, 64), seed=1).batch(range(5))
-    graph = to_onnx(fitted(name))
+    detector = fit(create(name), images)
+    graph = to_onnx(detector)
     for folder, write, content, tolerance in [
         (tmp_path / "onnx", write_onnx, graph, 1e-3),
         (tmp_path / "openvino", write_openvino, graph, 1e-3),
@@ -187,8 +206,8 @@ def test_other_runtimes_give_what_torch_gives(name, fitted, tmp_path: Path):
         folder.mkdir()
         write(content, folder)
         made = OpenVinoBackend(folder / OPENVINO[0], 1) if write is write_openvino else OnnxBackend(folder / ONNX, 1)
-        for images in (batch, batch[3:4]):
+        for seen in (batch, batch[3:4]):
             with torch.inference_mode():
-                expected = fitted(name)(images)
-            for found, wanted in zip(made(images.numpy()), expected, strict=True):
+                expected = detector(seen)
+            for found, wanted in zip(made(seen.numpy()), expected, strict=True):
                 np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=tolerance * float(wanted.max()))

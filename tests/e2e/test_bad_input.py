@@ -66,6 +66,7 @@ CASES: dict[str, tuple[list[str], Spoil, str]] = {
     "an option of another model": (["--model", "vae", "--loss", "ssim"], spoil_nothing, "loss: not an option of Vari"),
     "an option out of range": (["--width", "2"], spoil_nothing, "width: input should be greater than or equal to 4"),
     "device": (["--device", "tpu"], spoil_nothing, "device: string should match pattern"),
+    "no such device": (["--device", "cuda:99"], spoil_nothing, "device: cuda:99 was given, but torch "),
     "memory budget": (["--memory_budget", "lots"], spoil_nothing, "memory_budget: "),
     "truncated training image": ([], lambda root: truncate(first(root, "train/good")), "truncated, or not an image"),
     "truncated test image": ([], lambda root: truncate(first(root, "test/bad")), "truncated, or not an image"),

@@ -212,6 +212,11 @@ WRONG = {
     "no match": (["MODEL", "IMAGES/*.gif", "--out", "OUT"], "no images found"),
     "no list": (["MODEL", "-", "--out", "OUT"], "no images were named"),
     "no out": (["MODEL", "IMAGES"], "Missing option '--out'"),
+    "no such device": (["MODEL", "IMAGES", "--out", "OUT", "--device", "cuda:99"], "device: cuda:99 was given, but"),
+    "a device that the backend has not": (
+        ["MODEL", "IMAGES", "--out", "OUT", "--device", "cuda", "--backend", "onnx"],
+        "device: cuda was given, but onnx runs on the processor alone",
+    ),
     "no such backend": (["MODEL", "IMAGES", "--out", "OUT", "--backend", "x"], "backend x: there is none"),
     "out is a file": (["MODEL", "IMAGES", "--out", "MODEL/model.json"], "cannot make this folder"),
 }

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.data.source import ImageSource, in_batches
-from blemish.precision import Precision
+from blemish.devices import Precision
 from blemish.progress import Progress, no_progress
 
 FILTER_BANKS = {"gabor": "blemish.blocks.gabor:GaborFeatures", "pca": "blemish.blocks.pca:PcaFeatures"}

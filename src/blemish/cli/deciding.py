@@ -80,6 +80,7 @@ def predict_command(
     batch_size: Annotated[int, typer.Option("--batch_size", min=1, help="Images computed at once.")] = 8,
     workers: Annotated[int, typer.Option(min=0, help="Threads that decode images; 0: one per core.")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="Threads that compute; 0: one per core.")] = 0,
+    device: Annotated[str, typer.Option(help="Where torch computes: auto, cpu, cuda, cuda:1 or mps.")] = "auto",
 ) -> None:
     """Inspect images: score, decision, p-value and defect regions of each. The same command goes on after a stop.
 
@@ -90,7 +91,8 @@ def predict_command(
     from blemish.predict import find_images, predict
 
     folder = find_model(model)
-    inspector = Inspector.load(folder, backend, batch_size=batch_size, workers=workers, threads=threads)
+    settings: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "threads": threads, "device": device}
+    inspector = Inspector.load(folder, backend, **settings)
     if fail_on_defect and inspector.calibration is None:
         raise BlemishError(f"{folder}: not calibrated, so nothing is a defect. Run 'blemish calibrate' first.")
     identity = {"backend": backend, "sha256": read_model(folder).sha256}

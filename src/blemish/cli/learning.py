@@ -77,9 +77,9 @@ def train(config: RunConfig) -> list[Evaluation]:
     """Runs every category, prints a line for each and the headline last, and writes the results."""
     from blemish import figures
     from blemish.data import find_categories
+    from blemish.devices import is_main_process
     from blemish.results import write_results
     from blemish.run import run
-    from blemish.training import is_main_process
 
     evaluations = []
     for category in find_categories(config.data_path, config.category):

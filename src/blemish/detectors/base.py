@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from blemish.blocks.backbones import FILTER_BANKS, Backbone, BackboneName, ComputedIn, Layers, Weights, create_backbone
 from blemish.blocks.filters import enlarging
 from blemish.data.source import ImageSource
+from blemish.devices import uses_bfloat16
 from blemish.errors import BlemishError, first_problem
-from blemish.precision import uses_bfloat16
 from blemish.progress import Progress, no_progress
 from blemish.types import Size
 

@@ -1,4 +1,4 @@
-"""In which precision a network computes: chosen by the hardware, and kept with the model."""
+"""Where and in which precision a network computes: what was asked for or the hardware has, kept with the model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from blemish import artifact, export
 from blemish.artifact import Artifact, load, load_detector, save
@@ -13,9 +14,10 @@ from blemish.blocks.networks import NetworkFeatures
 from blemish.config import RunConfig
 from blemish.detectors import base, detector_class
 from blemish.detectors.base import Detector
+from blemish.devices import device_named, uses_bfloat16
+from blemish.errors import BlemishError
 from blemish.images import Preprocess
 from blemish.model_folder import read_model
-from blemish.precision import uses_bfloat16
 from blemish.run import fit
 
 NETWORK = {"backbone": "resnet10t", "layers": (1, 2), "weights": "random"}
@@ -125,6 +127,28 @@ def test_the_run_s_precision_is_the_detector_s(hardware, make_category, tmp_path
     given = {"model": "padim", "size": 64, "data_path": tmp_path / "data", "options": NETWORK}
     model = fit(RunConfig.create(**given, ckpt_path=tmp_path / "model", precision="float32"))
     assert model.options["precision"] == "float32"
+
+
+@pytest.mark.parametrize("name", ["tpu", "cuda:", "cpu\n"])
+def test_a_device_of_another_name_is_refused(name):
+    with pytest.raises(BlemishError, match="allowed are auto, cpu, cuda, cuda:1 or mps"):
+        device_named(name)
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(BlemishError, match=r"cuda:2 was given, but torch .* finds 2 devices of that kind"):
+        device_named("cuda:2")
+
+
+def test_each_call_decides_anew(monkeypatch):
+    """As in a notebook that trains here, then there: accelerate alone would stay on the first device."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("ACCELERATE_TORCH_DEVICE")
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    named = ["cpu", "cuda:1", "cuda", "cpu", "auto"]
+    assert [str(device_named(name)) for name in named][:4] == named[:4]
+    assert device_named("auto").type == Accelerator().device.type
 
 
 def test_auto_is_what_the_hardware_has():
