@@ -24,9 +24,7 @@ def synth_command(
 
     with shown_progress("", errors) as phases:
         folders = synthesize(out, categories=category or None, size=size, seed=seed, progress=phases("drawing"))
-    console.print(
-        f"{len(folders)} categories in {out}: {', '.join(folder.name for folder in folders)}", highlight=False
-    )
+    console.print(f"in {out}: {', '.join(folder.name for folder in folders)}", highlight=False)
 
 
 def demo_command(
