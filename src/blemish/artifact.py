@@ -18,7 +18,7 @@ from blemish.errors import BlemishError
 from blemish.files import make_folder, write_tensors
 from blemish.images import Preprocess
 from blemish.inspector import TorchBackend
-from blemish.model_folder import DOCUMENT, TENSORS, ModelFolder, read_model, write_model
+from blemish.model_folder import TENSORS, ModelFolder, read_model, write_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,11 @@ class Artifact:
 
 
 def save(artifact: Artifact, folder: Path) -> ModelFolder:
-    """Writes the artifact into `folder`. The document comes last, so a folder that has one is whole."""
+    """Writes the artifact into `folder`. The document comes last and knows the hashes, so what does not fit it shows.
+
+    Where writing fails, what was there before is whole.
+    """
     make_folder(folder)
-    (folder / DOCUMENT).unlink(missing_ok=True)
     write_tensors(folder / TENSORS, artifact.detector.state_dict())
     model = ModelFolder(
         folder,

@@ -25,7 +25,7 @@ from blemish.calibration import (
     pixel_levels,
     smallest_rate,
 )
-from blemish.data.category import find_category
+from blemish.data.category import find_category, num_held_out
 from blemish.data.folder import read_folder
 from blemish.data.source import ImageSource, load
 from blemish.errors import BlemishError
@@ -133,7 +133,10 @@ def _from_images(model: ModelFolder, folder: Path, rate: float | None, phases: P
 def _from_folds(
     model: ModelFolder, folds: int, data_path: Path | None, rate: float | None, phases: Phases
 ) -> Calibration:
-    """Each good image is scored by a detector that was fitted to the others, a fold of them left out at a time."""
+    """Each good image is scored by a detector that was fitted to the others, a fold of them left out at a time.
+
+    Of those others as many are held out as for the detector in use: by them scores are brought to the same scale.
+    """
     if data_path is None:
         raise BlemishError("--data_path is missing: folds need the images that the detector was fitted to.")
     source = _training_images(model, data_path, phases)
@@ -153,14 +156,18 @@ def _check_rate(rate: float | None, number: int) -> None:
 
 
 def _left_out(model: ModelFolder, source: ImageSource, folds: int) -> Iterator[Prediction]:
-    seed = int(model.provenance.get("config", {}).get("seed", 0))
-    order = np.random.default_rng(seed).permutation(len(source.samples)).tolist()
+    config = model.provenance.get("config", {})
+    seed, fraction = int(config.get("seed", 0)), float(config.get("validation", 0.1))
+    order = [source.samples[row] for row in np.random.default_rng(seed).permutation(len(source.samples))]
     for start in range(folds):
-        fold = {source.samples[row] for row in order[start::folds]}
-        detector = _closed_form_detector(model)
-        detector.fit(source.where(lambda sample, fold=fold: sample not in fold), seed=seed)  # type: ignore[misc]
-        inspector = Inspector(TorchBackend(detector), model.preprocess)
-        yield from inspector.predict(source.where(lambda sample, fold=fold: sample in fold))  # type: ignore[misc]
+        fold = order[start::folds]
+        others = [sample for sample in order if sample not in set(fold)]
+        count = num_held_out(len(others), fraction)
+        held_out, learned, left = (
+            source.where(set(some).__contains__) for some in (others[:count], others[count:], fold)
+        )
+        detector = _closed_form_detector(model).fit(learned, validation=held_out if count else None, seed=seed)
+        yield from Inspector(TorchBackend(detector), model.preprocess).predict(left)
 
 
 def _closed_form_detector(model: ModelFolder) -> Detector:

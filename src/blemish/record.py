@@ -91,7 +91,8 @@ def preview(prediction: Prediction, path: str, calibration: Calibration | None =
     sample, values = prediction.sample, prediction.map
     found = find_regions(values, calibration.pixel_threshold, calibration.min_area) if calibration else ()
     mask = read_mask(sample.mask) if sample.mask else None
-    small = cv2.resize(values, fitted(values.shape, MAP_SIDE)[::-1], interpolation=cv2.INTER_AREA)
+    side = fitted(values.shape, MAP_SIDE)[::-1]
+    small = cv2.resize(np.asarray(values, np.float32), side, interpolation=cv2.INTER_AREA)
     return Preview(
         path,
         (values.shape[0], values.shape[1]),

@@ -40,6 +40,7 @@ from blemish.model_folder import DOCUMENT, ModelFolder, read_model, write_model
 from blemish.progress import Phases, no_progress, told
 from blemish.record import (
     PICTURE_SIDE,
+    RECORD,
     Picture,
     Preview,
     previewed,
@@ -147,6 +148,8 @@ def _learn(
         "choices": [reason, *detector.reasons],
         "data_path": str(config.data_path.resolve()),
     }
+    for stale in (EVALUATION, RECORD):  # of an earlier run: with the new model they would be taken for its own
+        (folder / stale).unlink(missing_ok=True)
     model = save(Artifact(config.model, detector, preprocess, provenance, calibration), folder)
     (folder / CHECKPOINT).unlink(missing_ok=True)
     return _Fitted(model, detector, inspector, source, problems, training, held_out, seconds)

@@ -15,7 +15,7 @@ from blemish.config import RunConfig
 from blemish.detectors import detector_class
 from blemish.images import Preprocess
 from blemish.model_folder import TENSORS, read_model
-from blemish.run import run
+from blemish.run import fit, run
 
 
 def calibrate(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
@@ -86,6 +86,18 @@ def test_folds(model: Path, run_folder: Path, capsys):
     assert len(learned) == 40
     # An image that the model was fitted to is far from its own fold's model, and so is one that it was not.
     assert found.good_scores[0] > 0
+
+
+@pytest.mark.parametrize("name", ["padim", "ensemble"])
+def test_folds_score_on_the_scale_of_the_detector_in_use(name, make_category, tmp_path: Path, capsys):
+    """Held-out images set the scale of a score; a fold's detector needs some too, or its scores mean something else."""
+    data = make_category(tmp_path / "data", num_train=60, num_good=2, num_bad=2)
+    options = {"scales": (0.0, 3.0), "num_patches": 200} if name == "ensemble" else {"scales": (0.0, 3.0)}
+    fields = {"model": name, "size": 48, "data_path": tmp_path / "data", "ckpt_path": tmp_path / "model"}
+    threshold = fit(RunConfig.create(**fields, align="off", options=options)).calibration.threshold
+    rate = ("--false-alarm-rate", "0.1")
+    assert calibrate(capsys, tmp_path / "model", "--folds", "3", "--data_path", data / "train/good", *rate)[0] == 0
+    assert 0.5 < read_model(tmp_path / "model").calibration.threshold / threshold < 2
 
 
 WRONG = {

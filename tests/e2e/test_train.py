@@ -15,6 +15,9 @@ import pytest
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
+from blemish.config import RunConfig
+from blemish.run import run
+
 ROOT = Path(__file__).parents[2]
 TINY = ["--size", "32", "--width", "4", "--latent_dim", "8", "--batch_size", "4", "--figures", "3"]
 
@@ -135,6 +138,24 @@ def test_resume_reuses_what_is_finished_and_refuses_what_is_another_run(data: Pa
     assert done.returncode == 2
     assert "epochs = 1, while this one has 2" in done.stderr
     assert tensors.stat().st_mtime_ns == before
+
+
+def test_figures_of_an_earlier_run_are_not_taken_for_those_of_one_that_stopped(data, tmp_path: Path, monkeypatch):
+    def of(dimensions: int, resume: bool = False) -> RunConfig:
+        fields = {"model": "padim", "size": 32, "data_path": data, "category": ("bolt",), "ckpt_path": tmp_path}
+        return RunConfig.create(**fields, resume=resume, options={"dimensions": dimensions})
+
+    def stopped(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    run(of(2))
+    with monkeypatch.context() as patched:
+        patched.setattr("blemish.run._evaluate", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run(of(20))
+    assert not (tmp_path / "bolt" / "evaluation.json").exists()
+    resumed = run(of(20, resume=True))
+    assert resumed.metrics == run(of(20)).metrics
 
 
 @pytest.mark.parametrize("model", ["ae", "vae"])

@@ -17,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from blemish import artifact
 from blemish.artifact import Artifact, load, save
 from blemish.calibration import calibrate
 from blemish.errors import BlemishError
@@ -155,6 +156,20 @@ def test_everything_comes_back(model: Path, tmp_path: Path):
     (tmp_path / "saved" / "roi.png").write_bytes(Roi(roi.png).png + b" ")
     with pytest.raises(BlemishError, match=r"roi\.png: not the file"):
         load(tmp_path / "saved")
+
+
+def test_what_was_there_is_whole_where_writing_fails(model: Path, monkeypatch: pytest.MonkeyPatch):
+    """As `fit --update` writes to the model's own folder, with a disk that is full."""
+    before, known = read_model(model), load(model)
+
+    def full(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(artifact, "write_tensors", full)
+    with pytest.raises(OSError, match="No space"):
+        save(known, model)
+    assert read_model(model) == before
+    assert load(model).calibration == known.calibration
 
 
 def test_a_file_that_is_added_is_hashed_and_the_others_are_left(model: Path):

@@ -189,8 +189,12 @@ def _strides(name: str) -> list[int]:
         near = difflib.get_close_matches(name, timm.list_models(), 3)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise BlemishError(f"backbone {name}: neither {', '.join(FILTER_BANKS)} nor a network of timm.{hint}")
-    with torch.device("meta"):
-        info = getattr(timm.create_model(name), "feature_info", None) or []
+    try:
+        with torch.device("meta"):
+            network = timm.create_model(name)
+    except NotImplementedError:  # its shape depends on numbers that it computes
+        network = timm.create_model(name)
+    info = getattr(network, "feature_info", None) or []
     return [level["reduction"] for level in info]
 
 

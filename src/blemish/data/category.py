@@ -65,6 +65,11 @@ def find_category(path: Path, name: str) -> Category:
     return chosen[0]
 
 
+def num_held_out(number: int, fraction: float) -> int:
+    """How many of so many images are held out: at least one, and at least one is left; none where the fraction is 0."""
+    return min(number - 1, max(1, round(fraction * number))) if fraction > 0 else 0
+
+
 def hold_out(category: Category, fraction: float, seed: int) -> Category:
     """The category with `fraction` of its good training images, drawn at random by `seed`, as split "val".
 
@@ -74,8 +79,7 @@ def hold_out(category: Category, fraction: float, seed: int) -> Category:
     train = [index for index, sample in enumerate(category.samples) if sample.split == "train"]
     if not train:
         raise BlemishError(f"{category.root}: category {category.name} has no good training images.")
-    count = min(len(train) - 1, max(1, round(fraction * len(train)))) if fraction > 0 else 0
-    drawn = set(np.random.default_rng(seed).permutation(train)[:count].tolist())
+    drawn = set(np.random.default_rng(seed).permutation(train)[: num_held_out(len(train), fraction)].tolist())
     samples = (
         replace(sample, split="val") if index in drawn else sample for index, sample in enumerate(category.samples)
     )

@@ -122,7 +122,7 @@ class SelfSupervised(LearningDetector):
         kept = self._drawn.get(key)
         if kept is None or kept[0] != seed:
             kept = seed, *self._draw(images, seed)
-            if self._has_room(images, kept[1]):
+            if key in self._drawn or self._has_room(images, kept[1]):
                 self._drawn[key] = kept
         return kept[1:]
 

@@ -150,6 +150,10 @@ def image_threshold(part: Part) -> Plain:
     if calibration:
         rate, number = calibration["false_alarm_rate"], len(calibration["good_scores"])
         chosen = f"calibrated on {number} held-out good images for a false-alarm rate of at most {rate or 0:.2%}"
+        if calibration["method"] == "folds":
+            chosen = (
+                f"chosen on {number} good images, each scored without having been learned, for about {rate or 0:.2%}"
+            )
         text = "set by hand" if rate is None else chosen
         return {"value": calibration["threshold"], "calibrated": True, "rate": rate, "text": text}
     text = "not calibrated: the threshold of the highest F1 on these test images, chosen with their labels known"
