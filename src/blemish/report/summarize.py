@@ -150,7 +150,7 @@ def image_threshold(part: Part) -> Plain:
     if calibration:
         rate, number = calibration["false_alarm_rate"], len(calibration["good_scores"])
         chosen = f"calibrated on {number} held-out good images for a false-alarm rate of at most {rate or 0:.2%}"
-        if calibration["method"] == "folds":
+        if calibration.get("method") == "folds":
             chosen = (
                 f"chosen on {number} good images, each scored without having been learned, for about {rate or 0:.2%}"
             )
