@@ -38,7 +38,7 @@ class Artifact:
 def save(artifact: Artifact, folder: Path) -> ModelFolder:
     """Writes the artifact into `folder`. The document comes last and knows the hashes, so what does not fit it shows.
 
-    Where writing fails, what was there before is whole.
+    Where the tensors cannot be written, what was there before is whole.
     """
     make_folder(folder)
     write_tensors(folder / TENSORS, artifact.detector.state_dict())
