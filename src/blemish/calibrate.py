@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -84,34 +85,49 @@ def calibrate_model(
 ) -> ModelFolder:
     """The model in the folder `path` with its calibration changed, written if anything was asked for.
 
-    Raises BlemishError where the images do not support what is asked for; the folder is then as it was.
+    Other images change the scores and levels that are chosen by, not the choice of pixels and areas. Raises
+    BlemishError where the images do not support what is asked for; the folder is then as it was.
     """
+    _refuse_both("images", images, "folds", folds)
+    _refuse_both("false-alarm-rate", false_alarm_rate, "threshold", threshold)
+    _refuse_both("pixel-rate", pixel_rate, "pixel-threshold", pixel_threshold)
+    if data_path is not None and folds is None:
+        raise BlemishError("data_path: only --folds reads it. Add --folds, or give other good images by --images.")
     model = read_model(path)
-    wanted = {
-        "threshold": threshold,
-        "pixel_rate": pixel_rate,
-        "pixel_threshold": pixel_threshold,
-        "min_area": min_area,
-    }
-    if images is not None and folds is not None:
-        raise BlemishError("images, folds: either other good images or folds of those learned from. Leave one out.")
+    chosen = {"threshold": threshold, "pixel_rate": pixel_rate, "pixel_threshold": pixel_threshold}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    given |= {} if min_area is None else {"min_area": min_area}
     calibration = model.calibration
     if images is not None:
         calibration = _from_images(model, images, false_alarm_rate, phases)
     elif folds is not None:
         calibration = _from_folds(model, folds, data_path, false_alarm_rate, phases)
-    else:
-        wanted["false_alarm_rate"] = false_alarm_rate
+    elif false_alarm_rate is not None:
+        given["false_alarm_rate"] = false_alarm_rate
     if calibration is None and threshold is not None:
         level = threshold if pixel_threshold is None else pixel_threshold
         calibration = Calibration(threshold, level, None, None, (), ())
-    if all(value is None for value in (*wanted.values(), images, folds)):
+    if calibration is model.calibration and not given:
         return model
     if calibration is None:
         raise BlemishError(f"{path}: no good images were held out. Give --images FOLDER, --folds, or --threshold.")
-    if model.calibration is not None and min_area is None:
-        wanted["min_area"] = model.calibration.min_area
-    return write_model(replace(model, calibration=changed(calibration, **wanted)))  # type: ignore[arg-type]
+    return write_model(replace(model, calibration=changed(calibration, **_kept(model.calibration, given) | given)))
+
+
+def _refuse_both(first: str, one: object, second: str, other: object) -> None:
+    if one is not None and other is not None:
+        raise BlemishError(f"{first}, {second}: one says what the other does. Leave one out.")
+
+
+def _kept(before: Calibration | None, given: Collection[str]) -> dict[str, Any]:
+    """What was chosen of pixels and areas, as far as nothing else is now; nothing where no good images had a say."""
+    if before is None or not before.num_images:
+        return {}
+    kept: dict[str, Any] = {"min_area": before.min_area}
+    if "pixel_rate" in given or "pixel_threshold" in given:
+        return kept
+    by_hand = before.pixel_rate is None
+    return kept | ({"pixel_threshold": before.pixel_threshold} if by_hand else {"pixel_rate": before.pixel_rate})
 
 
 def _from_images(model: ModelFolder, folder: Path, rate: float | None, phases: Phases) -> Calibration:
@@ -135,13 +151,14 @@ def _from_folds(
 ) -> Calibration:
     """Each good image is scored by a detector that was fitted to the others, a fold of them left out at a time.
 
-    Of those others as many are held out as for the detector in use: by them scores are brought to the same scale.
+    Of those others as many are held out as for the detector in use: by them scores are brought to the same scale. Files
+    of the same content are left out together.
     """
     if data_path is None:
         raise BlemishError("--data_path is missing: folds need the images that the detector was fitted to.")
     source = _training_images(model, data_path, phases)
-    if not 2 <= folds <= len(source.samples):
-        raise BlemishError(f"folds: {folds} was given; allowed are 2 to {len(source.samples)}, the number of images.")
+    if not 2 <= folds <= (number := len(set(digests(source)))):
+        raise BlemishError(f"folds: {folds} was given; allowed are 2 to {number}, the number of pictures.")
     _check_rate(rate, len(source.samples))
     predictions = told(_left_out(model, source, folds), len(source.samples), phases("folds"))
     calibration, _ = calibrate_on(predictions, model.preprocess.roi, rate, "folds")
@@ -158,13 +175,18 @@ def _check_rate(rate: float | None, number: int) -> None:
 def _left_out(model: ModelFolder, source: ImageSource, folds: int) -> Iterator[Prediction]:
     config = model.provenance.get("config", {})
     seed, fraction = int(config.get("seed", 0)), float(config.get("validation", 0.1))
-    order = [source.samples[row] for row in np.random.default_rng(seed).permutation(len(source.samples))]
+    copies: dict[str, list[Sample]] = defaultdict(list)
+    for sample, digest in zip(source.samples, digests(source), strict=True):
+        copies[digest].append(sample)
+    pictures = list(copies.values())
+    order = np.random.default_rng(seed).permutation(len(pictures)).tolist()
     for start in range(folds):
         fold = order[start::folds]
-        others = [sample for sample in order if sample not in set(fold)]
+        others = [row for row in order if row not in fold]
         count = num_held_out(len(others), fraction)
         held_out, learned, left = (
-            source.where(set(some).__contains__) for some in (others[:count], others[count:], fold)
+            source.where({sample for row in rows for sample in pictures[row]}.__contains__)
+            for rows in (others[:count], others[count:], fold)
         )
         detector = _closed_form_detector(model).fit(learned, validation=held_out if count else None, seed=seed)
         yield from Inspector(TorchBackend(detector), model.preprocess).predict(left)
@@ -239,8 +261,13 @@ def _guarantee(calibration: Calibration) -> list[str]:
 
 def _pixels(calibration: Calibration) -> list[str]:
     rate = "set by hand" if calibration.pixel_rate is None else f"{calibration.pixel_rate:.2%} of the good area"
-    region = f"; regions of {calibration.min_area} pixels and more count" if calibration.min_area else ""
-    return [f"a pixel belongs to the defect where the map is above {calibration.pixel_threshold:.6g} ({rate}){region}"]
+    lines = [f"a pixel belongs to the defect where the map is above {calibration.pixel_threshold:.6g} ({rate})"]
+    if calibration.min_area:
+        lines.append(
+            f"regions of {calibration.min_area} pixels and more count: a picture without one passes as good "
+            "(what follows is by the score alone)"
+        )
+    return lines
 
 
 def _table(calibration: Calibration) -> Table:

@@ -26,24 +26,33 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary path to write to, which takes the place of `path` once all is written and on the disk.
 
     Two processes must not write the same file at the same time: one of them then fails, and what is there is whole.
+    Raises BlemishError where it cannot be written.
     """
     make_folder(path.parent)
     for left in path.parent.glob(f".{escape(path.name)}.????????"):
         rmtree(left, ignore_errors=True)  # by a process that was killed while it wrote
-    try:
+    with writing(path):
         # A folder of its own: a writer may make temporary files beside what it writes, as safetensors does.
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise BlemishError(f"{path}: cannot be written ({error.strerror}). Choose another folder.") from None
-    temporary = folder / path.name
+        temporary = folder / path.name
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        finally:
+            rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Has what the system says of a file that cannot be written told in one line: a full disk, no permission."""
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        rmtree(folder, ignore_errors=True)
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise BlemishError(f"{path}: cannot be written ({reason}). Free some space, or choose another place.") from None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -61,7 +70,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     """Writes a safetensors file, whole or not at all."""
     from safetensors.torch import save_file
 
-    with replacing(path) as temporary:
+    with _replacing_tensors(path) as temporary:
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary, metadata)
 
 
@@ -69,8 +78,19 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: dict[
     """The same from numpy arrays, without torch."""
     from safetensors.numpy import save_file
 
-    with replacing(path) as temporary:
+    with _replacing_tensors(path) as temporary:
         save_file({name: np.ascontiguousarray(values) for name, values in arrays.items()}, temporary, metadata)
+
+
+@contextmanager
+def _replacing_tensors(path: Path) -> Iterator[Path]:
+    from safetensors import SafetensorError
+
+    with replacing(path) as temporary:
+        try:
+            yield temporary
+        except SafetensorError as error:  # its word for what the system says
+            raise OSError(str(error)) from None
 
 
 def make_folder(path: Path) -> None:

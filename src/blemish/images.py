@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 Aspect = Literal["squash", "pad"]
-PNG = b"\x89PNG"
+PNG, JPEG = b"\x89PNG", b"\xff\xd8"
 GREY_WITH_ALPHA, COLOUR_WITH_ALPHA = 4, 6
 """Colour types of PNG."""
 Image = NDArray[Any]
@@ -63,7 +63,7 @@ def decode_image(data: bytes, path: Path) -> Image:
 
 def has_alpha(data: bytes, path: Path) -> bool:
     """Whether the file's content holds an alpha channel (which `read_image` drops)."""
-    if data.startswith(b"\xff\xd8"):
+    if data.startswith(JPEG):
         return False
     if (colour_type := _png_colour_type(data)) is not None:
         return colour_type in (GREY_WITH_ALPHA, COLOUR_WITH_ALPHA) or b"tRNS" in data[: data.find(b"IDAT")]
@@ -72,9 +72,14 @@ def has_alpha(data: bytes, path: Path) -> bool:
 
 
 def read_mask(path: Path) -> NDArray[np.bool_]:
-    """(H, W): True where the mask marks an anomalous pixel, which is any pixel that is not black."""
-    image = read_image(path)
-    return np.asarray(image.any(axis=2) if image.ndim == 3 else image != 0)
+    """(H, W): True where the mask marks an anomalous pixel, which is any pixel that is not black.
+
+    In a JPEG, where black becomes almost black around each shape, it is any that is nearer to white.
+    """
+    data = read_bytes(path)
+    image = decode_image(data, path)
+    marked = image > 127 if data.startswith(JPEG) else image != 0
+    return np.asarray(marked.any(axis=2) if marked.ndim == 3 else marked)
 
 
 def read_bytes(path: Path) -> bytes:

@@ -119,7 +119,13 @@ class Inspector:
             pixels = [frame.pixels for frame in batch if isinstance(frame, Frame)]
             results = zip(*self.backend(to_batch(pixels)), strict=True) if pixels else iter(())
             for frame in batch:
-                yield (frame, *next(results)) if isinstance(frame, Frame) else (frame, 0.0, _NO_MAP)
+                score, anomaly_map = next(results) if isinstance(frame, Frame) else (0.0, _NO_MAP)
+                if not np.isfinite(score) or not np.isfinite(anomaly_map).all():  # which would pass as good
+                    raise BlemishError(
+                        f"{frame.sample.image}: its score is no finite number. "
+                        "Use another precision or backend, or train again."
+                    )
+                yield frame, score, anomaly_map
 
 
 _NO_MAP = np.zeros((0, 0), np.float32)

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from blemish.calibration import Calibration, to_plain
 from blemish.errors import BlemishError
-from blemish.files import make_folder, replacing, write_json
+from blemish.files import make_folder, replacing, write_json, writing
 from blemish.images import is_image, read_image
 from blemish.inspector import Inspector
+from blemish.model_folder import DOCUMENT
 from blemish.progress import Progress, no_progress
 from blemish.types import Decision, Prediction, Region, Unreadable
 
@@ -53,12 +54,16 @@ class Summary:
     """Of the first image that could not be read."""
 
 
-def find_images(arguments: Sequence[str], listed: Iterable[str] = ()) -> list[Path]:
+def find_images(arguments: Sequence[str], listed: Iterable[str] = (), out: Path | None = None) -> list[Path]:
     """The image files that are meant: files as they are, folders with all below them, patterns, and "-" for `listed`.
 
-    A file is taken by its name, so that one that is missing has its row. Raises BlemishError where a folder or a
-    pattern holds no image.
+    A file is taken by its name, so that one that is missing has its row; what lies in the folder `out` is left out of
+    folders and patterns. Raises BlemishError where a folder or a pattern holds no image.
     """
+
+    def is_meant(path: Path) -> bool:
+        return is_image(path) and path.is_file() and not (out and _absolute(path).is_relative_to(_absolute(out)))
+
     found: list[Path] = []
     for argument in arguments:
         if argument == "-":
@@ -66,10 +71,10 @@ def find_images(arguments: Sequence[str], listed: Iterable[str] = ()) -> list[Pa
             continue
         path = Path(argument)
         if path.is_dir():
-            images = sorted(inner for inner in path.rglob("*") if inner.is_file() and is_image(inner))
+            images = sorted(filter(is_meant, path.rglob("*")))
         elif has_magic(argument) and not path.exists():
             anchor = Path(path.anchor)  # empty where the pattern is relative
-            images = sorted(inner for inner in anchor.glob(str(path.relative_to(anchor))) if is_image(inner))
+            images = sorted(filter(is_meant, anchor.glob(str(path.relative_to(anchor)))))
         else:
             images = [path]
         if not images:
@@ -94,8 +99,10 @@ def predict(
 
     A row is written after the map and the overlay of its image, and an image that has its row is not inspected again:
     the same call after a stop, however hard, goes on. Files that could not be used are tried again. Raises BlemishError
-    where `out` holds rows of another model (`identity`), calibration or choice of files to write.
+    where `out` holds a fitted detector, or rows of another model (`identity`), calibration or choice of files to write.
     """
+    if (out / DOCUMENT).exists():
+        raise BlemishError(f"out {out}: holds a fitted detector. Choose another folder.")
     root = Path(os.path.commonpath([_absolute(path).parent for path in images]))
     settings = {
         "identity": identity or {},
@@ -104,8 +111,8 @@ def predict(
         "maps": maps,
         "overlays": overlays,
     }
-    names = _names(images, root)
     with _rows(out, settings) as rows:
+        names = _names([*images, *map(Path, rows.known)], root)
         wanted = {str(path) for path in images}
         left = [path for path in images if str(path) not in rows.known]
         started, before = time.monotonic(), len(images) - len(left)
@@ -146,10 +153,11 @@ class _Rows:
 
     def add(self, row: Row) -> None:
         self.known[row["path"]] = row
-        self._writer.writerow(_cells(row))
-        self._table.flush()
-        self._lines.write(json.dumps(row, allow_nan=False) + "\n")
-        self._lines.flush()
+        with writing(Path(self._lines.name)):
+            self._writer.writerow(_cells(row))
+            self._table.flush()
+            self._lines.write(json.dumps(row, allow_nan=False) + "\n")
+            self._lines.flush()
 
 
 @contextmanager
@@ -173,14 +181,6 @@ def _known(out: Path, settings: dict[str, Any]) -> dict[str, Row]:
     """Path -> row of the images that an earlier run could use."""
     if not (out / ROWS).exists():
         return {}
-    try:
-        before = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
-        differing = next((name for name in settings if before.get(name) != settings[name]), None)
-    except (OSError, ValueError, AttributeError):
-        differing = SETTINGS
-    if differing is not None:
-        what = DIFFERENCES.get(differing, differing)
-        raise BlemishError(f"{out}: holds predictions that differ in {what}. Choose another --out, or remove it.")
     rows: dict[str, Row] = {}
     for line in (out / ROWS).read_text(encoding="utf-8", errors="replace").splitlines():
         try:
@@ -188,7 +188,19 @@ def _known(out: Path, settings: dict[str, Any]) -> dict[str, Row]:
             rows |= {row["path"]: row} if "score" in row else {}
         except (ValueError, KeyError, TypeError):
             break  # the line that was being written when the run was killed
+    if rows and (differing := _difference(out / SETTINGS, settings)):
+        what = DIFFERENCES.get(differing, differing)
+        raise BlemishError(f"{out}: holds predictions that differ in {what}. Choose another --out, or remove it.")
     return rows
+
+
+def _difference(path: Path, settings: dict[str, Any]) -> str | None:
+    """The first setting that is another one in the file; the file's name where it cannot be read."""
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        return next((name for name in settings if before.get(name) != settings[name]), None)
+    except (OSError, ValueError, AttributeError):
+        return path.name
 
 
 def _cells(row: Row) -> list[Any]:
@@ -237,14 +249,15 @@ def write_image(path: Path, pixels: NDArray[Any], out: Path) -> str:
     _, encoded = cv2.imencode(path.suffix, pixels)
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.part")  # what a killed run leaves is overwritten by the next
-    try:
-        with temporary.open("wb") as file:
-            file.write(encoded.data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise BlemishError(f"{path}: cannot be written ({error.strerror}). Is the disk full?") from None
+    with writing(path):
+        try:
+            with temporary.open("wb") as file:
+                file.write(encoded.data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     return path.relative_to(out).as_posix()
 
 

@@ -17,13 +17,12 @@ import numpy as np
 import torch
 
 from blemish import figures
-from blemish.ahead import map_ahead
 from blemish.alignment import Alignment, choose_alignment
 from blemish.artifact import Artifact, save
 from blemish.calibrate import calibrate_on, digests, with_defects
 from blemish.calibration import to_plain
 from blemish.config import RunConfig
-from blemish.data.category import Category, find_categories, hold_out
+from blemish.data.category import Category, data_hash, file_digests, find_categories, hold_out
 from blemish.data.check import Problem, find_problems, read_mask_infos, refuse
 from blemish.data.facts import image_facts
 from blemish.data.source import ImageSource
@@ -34,7 +33,7 @@ from blemish.devices import device_named, is_main_process
 from blemish.errors import BlemishError
 from blemish.evaluate import NUM_RESAMPLES, Measured, evaluate, measure
 from blemish.files import make_folder
-from blemish.images import Preprocess, read_bytes
+from blemish.images import Preprocess
 from blemish.inspector import Inspector, TorchBackend, backend_of
 from blemish.model_folder import DOCUMENT, ModelFolder, read_model, write_model
 from blemish.progress import Phases, no_progress, told
@@ -64,10 +63,10 @@ def run(config: RunConfig, phases: Phases = lambda _: no_progress) -> Evaluation
     With `config.resume`, what an earlier run with the same settings and data has done is not done again. Raises
     BlemishError where the configuration or the data would make the result wrong.
     """
-    category = hold_out(_only_category(config), config.validation, config.seed)
+    category, data_sha256 = _split(_only_category(config), config)
     folder = config.ckpt_path / category.name
     roi = read_roi(config.roi) if config.roi else None
-    identity = _identity(config, category, roi)
+    identity = _identity(config, data_sha256, roi)
     if config.resume and (done := finished(folder, identity)):
         return done
     fitted = _learn(config, category, folder, identity, roi, phases)
@@ -97,11 +96,12 @@ def run(config: RunConfig, phases: Phases = lambda _: no_progress) -> Evaluation
 
 def fit(config: RunConfig, phases: Phases = lambda _: no_progress) -> ModelFolder:
     """Learns from the good images of one category alone; the fitted detector is then in `config.ckpt_path` itself."""
-    category = hold_out(_only_category(config), config.validation, config.seed)
-    samples = tuple(sample for sample in category.samples if sample.split != "test")
-    category = replace(category, root=samples[0].image.parent, samples=samples)
+    category = _only_category(config)
+    samples = tuple(category.of("train"))
+    root = samples[0].image.parent if samples else category.root
+    category, data_sha256 = _split(replace(category, root=root, samples=samples), config)
     roi = read_roi(config.roi) if config.roi else None
-    fitted = _learn(config, category, config.ckpt_path, _identity(config, category, roi), roi, phases)
+    fitted = _learn(config, category, config.ckpt_path, _identity(config, data_sha256, roi), roi, phases)
     return fitted.model if fitted else read_model(config.ckpt_path)
 
 
@@ -140,11 +140,12 @@ def _learn(
     validation = source.where(lambda sample: sample.split == "val")
     predictions = told(inspector.predict(validation), len(validation.samples), phases("calibrating"))
     calibration, held_out = calibrate_on(predictions, roi)
-    learned_from = sorted(digests(source.where(lambda sample: sample.split == "train")))
+    known = {split: sorted(digests(source.where(lambda s, of=split: s.split == of))) for split in ("train", "val")}  # type: ignore[misc]
     provenance = identity | {
         "training": training,
         "versions": versions(),
-        "learned_from": learned_from,
+        "learned_from": known["train"],
+        "held_out": known["val"],
         "choices": [reason, *detector.reasons],
         "data_path": str(config.data_path.resolve()),
     }
@@ -184,11 +185,17 @@ def evaluate_run(
     return evaluations
 
 
-def _identity(config: RunConfig, category: Category, roi: Roi | None) -> dict[str, Any]:
+def _split(category: Category, config: RunConfig) -> tuple[Category, str]:
+    """The category with its validation images drawn, and the hash of its files."""
+    digests = file_digests(category)
+    return hold_out(category, config.validation, config.seed, digests), data_hash(category, digests)
+
+
+def _identity(config: RunConfig, data_sha256: str, roi: Roi | None) -> dict[str, Any]:
     """What the result depends on."""
     return {
         "config": config.identity,
-        "data_sha256": data_hash(category),
+        "data_sha256": data_sha256,
         "roi_sha256": hashlib.sha256(roi.png).hexdigest() if roi else None,
     }
 
@@ -207,15 +214,6 @@ def finished(folder: Path, identity: dict[str, Any]) -> Evaluation | None:
             "Use the same settings and data, another ckpt_path, or leave --resume out to start over."
         )
     return read_evaluation(json.loads((folder / EVALUATION).read_text()), folder / EVALUATION)
-
-
-def data_hash(category: Category) -> str:
-    """SHA-256 over the content of all images and masks of the category, in order of their paths."""
-    paths = [path for sample in category.samples for path in (sample.image, sample.mask) if path]
-    digest = hashlib.sha256()
-    for content in map_ahead(lambda path: hashlib.sha256(read_bytes(path)).digest(), sorted(paths)):
-        digest.update(content)
-    return digest.hexdigest()
 
 
 def versions() -> dict[str, str]:

@@ -20,8 +20,9 @@ logger = logging.getLogger("blemish")
 def update(path: Path, images: Path, out: Path | None = None, phases: Phases = lambda _: no_progress) -> ModelFolder:
     """The detector in the folder `path` with further good images learned, written to `out` or in its place.
 
-    Images that it has learned from already are left out. The calibration stays as it was, since the images that it came
-    from are not at hand. Raises BlemishError where nothing is new, a file cannot be used, or the method can't do it.
+    Images that it has learned from already, or that were held out to calibrate with, are left out. The calibration
+    stays as it was, since the images that it came from are not at hand. Raises BlemishError where nothing is new, a
+    file cannot be used, or the method can't do it.
     """
     artifact = load(path)
     categories = find_categories(images)
@@ -31,11 +32,11 @@ def update(path: Path, images: Path, out: Path | None = None, phases: Phases = l
     for info in source.files:
         if info.error:
             raise BlemishError(info.error)
-    learned = artifact.provenance.get("learned_from", [])
-    known = {sample for sample, digest in zip(source.samples, digests(source), strict=True) if digest in learned}
-    new = source.where(lambda sample: sample not in known)
+    learned, held_out = (set(artifact.provenance.get(name, ())) for name in ("learned_from", "held_out"))
+    digest_of = dict(zip(source.samples, digests(source), strict=True))
+    new = source.where(lambda sample: digest_of[sample] not in learned | held_out)
     if not len(new):
-        raise BlemishError(f"{images}: no good image that {path} has not learned from already. Give further ones.")
+        raise BlemishError(f"{images}: no good image that {path} does not know already. Give further ones.")
     artifact.detector.update(new, seed=artifact.provenance["config"]["seed"], progress=phases("learning"))
     if artifact.calibration:
         logger.info("the threshold is that of before; blemish calibrate --images FOLDER makes one for what was learned")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from blemish.artifact import Artifact, save
-from blemish.calibration import from_plain
+from blemish.calibration import PIXEL_RATES, from_plain
 from blemish.cli import main
 from blemish.config import RunConfig
 from blemish.detectors import detector_class
@@ -37,7 +37,7 @@ def test_a_run_calibrates_on_the_images_that_it_held_out(run_folder: Path):
     bad = sorted(row["score"] for row in evaluation["images"] if row["label"])
     assert list(model.calibration.defect_scores) == bad
     assert model.metrics == evaluation["metrics"]
-    assert all(row["path"].startswith("part/train/good/") for row in evaluation["validation"])
+    assert all(row["path"].startswith("train/good/") for row in evaluation["validation"])
 
 
 def test_without_options_it_is_shown_and_nothing_is_written(model: Path, capsys):
@@ -76,6 +76,37 @@ def test_other_good_images_and_defects(model: Path, make_category, tmp_path: Pat
     assert again.threshold == found.good_scores[-6]
 
 
+@pytest.mark.parametrize(
+    ("chosen", "kept"), [(("--pixel-rate", "0.02"), (0.02, None)), (("--pixel-threshold", "7.5"), (None, 7.5))]
+)
+def test_other_images_leave_the_choice_of_pixels_as_it_was(chosen, kept, model: Path, run_folder: Path, capsys):
+    assert calibrate(capsys, model, *chosen, "--min-area", "3")[0] == 0
+    assert calibrate(capsys, model, "--folds", "2", "--data_path", run_folder / "data")[0] == 0
+    found = read_model(model).calibration
+    assert (found.pixel_rate, found.min_area) == (kept[0], 3)
+    assert found.pixel_threshold == kept[1] or found.pixel_levels[PIXEL_RATES.index(0.02)]
+    assert calibrate(capsys, model, "--folds", "2", "--data_path", run_folder / "data", "--pixel-rate", "0.1")[0] == 0
+    assert read_model(model).calibration.pixel_rate == 0.1
+
+
+def test_copies_of_a_picture_are_in_one_fold(make_category, tmp_path: Path, capsys):
+    """Otherwise a copy that was learned tells the picture's own score."""
+    good = make_category(tmp_path / "data", num_train=6, num_good=1, num_bad=1) / "train/good"
+    for path in sorted(good.glob("*.png")):
+        shutil.copy(path, path.with_name(f"copy_{path.name}"))
+    fields = {"model": "patchcore", "size": 48, "data_path": good, "ckpt_path": tmp_path / "model", "align": "off"}
+    fitted = fit(RunConfig.create(**fields, validation=0.3, options={"num_patches": 10_000}))
+    known = fitted.provenance
+    assert (len(known["learned_from"]), len(known["held_out"])) == (8, 4)
+    assert not set(known["learned_from"]) & set(known["held_out"])
+    assert min(fitted.calibration.good_scores) > 1e-3
+    assert calibrate(capsys, tmp_path / "model", "--folds", "3", "--data_path", good)[0] == 0
+    found = read_model(tmp_path / "model").calibration
+    assert (found.num_images, min(found.good_scores) > 1e-3) == (12, True)
+    code, _, said = calibrate(capsys, tmp_path / "model", "--folds", "7", "--data_path", good)
+    assert (code, "allowed are 2 to 6, the number of pictures" in said) == (2, True)
+
+
 def test_folds(model: Path, run_folder: Path, capsys):
     code, out, _ = calibrate(capsys, model, "--folds", "3", "--data_path", run_folder / "data")
     assert code == 0
@@ -112,6 +143,9 @@ WRONG = {
     "no images": (["--images", "nowhere"], "no good images found"),
     "other data": (["--folds", "2", "--data_path", "DATA/part/test"], "not the images that"),
     "no data": (["--folds", "2", "--data_path", "nowhere"], "no such folder"),
+    "data without folds": (["--data_path", "DATA"], "data_path: only --folds reads it"),
+    "rate and threshold": (["--threshold", "1", "--false-alarm-rate", "0.1"], "false-alarm-rate, threshold: one says"),
+    "pixels twice": (["--pixel-rate", "0.1", "--pixel-threshold", "1"], "pixel-rate, pixel-threshold: one says"),
 }
 
 

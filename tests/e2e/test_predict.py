@@ -234,3 +234,34 @@ def test_bad_input_is_one_line(arguments, expected, model, images, tmp_path: Pat
     assert expected in said
     assert len([line for line in said.splitlines() if line.strip()]) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_what_it_wrote_is_not_inspected(model: Path, images: Path, capsys):
+    out = images / "out"
+    for _ in range(2):
+        assert run(capsys, model, images, "--out", out, "--maps", "--overlays")[0] == 0
+        assert len(rows_of(out)) == 8
+    assert set(find_images([f"{images}/**/*"], out=out)) == set(images.glob("*/*.png"))
+
+
+def test_a_map_is_not_taken_by_a_later_picture_of_the_same_name(model: Path, images: Path, tmp_path: Path, capsys):
+    folder = images / "good"
+    assert run(capsys, model, folder, "--out", tmp_path / "out", "--maps")[0] == 0
+    shutil.copy(images / "bad" / "000.png", tmp_path / "000.png")
+    cv2.imwrite(str(folder / "000.jpg"), cv2.imread(str(tmp_path / "000.png")))
+    assert run(capsys, model, folder / "000.jpg", "--out", tmp_path / "out", "--maps")[0] == 0
+    maps = {Path(row["path"]).name: row["map"] for row in rows_of(tmp_path / "out")}
+    assert (maps["000.png"], maps["000.jpg"]) == ("maps/000.tiff", "maps/000.jpg.tiff")
+
+
+def test_a_mistyped_name_does_not_take_the_folder(model: Path, images: Path, tmp_path: Path, capsys):
+    assert run(capsys, model, "nowhere", "--out", tmp_path / "out")[0] == 2
+    assert run(capsys, model, images, "--out", tmp_path / "out")[0] == 0
+    assert len(rows_of(tmp_path / "out")) == 8
+
+
+def test_predictions_are_not_put_into_a_fitted_detector(model: Path, images: Path, capsys):
+    before = sorted(path.name for path in model.iterdir())
+    code, said = run(capsys, model, images, "--out", model)
+    assert (code, "holds a fitted detector. Choose another folder" in said) == (2, True)
+    assert sorted(path.name for path in model.iterdir()) == before

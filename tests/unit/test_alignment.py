@@ -167,9 +167,9 @@ def test_files_that_cannot_be_read_are_passed_over(tmp_path: Path):
 
 
 def redness(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A backend whose map is how red a pixel is, and whose score is no number."""
+    """A backend whose map is how red a pixel is, and whose score is of no use."""
     maps = images[:, 0] - images[:, 1]
-    return np.full(len(images), np.nan), maps
+    return np.full(len(images), -1.0), maps
 
 
 @pytest.mark.parametrize("tiled", [False, True])

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blemish.data import Category, find_categories, hold_out
+from blemish.data.category import data_hash, file_digests
 from blemish.errors import BlemishError
 from blemish.types import Sample
 
@@ -52,11 +53,11 @@ def test_mvtec(tmp_path: Path):
     bolt, nut = find_categories(tmp_path)
     assert (bolt.name, nut.name, bolt.layout) == ("bolt", "nut", "mvtec")
     assert rows(bolt) == [
-        ("bolt/train/good/09.JPG", False, None, "good", "train"),
-        ("bolt/train/good/10.png", False, None, "good", "train"),
-        ("bolt/test/bent/000.png", True, None, "bent", "test"),
-        ("bolt/test/good/000.png", False, None, "good", "test"),
-        ("bolt/test/scratch/000.png", True, "bolt/ground_truth/scratch/000_mask.png", "scratch", "test"),
+        ("train/good/09.JPG", False, None, "good", "train"),
+        ("train/good/10.png", False, None, "good", "train"),
+        ("test/bent/000.png", True, None, "bent", "test"),
+        ("test/good/000.png", False, None, "good", "test"),
+        ("test/scratch/000.png", True, "ground_truth/scratch/000_mask.png", "scratch", "test"),
     ]
     assert [len(bolt.of(split)) for split in ("train", "val", "test")] == [2, 0, 3]
 
@@ -150,8 +151,8 @@ def test_links_spaces_and_other_scripts(tmp_path: Path):
     (category,) = find_categories(tmp_path / "Müller & Söhne")
     assert category.name == "bolt"
     assert rows(category) == [
-        ("bolt/train/good/Größe 1.png", False, None, "good", "train"),
-        ("bolt/test/伤 痕/ü.v2.png", True, "bolt/ground_truth/伤 痕/ü.v2_mask.png", "伤 痕", "test"),
+        ("train/good/Größe 1.png", False, None, "good", "train"),
+        ("test/伤 痕/ü.v2.png", True, "ground_truth/伤 痕/ü.v2_mask.png", "伤 痕", "test"),
     ]
 
 
@@ -221,6 +222,35 @@ def test_the_draw_depends_on_the_seed_and_is_not_the_first_images():
     drawn = {tuple(s.image.name for s in hold_out(category_of(50), 0.1, seed).of("val")) for seed in range(10)}
     assert len(drawn) == 10
     assert len({name for names in drawn for name in names}) > 20
+
+
+def test_copies_of_a_picture_are_held_out_together():
+    category = category_of(20)
+    digests = {sample.image: str(int(sample.image.stem) // 2) for sample in category.samples}
+    for seed in range(5):
+        after = hold_out(category, 0.2, seed, digests)
+        held_out = sorted(int(sample.image.stem) for sample in after.of("val"))
+        assert len(held_out) == 4  # two of ten pictures
+        assert held_out[::2] == [number - 1 for number in held_out[1::2]]
+    assert hold_out(category, 0.2, 0, dict.fromkeys(digests, "same")) == category
+    assert hold_out(category, 0.2, 0, {path: str(path) for path in digests}) == hold_out(category, 0.2, 0)
+
+
+def test_the_hash_of_the_data_is_that_of_contents_and_labels_wherever_they_lie(make_category, tmp_path: Path):
+    def found(root: Path) -> str:
+        (category,) = find_categories(root)
+        return data_hash(category, file_digests(category))
+
+    folder = make_category(tmp_path / "data", "bolt", num_train=3)
+    first = found(tmp_path / "data")
+    assert found(folder) == first
+    folder = folder.rename(tmp_path / "elsewhere")
+    assert found(folder) == first
+    (folder / "test/bad").rename(folder / "test/worse")
+    (folder / "ground_truth/bad").rename(folder / "ground_truth/worse")
+    second = found(folder)
+    next((folder / "ground_truth/worse").iterdir()).unlink()
+    assert len({first, second, found(folder)}) == 3
 
 
 def test_without_a_good_training_image_nothing_can_be_learned(tmp_path: Path):

@@ -62,7 +62,7 @@ def test_figures_are_those_of_scikit_learn_over_all_pixels(category):
     assert evaluation.metrics["pixel_ap"] == pytest.approx(average_precision_score(truth, scores), abs=1e-9)
     labels, image_scores = [p.sample.label for p in predictions], [p.score for p in predictions]
     assert evaluation.metrics["image_auroc"] == pytest.approx(roc_auc_score(labels, image_scores))
-    assert [row["path"] for row in evaluation.images][:1] == ["bolt/test/bad/000.png"]
+    assert [row["path"] for row in evaluation.images][:1] == ["test/bad/000.png"]
     assert [row["score"] for row in evaluation.images] == image_scores
 
 

@@ -56,14 +56,14 @@ def test_what_goes_wrong_while_writing_leaves_the_old_file_alone(error, written,
                 temporary.write_text("ne")
             raise error
 
-    with pytest.raises(error):
+    with pytest.raises(BlemishError if error is OSError else error):
         write_half()
     assert path.read_text() == "old"
     assert names(path.parent) == ["state.json"]
 
 
 def test_a_writer_that_removes_its_file_leaves_the_old_one(path: Path):
-    with pytest.raises(FileNotFoundError), replacing(path) as temporary:
+    with pytest.raises(BlemishError, match="No such file"), replacing(path) as temporary:
         temporary.unlink()
     assert path.read_text() == "old"
     assert names(path.parent) == ["state.json"]
@@ -104,7 +104,7 @@ def test_of_two_who_write_at_the_same_time_one_fails_and_the_file_is_whole(path:
             first.write_text("first")
             write_text(path, "second")
 
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(BlemishError, match="No such file"):
         write_twice()
     assert path.read_text() == "second"
     assert names(path.parent) == ["state.json"]
@@ -167,6 +167,32 @@ def test_a_file_that_cannot_be_made_is_named(tmp_path: Path):
 
 def test_a_folder_in_the_place_of_the_file_is_not_replaced(tmp_path: Path):
     (tmp_path / "results.json").mkdir()
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises(BlemishError, match=r"results.json: cannot be written \(.*directory"):
         write_text(tmp_path / "results.json", "new")
     assert names(tmp_path) == ["results.json"]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "write_text(path, 'x' * 10_000)",
+        "write_arrays(path, {'x': numpy.zeros(10_000)})",
+        "write_tensors(path, {'x': torch.zeros(10_000)})",
+    ],
+)
+def test_a_full_disk_is_one_line(written, path: Path):
+    code = (
+        "import resource, sys, pathlib, numpy, torch\n"
+        "from blemish.errors import BlemishError\n"
+        "from blemish.files import write_arrays, write_tensors, write_text\n"
+        "path = pathlib.Path(sys.argv[1])\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
+        f"try: {written}\n"
+        "except BlemishError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"{path}: cannot be written (")
+    assert "File too large" in done.stdout
+    assert done.stdout.endswith("). Free some space, or choose another place.\n")
+    assert path.read_text() == "old"
+    assert names(path.parent) == ["state.json"]

@@ -323,3 +323,11 @@ def test_one_pixel_is_an_image(tmp_path: Path):
     for aspect in ("squash", "pad"):
         assert (Preprocess((32, 48), aspect).apply(image) == 77).all()
         assert Preprocess((32, 48), aspect).restore(np.eye(32, 48, dtype=np.float32), (1, 1)).shape == (1, 1)
+
+
+def test_the_ringing_around_a_shape_in_a_jpeg_is_not_part_of_the_mask(tmp_path: Path):
+    mask = np.zeros((64, 64), np.uint8)
+    cv2.circle(mask, (30, 33), 11, 255, -1)
+    cv2.imwrite(str(tmp_path / "mask.jpg"), mask, [cv2.IMWRITE_JPEG_QUALITY, 80])
+    assert (cv2.imread(str(tmp_path / "mask.jpg"), cv2.IMREAD_GRAYSCALE) > 0).sum() > 1.5 * (mask > 0).sum()
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.jpg"), mask > 0)

@@ -95,3 +95,17 @@ def test_it_decides_by_its_calibration_and_the_prediction_stays_raw(paths):
     assert [round(prediction.score / 100 * 255) for prediction in predictions] == [0, 40, 80, 120, 160]
     assert decisions[2].regions[0].box == (0, 0, 5, 5)
     assert Inspector(brightness, Preprocess((16, 16))).decide(predictions[0]) is None
+
+
+@pytest.mark.parametrize("where", ["score", "map"])
+def test_what_is_no_number_is_no_decision(where, paths):
+    """No threshold lies below it, so it would pass as good."""
+
+    def broken(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        scores, maps = brightness(images)
+        (scores if where == "score" else maps)[-1] = np.nan
+        return scores, maps
+
+    inspector = Inspector(broken, Preprocess((16, 16)))
+    with pytest.raises(BlemishError, match=r"4.png: its score is no finite number"):
+        list(inspector.predict(paths))

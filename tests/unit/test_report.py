@@ -294,12 +294,16 @@ def test_what_is_calibrated_is_marked(runs):
         "pixel_threshold": 6.0,
         "false_alarm_rate": 0.05,
         "pixel_rate": 0.001,
+        "min_area": 12,
         "good_scores": [1.0, 2.0, 3.0],
     }
     part = runs[0].parts[0]
     run = replace(runs[0], parts=(replace(part, evaluation=replace(part.evaluation, calibration=calibration)),))
     summary = summarize([run], make_album([run]))["parts"][0]
     assert summary["threshold"]["value"] == 7.5
+    assert summary["threshold"]["text"].endswith(
+        "pictures without a region of 12 pixels pass too, which is not counted here"
+    )
     assert summary["threshold"]["rate"] == 0.05
     assert "3 held-out good images for a false-alarm rate of at most 5.00%" in summary["threshold"]["text"]
     assert summary["pixel_threshold"]["value"] == 6.0

@@ -97,7 +97,7 @@ def predict_command(
         raise BlemishError(f"{folder}: not calibrated, so nothing is a defect. Run 'blemish calibrate' first.")
     identity = {"backend": backend, "sha256": read_model(folder).sha256}
     with shown_progress("", errors) as phases:
-        found = find_images(images, sys.stdin if "-" in images else ())
+        found = find_images(images, sys.stdin if "-" in images else (), out)
         options: dict[str, Any] = {"maps": maps, "overlays": overlays, "progress": phases("inspecting")}
         summary = predict(inspector, found, out, identity=identity, **options)
     decided = f"{summary.num_defects} defects" if inspector.calibration else "not calibrated, so none is decided"

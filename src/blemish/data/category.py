@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from blemish.ahead import map_ahead
 from blemish.data.folder import read_folder
 from blemish.data.mvtec import read_mvtec
 from blemish.errors import BlemishError
+from blemish.images import read_bytes
 from blemish.types import Sample, Split
 
-Reader = Callable[[Path], dict[str, list[Sample]]]
+Reader = Callable[[Path], dict[Path, list[Sample]]]
 DATASETS: dict[str, Reader] = {"mvtec": read_mvtec, "folder": read_folder}
-"""Layout name -> function from a path to {category: samples}, empty where the path is not of that layout.
+"""Layout name -> function from a path to {category's folder: samples}, empty where the path is not of that layout.
 
 They are tried in this order.
 """
@@ -27,6 +31,7 @@ class Category:
 
     name: str
     root: Path
+    """The category's own folder: paths are given relative to it, whether it or the data set's root was named."""
     layout: str
     samples: tuple[Sample, ...]
 
@@ -49,11 +54,12 @@ def find_categories(path: Path, names: Sequence[str] = ()) -> list[Category]:
             f"data_path {path}: no images found. Expected <category>/train/good/*.png as in MVTec AD, "
             "a folder with a subfolder 'good', or a folder of good images."
         )
-    unknown = sorted(set(names) - set(found))
+    folders = {Path(os.path.abspath(folder)).name: folder for folder in found}  # noqa: PTH100 - a link has its own name
+    unknown = sorted(set(names) - set(folders))
     if unknown:
-        raise BlemishError(f"category {unknown[0]}: not under {path}. It has: {', '.join(sorted(found))}.")
-    chosen = sorted(names or found)
-    return [Category(name, path, layout, tuple(found[name])) for name in dict.fromkeys(chosen)]
+        raise BlemishError(f"category {unknown[0]}: not under {path}. It has: {', '.join(sorted(folders))}.")
+    chosen = {name: folders[name] for name in sorted(names or folders)}
+    return [Category(name, folder, layout, tuple(found[folder])) for name, folder in chosen.items()]
 
 
 def find_category(path: Path, name: str) -> Category:
@@ -70,17 +76,33 @@ def num_held_out(number: int, fraction: float) -> int:
     return min(number - 1, max(1, round(fraction * number))) if fraction > 0 else 0
 
 
-def hold_out(category: Category, fraction: float, seed: int) -> Category:
+def hold_out(category: Category, fraction: float, seed: int, digests: Mapping[Path, str] | None = None) -> Category:
     """The category with `fraction` of its good training images, drawn at random by `seed`, as split "val".
 
-    At least one is drawn and at least one is left, so a category with a single training image has no validation
-    images.
+    Files of the same content, as `digests` tell (none: all differ), count as one picture and stay together: a picture
+    is not held out from itself. At least one is drawn and at least one is left, so a category with a single training
+    picture has no validation images.
     """
-    train = [index for index, sample in enumerate(category.samples) if sample.split == "train"]
-    if not train:
+    content_of = {sample: digests[sample.image] if digests else str(sample.image) for sample in category.of("train")}
+    if not content_of:
         raise BlemishError(f"{category.root}: category {category.name} has no good training images.")
-    drawn = set(np.random.default_rng(seed).permutation(train)[: num_held_out(len(train), fraction)].tolist())
+    pictures = list(dict.fromkeys(content_of.values()))
+    order = np.random.default_rng(seed).permutation(len(pictures))
+    drawn = {pictures[row] for row in order[: num_held_out(len(pictures), fraction)]}
     samples = (
-        replace(sample, split="val") if index in drawn else sample for index, sample in enumerate(category.samples)
+        replace(sample, split="val") if content_of.get(sample) in drawn else sample for sample in category.samples
     )
     return replace(category, samples=tuple(samples))
+
+
+def file_digests(category: Category) -> dict[Path, str]:
+    """Path -> SHA-256 of the content, of every image and mask; raises BlemishError where one cannot be read."""
+    paths = [path for sample in category.samples for path in (sample.image, sample.mask) if path]
+    return dict(zip(paths, map_ahead(lambda path: hashlib.sha256(read_bytes(path)).hexdigest(), paths), strict=True))
+
+
+def data_hash(category: Category, digests: Mapping[Path, str]) -> str:
+    """SHA-256 over the paths below the category's folder, which say what a file is, and the contents of its files."""
+    named = {path.relative_to(category.root).as_posix(): digest for path, digest in digests.items()}
+    lines = "".join(f"{name} {named[name]}\n" for name in sorted(named))
+    return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()

@@ -135,9 +135,7 @@ def _mask(path: Path, mask: MaskInfo, image: FileInfo) -> Iterable[Problem]:
 
 def _stray_files(category: Category, masks: Mapping[Path, MaskInfo]) -> Iterable[Problem]:
     """Masks that belong to no image, and files of a kind that is not read, in the folders that are."""
-    roots = [category.root / category.name, category.root]
-    root = next((folder for folder in roots if (folder / "train").is_dir()), category.root)
-    for folder in chain.from_iterable(list_folders(root / name) for name in MASK_FOLDERS):
+    for folder in chain.from_iterable(list_folders(category.root / name) for name in MASK_FOLDERS):
         for path in _files(folder):
             if path not in masks:
                 yield Problem("warning", path, "belongs to no image: a mask is named <stem of its image>_mask.png.")
@@ -145,7 +143,7 @@ def _stray_files(category: Category, masks: Mapping[Path, MaskInfo]) -> Iterable
         for path in _files(folder):
             if not is_image(path):
                 yield Problem("warning", path, "not an image by its name: left out.")
-    for folder in list_folders(root / "train"):
+    for folder in list_folders(category.root / "train"):
         if folder.name != GOOD:
             yield Problem("warning", folder, "left out: only train/good is learned from.")
 

@@ -15,6 +15,8 @@ from blemish.data.source import ImageSource
 SMALL = 16
 """Side of what an image is compared by."""
 NEIGHBOURS = 3
+ROWS = 256
+"""Images that are compared with all others at a time."""
 
 
 def image_facts(category: Category, source: ImageSource) -> list[dict[str, Any]]:
@@ -48,12 +50,19 @@ def image_facts(category: Category, source: ImageSource) -> list[dict[str, Any]]
 
 def distances_to_others(descriptions: NDArray[np.float32]) -> NDArray[np.float64]:
     """(n,): how far each of the descriptions (n, C) is from the nearest three of the others, on average."""
+    number = min(NEIGHBOURS, len(descriptions) - 1)
+    if number == 0:
+        return np.zeros(len(descriptions))
     values = descriptions.astype(np.float64) - descriptions.mean(axis=0)
     squares = np.square(values).sum(axis=1)
-    distances = np.sqrt(np.maximum(squares[:, None] + squares - 2 * values @ values.T, 0))
-    np.fill_diagonal(distances, np.inf)
-    nearest = np.sort(distances, axis=1)[:, : min(NEIGHBOURS, len(values) - 1)]
-    return np.asarray(nearest.mean(axis=1)) if nearest.size else np.zeros(len(values))
+    found = []
+    for start in range(0, len(values), ROWS):  # all at once would take memory with the square of the images
+        rows = np.arange(start, min(start + ROWS, len(values)))
+        distances = squares[rows, None] + squares - 2 * values[rows] @ values.T
+        distances[np.arange(len(rows)), rows] = np.inf
+        nearest = np.partition(distances, number - 1, axis=1)[:, :number]
+        found.append(np.sqrt(np.maximum(nearest, 0)).mean(axis=1))
+    return np.concatenate(found)
 
 
 def _description(pixels: NDArray[np.float32]) -> NDArray[np.float32]:

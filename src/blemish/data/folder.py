@@ -20,8 +20,8 @@ MASK_FOLDERS = ("masks", "ground_truth")
 TEST_STRIDE = 5
 
 
-def read_folder(path: Path) -> dict[str, list[Sample]]:
-    """One category, named after the folder; empty where it has no good image."""
+def read_folder(path: Path) -> dict[Path, list[Sample]]:
+    """The folder -> its samples, as one category; empty where it has no good image."""
     has_good_folder = (path / GOOD).is_dir()
     good = list_images(path / GOOD if has_good_folder else path)
     if not good:
@@ -37,4 +37,4 @@ def read_folder(path: Path) -> dict[str, list[Sample]]:
         anomalous += [Sample(image, True, mask_of(image, masks), folder.name, "test") for image in list_images(folder)]
     held_out = set(good[TEST_STRIDE - 1 :: TEST_STRIDE]) if anomalous else set()
     samples = [Sample(image, False, None, GOOD, "test" if image in held_out else "train") for image in good]
-    return {path.resolve().name: samples + anomalous}
+    return {path: samples + anomalous}

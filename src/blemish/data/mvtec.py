@@ -12,11 +12,10 @@ MASK_EXTENSIONS = (".png", ".bmp", ".tif", ".tiff", ".webp", ".jpg", ".jpeg")
 """Those of images, the ones that keep a mask as it is first."""
 
 
-def read_mvtec(path: Path) -> dict[str, list[Sample]]:
-    """Category -> samples, for `path` a category's folder or a folder of such folders; empty where it is neither."""
-    if (path / "train").is_dir():
-        return {path.resolve().name: _read_category(path)}
-    return {folder.name: _read_category(folder) for folder in list_folders(path) if (folder / "train").is_dir()}
+def read_mvtec(path: Path) -> dict[Path, list[Sample]]:
+    """A category's folder -> samples, for `path` one or a folder of such folders; empty where it is neither."""
+    folders = [path] if (path / "train").is_dir() else list_folders(path)
+    return {folder: _read_category(folder) for folder in folders if (folder / "train").is_dir()}
 
 
 def _read_category(folder: Path) -> list[Sample]:

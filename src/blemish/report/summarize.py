@@ -155,6 +155,10 @@ def image_threshold(part: Part) -> Plain:
                 f"chosen on {number} good images, each scored without having been learned, for about {rate or 0:.2%}"
             )
         text = "set by hand" if rate is None else chosen
+        if calibration["min_area"]:
+            text += (
+                f"; pictures without a region of {calibration['min_area']} pixels pass too, which is not counted here"
+            )
         return {"value": calibration["threshold"], "calibrated": True, "rate": rate, "text": text}
     text = "not calibrated: the threshold of the highest F1 on these test images, chosen with their labels known"
     return {"value": best_threshold(part.evaluation.images), "calibrated": False, "rate": None, "text": text}

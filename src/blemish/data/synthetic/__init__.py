@@ -19,7 +19,7 @@ import cv2
 from blemish.data.synthetic.catalog import CATEGORIES, Recipe
 from blemish.data.synthetic.picture import Image, take
 from blemish.errors import BlemishError
-from blemish.files import make_folder, write_json
+from blemish.files import make_folder, write_json, writing
 
 __all__ = ["CATEGORIES", "Recipe", "synthesize"]
 
@@ -148,6 +148,7 @@ def _write(
     make_folder(out)
     total, done = sum(map(len, missing.values())), 0
     with (
+        writing(out),
         tempfile.TemporaryDirectory(dir=out, prefix=".synthetic-") as scratch,
         ThreadPoolExecutor(workers) as pool,
     ):
