@@ -78,7 +78,7 @@ def load_detector(model: ModelFolder, device: str = "cpu", *, in_float32: bool =
         detector.to(place).eval()
         with torch.inference_mode():  # the shapes of what was learned depend on the data: whether they fit shows in use
             detector(torch.zeros(1, 3, *model.preprocess.size, device=place))
-    except (SafetensorError, RuntimeError, ValueError, IndexError) as error:
+    except (SafetensorError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise BlemishError(f"{path}: does not fit the detector ({reason}). Train again, or copy it anew.") from None
     return detector

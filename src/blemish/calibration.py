@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -243,7 +243,10 @@ def from_plain(content: dict[str, Any]) -> Calibration:
         **content | {name: _numbers(content[name]) for name in ("good_scores", "pixel_levels", "defect_scores")}
     )
     thresholds = _numbers([calibration.threshold, calibration.pixel_threshold])
-    if len(calibration.pixel_levels) not in (0, len(PIXEL_RATES)) or calibration.method not in ("split", "folds"):
+    _numbers(rate for rate in (calibration.false_alarm_rate, calibration.pixel_rate) if rate is not None)
+    has_levels = len(calibration.pixel_levels) in (0, len(PIXEL_RATES))
+    has_area = isinstance(calibration.min_area, int) and calibration.min_area >= 0
+    if not has_levels or not has_area or calibration.method not in get_args(Method):
         raise ValueError("not a calibration")
     return replace(calibration, threshold=thresholds[0], pixel_threshold=thresholds[1])
 

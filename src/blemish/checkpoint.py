@@ -80,14 +80,20 @@ class Checkpoint:
 
         Raises BlemishError where the file is damaged or of another training.
         """
-        with _opened(self.path) as file:
-            header = json.loads(file.metadata()["state"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        self._check(header["fingerprint"])
-        module.load_state_dict(_under("model.", tensors))
-        _restore_optimizer(optimizer, _under("optimizer.", tensors))
-        history = History(tuple(header["train"]), tuple(header["validation"]))
-        return State(header["epoch"], header["step"], header["total"], history, _under("best.", tensors))
+        try:
+            with safe_open(self.path, "pt") as file:
+                header = json.loads((file.metadata() or {})["state"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            self._check(header["fingerprint"])
+            module.load_state_dict(_under("model.", tensors))
+            _restore_optimizer(optimizer, _under("optimizer.", tensors))
+            history = History(tuple(header["train"]), tuple(header["validation"]))
+            return State(header["epoch"], header["step"], header["total"], history, _under("best.", tensors))
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise BlemishError(
+                f"{self.path}: not a readable checkpoint ({reason}). Leave --resume out to start over."
+            ) from None
 
     def _check(self, saved: dict[str, Any]) -> None:
         for name, value in self.fingerprint.items():
@@ -134,13 +140,6 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tens
         number, key = name.split(".")
         state.setdefault(int(number), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def _opened(path: Path) -> Any:
-    try:
-        return safe_open(path, "pt")
-    except (SafetensorError, OSError) as error:
-        raise BlemishError(f"{path}: not a readable checkpoint ({error}). Leave --resume out to start over.") from None
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -14,6 +14,8 @@ from blemish.detectors import DETECTORS
 from blemish.devices import DeviceName, Precision
 from blemish.errors import BlemishError, first_problem
 
+FIT_MODEL = "ensemble"
+"""What learns where nothing is evaluated and no model is named."""
 NOT_PART_OF_THE_RESULT = {
     "data_path",
     "ckpt_path",
@@ -99,6 +101,8 @@ class RunConfig(BaseModel):
     @classmethod
     def _half_a_tile(cls, overlap: int, fields: ValidationInfo) -> int:
         tile = fields.data.get("tile")
+        if tile is None and overlap != cls.model_fields["overlap"].default:
+            raise ValueError("it is that of tiles, of which there are none; give their side by tile")
         if tile is not None and 2 * overlap > tile:
             raise ValueError(f"half a tile is allowed at most, which is {tile // 2}")
         return overlap
@@ -129,9 +133,20 @@ class RunConfig(BaseModel):
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The fields in a TOML file; raises BlemishError where it cannot be read."""
+    """The fields in a TOML file; raises BlemishError where it cannot be read or has others."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
         raise BlemishError(f"config {path}: {reason}.") from None
+    unknown = sorted(set(found) - set(RunConfig.model_fields))
+    if unknown:
+        known = ", ".join(RunConfig.model_fields)
+        raise BlemishError(
+            f"config {path}: {unknown[0]} is no setting. There are {known}; a model's own go below [options]."
+        )
+    if not isinstance(found.get("options", {}), dict):
+        raise BlemishError(
+            f"config {path}: options is {found['options']!r}. Write [options], and a line for each below it."
+        )
+    return found

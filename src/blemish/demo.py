@@ -35,8 +35,8 @@ def demo(out: Path, console: Console, bars: Console) -> list[Evaluation]:
     figures.averages(evaluations, out / "figures" / "auroc.png")
     console.print(*comparison_tables(evaluations), sep="\n\n")
     report([out / model for model in MODELS], out / "report.html")
-    console.print(f"\nresults.json, results.csv and figures are in {out}", highlight=False)
-    console.print(f"the report is {out / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(f"\nresults.json, results.csv and figures are in {out}")
+    console.print(f"the report is {out / 'report.html'}", soft_wrap=True)
     return evaluations
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from blemish.errors import BlemishError
 
@@ -13,8 +13,16 @@ if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
 
-_NAMES, _PATTERN = "auto, cpu, cuda, cuda:1 or mps", r"^(auto|cpu|mps|cuda(:\d+)?)$"
-DeviceName = Annotated[str, Field(pattern=_PATTERN, description=_NAMES)]
+_NAMES = "auto, cpu, cuda, cuda:1 or mps"
+
+
+def _is_known(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise ValueError(f"allowed are {_NAMES}")
+    return name
+
+
+DeviceName = Annotated[str, AfterValidator(_is_known), Field(description=_NAMES)]
 """auto: the first accelerator there is, or the CPU."""
 Precision = Literal["auto", "float32", "bfloat16"]
 """auto: bfloat16 where the hardware computes in it."""
@@ -27,10 +35,11 @@ def device_named(name: str) -> torch.device:
 
 
 def accelerator_on(name: str) -> Accelerator:
-    """What trains there: several processes under `accelerate launch`, otherwise the device that was named.
+    """What trains there: several processes under `torchrun`, otherwise the device that was named.
 
     Raises BlemishError where there is no such device.
     """
+    import torch
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
     from accelerate.utils import patch_environment
@@ -39,7 +48,7 @@ def accelerator_on(name: str) -> Accelerator:
     AcceleratorState._reset_state(reset_partial_state=True)  # it would stay on the device of an earlier call
     chosen = {} if name in ("auto", "cpu") else {"accelerate_torch_device": name}
     with patch_environment(**chosen):
-        return Accelerator(cpu=name == "cpu")
+        return Accelerator(cpu=name == "cpu" or (name == "auto" and not torch.accelerator.is_available()))
 
 
 def is_main_process() -> bool:
@@ -63,8 +72,10 @@ def uses_bfloat16(precision: Precision, device: torch.device) -> bool:
 def _refuse_missing(name: str) -> None:
     import torch
 
-    if not re.fullmatch(_PATTERN, name):
-        raise BlemishError(f"device: {name} was given; allowed are {_NAMES}.")
+    try:
+        _is_known(name)
+    except ValueError as error:
+        raise BlemishError(f"device: {error}; {name!r} was given.") from None
     if name == "auto":
         return
     kind, _, number = name.partition(":")

@@ -60,5 +60,6 @@ def first_problem(error: ValidationError) -> str:
     """One line for the first field that pydantic found wrong: its name, the value given, what is allowed."""
     problem = error.errors()[0]
     field = ".".join(str(part) for part in problem["loc"])
-    allowed = problem["msg"].removeprefix("Value error, ")
+    is_size = problem["type"].startswith("byte_size")
+    allowed = "a number of bytes, such as 2GB" if is_size else problem["msg"].removeprefix("Value error, ")
     return f"{field}: {allowed[0].lower()}{allowed[1:]}; {problem['input']!r} was given."

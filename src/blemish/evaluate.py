@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from blemish.data.category import Category
 from blemish.errors import BlemishError
-from blemish.images import read_image, read_mask
+from blemish.images import read_bytes, read_image, read_mask
 from blemish.metrics import (
     NotApplicable,
     OperatingPoints,
@@ -115,12 +116,15 @@ def _read_map(base: Path) -> NDArray[Any]:
         raise BlemishError(f"{base}.tiff: no such map (nor .tif or .npy). Every test image needs one.")
     try:
         if path.suffix == ".npy":
-            return np.asarray(np.load(path, allow_pickle=False))
-        content = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
-    except (OSError, ValueError, cv2.error) as error:
-        raise BlemishError(f"{path}: cannot be read ({error}). Write it as float32 TIFF or as .npy.") from None
-    if content is None or content.ndim != 2:
-        raise BlemishError(f"{path}: not a map of one channel. Write it as float32 TIFF or as .npy.")
+            content = np.load(BytesIO(read_bytes(path)), allow_pickle=False)
+        else:
+            content = cv2.imdecode(np.frombuffer(read_bytes(path), np.uint8), cv2.IMREAD_UNCHANGED)
+    except (EOFError, ValueError, cv2.error):  # numpy would advise to run what is in the file
+        content = None
+    if not isinstance(content, np.ndarray) or content.ndim != 2 or content.dtype.kind not in "biuf":
+        raise BlemishError(f"{path}: not a map of one channel of numbers. Write it as float32 TIFF or as .npy.")
+    if not np.isfinite(content).all():
+        raise BlemishError(f"{path}: has values that are no finite numbers. Write a map without them.")
     return content
 
 

@@ -12,7 +12,7 @@ from pydantic import ByteSize
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from blemish.config import RunConfig
+from blemish.config import FIT_MODEL, RunConfig
 
 Flags = dict[str, inspect.Parameter]
 """Name -> the parameter of a command that typer makes a flag of. Its default is None: not given."""
@@ -28,9 +28,14 @@ def run_flags() -> Flags:
 
 
 def fit_flags() -> Flags:
-    """Those of `run_flags` that mean something where nothing is evaluated."""
+    """Those of `run_flags` that mean something where nothing is evaluated, and one category is learned."""
     without = {"data_path", "ckpt_path", "resume", "figures"}
-    return {name: flag for name, flag in run_flags().items() if name not in without}
+    model, category = RunConfig.model_fields["model"], "category to learn, where the folder holds several"
+    others = {
+        "model": _flag("model", str, f"{model.description} (default: {FIT_MODEL})"),
+        "category": _flag("category", tuple[str, ...], category),
+    }
+    return {name: flag for name, flag in (run_flags() | others).items() if name not in without}
 
 
 def detector_flags() -> Flags:

@@ -39,7 +39,7 @@ def told(items: Iterable[Item], total: int, progress: Progress) -> Iterator[Item
 def shown_progress(title: str, console: Console) -> Iterator[Phases]:
     """Gives a function from a phase's name to what shows its progress, a bar each, while the block runs."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -35,6 +35,8 @@ OUTLINE_UNITS = 4096
 """An outline's coordinates are whole numbers, this many to the picture's longer side."""
 MOST_REGIONS = 12
 """Regions that are kept of an image; more are only counted."""
+MOST_POLYGONS = 500
+"""Edges that are drawn of a mask, the longest: a mask of countless specks must not make a record that is too large."""
 Outline = list[list[int]]
 """One polygon per edge of the mask: x0, y0, x1, y1, ..."""
 Picture = NDArray[np.uint8]
@@ -54,7 +56,7 @@ class Preview:
     map: NDArray[np.float32]
     """(h, w): the map at display size."""
     outline: Outline = field(default_factory=list)
-    """Of the mask, holes included; empty where there is none."""
+    """Of the mask, holes included, by `outline_of`; empty where there is none."""
     mask_area: float | None = None
     """The anomalous part of the file's pixels, where it has a mask."""
     at_maximum: float = 0.0
@@ -140,9 +142,14 @@ def decoded(content: bytes) -> Picture:
 
 
 def outline_of(mask: NDArray[np.bool_]) -> Outline:
-    """The edges of the regions of a mask (H, W), as polygons that deviate by half a pixel of the display at most."""
+    """The edges of the regions of a mask (H, W), as polygons that deviate by half a pixel of the display at most.
+
+    MOST_POLYGONS of them at most, the longest first where there are more.
+    """
     side = max(mask.shape)
     contours, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    if len(contours) > MOST_POLYGONS:
+        contours = sorted(contours, key=len, reverse=True)[:MOST_POLYGONS]
     polygons = [cv2.approxPolyDP(contour, side / PICTURE_SIDE / 2, closed=True) for contour in contours]
     # A contour runs through the centres of pixels, which lie half a pixel from the picture's edge.
     scaled = [np.round((polygon.reshape(-1) + 0.5) * (OUTLINE_UNITS / side)).astype(int) for polygon in polygons]

@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 import blemish
 from blemish.errors import BlemishError
@@ -104,10 +105,10 @@ def comparison_tables(evaluations: Sequence[Evaluation]) -> list[Table]:
 def _comparison(evaluations: Sequence[Evaluation], metric: str) -> Table:
     methods = methods_of(evaluations)
     table = _titled(METRICS[metric].title, show_footer=True)
-    table.add_column("category", footer=f"[bold]{AVERAGE}", no_wrap=True)
+    table.add_column("category", footer=Text(AVERAGE, "bold"), no_wrap=True)
     for method in methods:
         footer = shown(average_of(evaluations, method, metric))
-        table.add_column(method, f"[bold]{footer}", justify="right")
+        table.add_column(method, Text(footer, "bold"), justify="right")
     for category in categories_of(evaluations):
         table.add_row(category, *(shown(value_of(evaluations, method, category, metric)) for method in methods))
     return table
@@ -193,11 +194,11 @@ def _latex_rows(evaluation: Evaluation, names: Sequence[str]) -> list[str]:
     return [" & ".join(row) + r" \\" for row in rows]
 
 
-def _with_interval(value: float | None, interval: tuple[float, float] | None) -> str:
+def _with_interval(value: float | None, interval: tuple[float, float] | None) -> Text:
     if value is None or interval is None:
-        return shown(value)
+        return Text(shown(value))
     low, high = (f"{end:.3f}".removeprefix("0") for end in interval)
-    return f"{shown(value)}\n[dim not bold]{low}-{high}[/]"
+    return Text.assemble(f"{shown(value)}\n", (f"{low}-{high}", "dim not bold"))
 
 
 def _average(evaluations: Sequence[Evaluation], method: str) -> Evaluation:

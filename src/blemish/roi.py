@@ -55,9 +55,11 @@ def read_roi(path: Path) -> Roi:
 
     Raises BlemishError where the file is neither, or marks nothing.
     """
-    if path.suffix.lower() == ".json":
-        return _from_mask(_draw(path))
-    return _from_mask(read_mask(path))
+    mask = _draw(path) if path.suffix.lower() == ".json" else read_mask(path)
+    if not mask.any():
+        raise BlemishError(f"roi {path}: marks nothing of the picture, so nothing would count. Mark what is to count.")
+    _, png = cv2.imencode(".png", mask.astype(np.uint8) * 255)
+    return Roi(png.tobytes())
 
 
 def counted(anomaly_map: NDArray[np.float32], roi: Roi | None) -> NDArray[np.float32]:
@@ -68,25 +70,28 @@ def counted(anomaly_map: NDArray[np.float32], roi: Roi | None) -> NDArray[np.flo
     return np.ma.MaskedArray(anomaly_map, mask=~inside)
 
 
-def _from_mask(mask: NDArray[np.bool_]) -> Roi:
-    _, png = cv2.imencode(".png", mask.astype(np.uint8) * 255)
-    return Roi(png.tobytes())
-
-
 def _draw(path: Path) -> NDArray[np.bool_]:
     try:
         content: Any = json.loads(read_bytes(path))
         height, width = (int(side) for side in content["size"])
-        polygons = [np.asarray(polygon, np.float64).reshape(-1, 2) for polygon in content["polygons"]]
+        polygons = [_polygon(points) for points in content["polygons"]]
         mask = np.zeros((height, width), np.uint8)
         for polygon in polygons:  # one by one: where two overlap, both count
             cv2.fillPoly(mask, [np.round(polygon).astype(np.int32)], 1)
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError, MemoryError, cv2.error) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise BlemishError(
-            f"roi {path}: cannot be used ({error}). "
+            f"roi {path}: cannot be used ({reason}). "
             'Expected {"size": [height, width], "polygons": [[[x, y], [x, y], [x, y]]]}.'
         ) from None
     return mask.astype(bool)
+
+
+def _polygon(points: Any) -> NDArray[np.float64]:
+    polygon = np.asarray(points, np.float64).reshape(-1, 2)
+    if len(polygon) < 3:
+        raise ValueError(f"{points} has fewer than three points")
+    return polygon
 
 
 @lru_cache(maxsize=8)

@@ -22,7 +22,7 @@ from blemish.artifact import Artifact, save
 from blemish.calibrate import calibrate_on, digests, with_defects
 from blemish.calibration import to_plain
 from blemish.config import RunConfig
-from blemish.data.category import Category, data_hash, file_digests, find_categories, hold_out
+from blemish.data.category import Category, data_hash, file_digests, find_categories, find_category, hold_out
 from blemish.data.check import Problem, find_problems, read_mask_infos, refuse
 from blemish.data.facts import image_facts
 from blemish.data.source import ImageSource
@@ -91,18 +91,23 @@ def run(config: RunConfig, phases: Phases = lambda _: no_progress) -> Evaluation
         "images": image_facts(category, fitted.source),
     }
     write_measured(replace(measured, evaluation=evaluation), previews, facts, folder)
+    (folder / CHECKPOINT).unlink(missing_ok=True)  # until now a resumed run would have gone on with what was learned
     return evaluation
 
 
-def fit(config: RunConfig, phases: Phases = lambda _: no_progress) -> ModelFolder:
-    """Learns from the good images of one category alone; the fitted detector is then in `config.ckpt_path` itself."""
+def fit(config: RunConfig, phases: Phases = lambda _: no_progress) -> ModelFolder | None:
+    """Learns from the good images of one category alone; the fitted detector is then in `config.ckpt_path` itself.
+
+    None in the processes that only help.
+    """
     category = _only_category(config)
     samples = tuple(category.of("train"))
     root = samples[0].image.parent if samples else category.root
     category, data_sha256 = _split(replace(category, root=root, samples=samples), config)
     roi = read_roi(config.roi) if config.roi else None
     fitted = _learn(config, category, config.ckpt_path, _identity(config, data_sha256, roi), roi, phases)
-    return fitted.model if fitted else read_model(config.ckpt_path)
+    (config.ckpt_path / CHECKPOINT).unlink(missing_ok=True)
+    return fitted.model if fitted else None
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,6 @@ def _learn(
     for stale in (EVALUATION, RECORD):  # of an earlier run: with the new model they would be taken for its own
         (folder / stale).unlink(missing_ok=True)
     model = save(Artifact(config.model, detector, preprocess, provenance, calibration), folder)
-    (folder / CHECKPOINT).unlink(missing_ok=True)
     return _Fitted(model, detector, inspector, source, problems, training, held_out, seconds)
 
 
@@ -163,10 +167,13 @@ def evaluate_run(
     num_resamples: int = 0,
     phases: Phases = lambda _: no_progress,
 ) -> list[Evaluation]:
-    """Evaluates the detectors that a run left in `folder`, one per category, on the test images of `data_path`."""
+    """Evaluates the detectors that a run left in `folder`, on the test images of their categories under `data_path`.
+
+    `folder` may be that of one detector. Raises BlemishError where there is none for a category that is named in
+    `names`, or for none of the data's.
+    """
     evaluations = []
-    for category in find_categories(data_path, names):
-        model = read_model(folder / category.name)
+    for category, model in _learned(folder, data_path, names):
         batch_size = model.provenance["config"]["batch_size"]
         inspector = Inspector(backend_of(model), model.preprocess, model.calibration, batch_size=batch_size)
         samples = category.of("test")
@@ -183,6 +190,19 @@ def evaluate_run(
         calibration = to_plain(model.calibration) if model.calibration else None
         evaluations.append(replace(evaluation, calibration=calibration))
     return evaluations
+
+
+def _learned(folder: Path, data_path: Path, names: Sequence[str]) -> list[tuple[Category, ModelFolder]]:
+    """Each category of the data that a detector was left for, with it."""
+    if (folder / DOCUMENT).exists():
+        model = read_model(folder)
+        return [(find_category(data_path, folder.resolve().name), model)]
+    categories = find_categories(data_path, names)
+    found = [category for category in categories if names or (folder / category.name / DOCUMENT).exists()]
+    if not found:
+        known = ", ".join(category.name for category in categories)
+        raise BlemishError(f"{folder}: holds a detector of no category under {data_path}, which has {known}.")
+    return [(category, read_model(folder / category.name)) for category in found]
 
 
 def _split(category: Category, config: RunConfig) -> tuple[Category, str]:

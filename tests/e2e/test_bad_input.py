@@ -65,9 +65,13 @@ CASES: dict[str, tuple[list[str], Spoil, str]] = {
     "unknown flag": (["--colour", "red"], spoil_nothing, "No such option: --colour"),
     "an option of another model": (["--model", "vae", "--loss", "ssim"], spoil_nothing, "loss: not an option of Vari"),
     "an option out of range": (["--width", "2"], spoil_nothing, "width: input should be greater than or equal to 4"),
-    "device": (["--device", "tpu"], spoil_nothing, "device: string should match pattern"),
+    "device": (
+        ["--device", "tpu"],
+        spoil_nothing,
+        "device: allowed are auto, cpu, cuda, cuda:1 or mps; 'tpu' was given",
+    ),
     "no such device": (["--device", "cuda:99"], spoil_nothing, "device: cuda:99 was given, but torch "),
-    "memory budget": (["--memory_budget", "lots"], spoil_nothing, "memory_budget: "),
+    "memory budget": (["--memory_budget", "lots"], spoil_nothing, "memory_budget: a number of bytes, such as 2GB"),
     "truncated training image": ([], lambda root: truncate(first(root, "train/good")), "truncated, or not an image"),
     "truncated test image": ([], lambda root: truncate(first(root, "test/bad")), "truncated, or not an image"),
     "missing mask": ([], lambda root: first(root, "ground_truth/bad").unlink(), "no mask, while others have one"),
@@ -76,6 +80,11 @@ CASES: dict[str, tuple[list[str], Spoil, str]] = {
     "the same image in train and test": ([], copy_train_to_test, "identical to"),
     "float image out of range": ([], float_image_out_of_range, "float pixels must lie in [0, 1]"),
     "tile": (["--tile", "20"], spoil_nothing, "tile: input should be greater than or equal to 32; 20 was given"),
+    "overlap without tiles": (
+        ["--overlap", "40"],
+        spoil_nothing,
+        "overlap: it is that of tiles, of which there are none",
+    ),
     "overlap": (
         ["--tile", "64", "--overlap", "40"],
         spoil_nothing,
@@ -111,15 +120,25 @@ def test_a_required_argument(missing, tmp_path: Path, capsys):
     assert f"--{missing} is missing" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", ["epochs = ", 'colour = "red"', "[options]\ncolour = 1"])
-def test_a_toml_file_that_is_wrong(content, make_category, tmp_path: Path, capsys):
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("epochs = ", "run.toml: Invalid value"),
+        ('colour = "red"', "run.toml: colour is no setting. There are model, epochs"),
+        ("options = 3", "run.toml: options is 3. Write [options]"),
+        ("[options]\ncolour = 1", "colour: not an option of VariationalAutoencoder"),
+    ],
+)
+def test_a_toml_file_that_is_wrong(content, said, make_category, tmp_path: Path, capsys):
     make_category(tmp_path / "data", "bolt")
     (tmp_path / "run.toml").write_text(content)
     flags = ["--data_path", str(tmp_path / "data"), "--ckpt_path", str(tmp_path / "out")]
     with pytest.raises(SystemExit) as stopped:
         main(["train", "--config", str(tmp_path / "run.toml"), *flags])
     assert stopped.value.code == 2
-    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.strip().splitlines()) == 1
 
 
 def test_a_region_of_interest_of_another_view(make_category, tmp_path: Path, capsys):

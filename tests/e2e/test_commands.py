@@ -25,7 +25,8 @@ ROOT = Path(__file__).parents[2]
 def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
-    return int(stopped.value.code or 0), capsys.readouterr().out
+    said, code = capsys.readouterr(), int(stopped.value.code or 0)
+    return code, said.out + (said.err if code == 2 else "")
 
 
 def test_help_and_version_import_no_torch():
@@ -121,10 +122,56 @@ def write_maps(out: Path, data: Path, folder: Path) -> None:
 
 def test_evaluating_what_was_not_trained_is_one_line(make_category, tmp_path: Path, capsys):
     make_category(tmp_path / "data", "bolt")
-    with pytest.raises(SystemExit) as stopped:
-        main(["evaluate", str(tmp_path / "out"), "--data_path", str(tmp_path / "data")])
-    assert stopped.value.code == 2
-    assert "model.json: no such file" in capsys.readouterr().err
+    code, text = run(["evaluate", str(tmp_path / "out"), "--data_path", str(tmp_path / "data")], capsys)
+    assert code == 2
+    assert f"out: holds a detector of no category under {tmp_path / 'data'}, which has bolt." in text
+    arguments = ["evaluate", str(tmp_path / "out"), "--data_path", str(tmp_path / "data"), "--category", "bolt"]
+    code, text = run(arguments, capsys)
+    assert (code, "out/bolt/model.json: no such file" in text) == (2, True)
+
+
+def test_what_a_run_has_of_a_data_set_is_evaluated(make_category, tmp_path: Path, capsys):
+    data, out = tmp_path / "data", tmp_path / "out [b]"  # which is not bold
+    for name in ("bolt", "nut"):
+        make_category(data, name)
+    settings = ["--model", "padim", "--size", "32", "--category", "nut"]
+    code, text = run(["train", "--data_path", str(data), "--ckpt_path", str(out), *settings], capsys)
+    assert (code, f"results and figures are in {out}" in text) == (0, True)
+    before = read_results(out)
+    for run_path, data_path in ((out, data), (out / "nut", data), (out, data / "nut"), (out / "nut", data / "nut")):
+        arguments = ["evaluate", str(run_path), "--data_path", str(data_path), "--out", str(tmp_path / "tables")]
+        assert run([*arguments, "--resamples", "0"], capsys)[0] == 0
+        found = read_results(tmp_path / "tables")
+        assert [(e.category, e.metrics, e.images) for e in found] == [(e.category, e.metrics, e.images) for e in before]
+
+
+def test_runs_on_the_root_and_on_the_category_are_on_the_same_images(make_category, tmp_path: Path, capsys):
+    for name in ("bolt", "nut"):
+        make_category(tmp_path / "data", name)
+    given = ["--size", "32", "--category", "nut", "--figures", "0"]
+    for model, data in (("padim", tmp_path / "data"), ("patchcore", tmp_path / "data" / "nut")):
+        arguments = ["--model", model, "--data_path", str(data), "--ckpt_path", str(tmp_path / model), *given]
+        assert run(["train", *arguments], capsys)[0] == 0
+    code, text = run(["compare", str(tmp_path / "padim"), str(tmp_path / "patchcore")], capsys)
+    assert (code, "other test images" in text) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["evaluate", "out", "--data_path", "data", "--out", "file"], "out file: a file. Name a folder."),
+        (["metrics", "--maps", "data", "--data_path", "data", "--out", "file"], "out file: a file. Name a folder."),
+        (["metrics", "--maps", "nowhere", "--data_path", "data"], "maps nowhere: no such folder. Expected nowhere/"),
+        (["report", "out", "--out", "data"], "out data: a folder. Name the file to write, such as data/report.html"),
+        (["data", "check", "file"], "data_path file: not a folder"),
+    ],
+)
+def test_what_is_in_the_way_is_told_first(arguments, said, make_category, tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_category(tmp_path / "data", "bolt")
+    (tmp_path / "file").touch()
+    code, text = run(arguments, capsys)
+    assert (code, said in text) == (2, True)
 
 
 @pytest.mark.parametrize("command", [["report"], ["compare"]])

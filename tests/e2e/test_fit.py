@@ -33,9 +33,19 @@ def test_a_folder_is_enough_and_choices_are_told(good, tmp_path, capsys):
     assert aligned == "align: off, since there is no background that a part could move on"
     assert "held-out good images are likeliest so" in likeliest
     assert len(document["provenance"]["learned_from"]) == 8
-    assert "ensemble from 8 images" in capsys.readouterr().out
+    said, threshold = capsys.readouterr().out, document["calibration"]["threshold"]
+    assert f"ensemble from 8 images is in {tmp_path / 'model'}, threshold {threshold:.4g} (0.5 false alarms)\n" in said
+    assert "held out were 1 image, enough for a false-alarm rate of 0.5 at the least; 0.01 needs 99" in said
     scores = [found.score for found in Inspector.load(tmp_path / "model").predict(sorted(good.glob("*.png")))]
     assert np.isfinite(scores).all()
+
+
+def test_one_image_gives_no_threshold_and_that_is_told(make_category, tmp_path, capsys):
+    good = make_category(tmp_path / "data", num_train=1) / "train" / "good"
+    assert run("fit", good, "--out", tmp_path / "model", "--size", 48) == 0
+    said = capsys.readouterr().out
+    assert f"ensemble from 1 image is in {tmp_path / 'model'}, no threshold\n" in said
+    assert "no good image could be held out to choose a threshold by: see blemish calibrate --help" in said
 
 
 def test_a_category_with_masks_is_learned_from_without_a_word_about_them(good, tmp_path, capsys):

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
@@ -158,27 +159,52 @@ def test_figures_of_an_earlier_run_are_not_taken_for_those_of_one_that_stopped(d
     assert resumed.metrics == run(of(20)).metrics
 
 
-@pytest.mark.parametrize("model", ["ae", "vae"])
-def test_two_processes_give_what_one_gives(data: Path, tmp_path: Path, model: str):
-    more = ["--model", model, "--epochs", "3", "--category", "bolt", "--precision", "float32", "--device", "cpu"]
+def test_what_was_learned_is_not_learned_again_where_testing_was_stopped(data: Path, tmp_path: Path, monkeypatch):
+    fields = {"model": "ae", "epochs": 2, "size": 32, "data_path": data, "category": ("bolt",), "options": {"width": 4}}
+
+    def stopped(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("blemish.run._evaluate", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run(RunConfig.create(**fields, ckpt_path=tmp_path / "stopped"))
+    monkeypatch.setattr("blemish.training._Loop._step", stopped)
+    resumed = run(RunConfig.create(**fields, ckpt_path=tmp_path / "stopped", resume=True))
+    monkeypatch.undo()
+    assert resumed.metrics == run(RunConfig.create(**fields, ckpt_path=tmp_path / "whole")).metrics
+    assert not (tmp_path / "stopped" / "bolt" / "checkpoint.safetensors").exists()
+
+
+def in_two_processes(*arguments: str) -> str:
+    """What both print of `python ARGUMENTS`, each in half of the machine."""
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    del environment["ACCELERATE_TORCH_DEVICE"]  # so that --device auto has to find out
+    done = subprocess.run(
+        [sys.executable, *launch, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(("model", "device"), [("ae", "cpu"), ("vae", "auto")])
+def test_two_processes_give_what_one_gives(data: Path, tmp_path: Path, model: str, device: str):
+    if device == "auto" and torch.accelerator.is_available():
+        pytest.skip("two processes need two accelerators")
+    more = ["--model", model, "--epochs", "3", "--category", "bolt", "--precision", "float32", "--device", device]
     more += ["--batch_size", "3"]  # 7 training images: the last batch leaves the second process without a share
     train(data, tmp_path / "one", *more)
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    arguments = [*launch, *command(data, tmp_path / "two", *more)[1:]]
-    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("average pixel AUROC") == 1
+    printed = in_two_processes(*command(data, tmp_path / "two", *more)[1:])
+    assert printed.count("average pixel AUROC") == 1
     expected, found = (load_file(tmp_path / name / "bolt" / "model.safetensors") for name in ("one", "two"))
     assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    assert not all(torch.equal(found[name], expected[name]) for name in expected)  # half of the sum is added last
     assert history(tmp_path / "two")["train"] == pytest.approx(history(tmp_path / "one")["train"], rel=1e-4)
+
+
+def test_two_processes_fit_one_detector(data: Path, tmp_path: Path):
+    arguments = ["-m", "blemish", "fit", str(data / "bolt" / "train" / "good"), "--out", str(tmp_path / "model")]
+    arguments += ["--model", "ae", "--epochs", "1", *TINY[:6], "--device", "cpu"]
+    assert in_two_processes(*arguments).count("ae from 7 images is in") == 1
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["model.json", "model.safetensors"]

@@ -47,13 +47,13 @@ WRONG: dict[str, tuple[str, Any, str]] = {
     "patience": ("patience", -1, "input should be greater than or equal to 0"),
     "seed": ("seed", -1, "input should be greater than or equal to 0"),
     "large seed": ("seed", 2**32, "input should be less than 4294967296"),
-    "device": ("device", "gpu", "string should match pattern"),
-    "device number": ("device", "cuda:", "string should match pattern"),
-    "device line": ("device", "cpu\n", "string should match pattern"),
+    "device": ("device", "gpu", "allowed are auto, cpu, cuda, cuda:1 or mps"),
+    "device number": ("device", "cuda:", "allowed are auto, cpu"),
+    "device line": ("device", "cpu\n", "allowed are auto, cpu"),
     "precision": ("precision", "float16", "input should be 'auto', 'float32' or 'bfloat16'"),
     "figures": ("figures", 65, "input should be less than or equal to 64"),
     "workers": ("workers", 257, "input should be less than or equal to 256"),
-    "memory": ("memory_budget", "lots", "could not parse value and unit from byte string"),
+    "memory": ("memory_budget", "lots", "a number of bytes, such as 2GB"),
     "small tile": ("tile", 16, "input should be greater than or equal to 32"),
     "negative overlap": ("overlap", -1, "input should be greater than or equal to 0"),
     "options": ("options", [1], "input should be a valid dictionary"),
@@ -141,7 +141,8 @@ OTHER_VALUES: dict[str, Any] = {
 
 @pytest.mark.parametrize("field", RunConfig.model_fields)
 def test_what_a_result_depends_on_is_part_of_its_identity(field):
-    first, second = RunConfig.create(**REQUIRED), RunConfig.create(**REQUIRED | {field: OTHER_VALUES[field]})
+    needed = REQUIRED | ({"tile": 128} if field == "overlap" else {})
+    first, second = RunConfig.create(**needed), RunConfig.create(**needed | {field: OTHER_VALUES[field]})
     assert getattr(first, field) != getattr(second, field)
     where_and_how_fast = {
         "data_path",

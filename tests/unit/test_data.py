@@ -188,7 +188,9 @@ def test_a_folder_without_images_is_refused(names, tmp_path: Path):
 def test_a_path_that_is_no_folder_is_refused(tmp_path: Path):
     touch(tmp_path, "x.png")
     for path in (tmp_path / "gone", tmp_path / "x.png"):
-        with pytest.raises(BlemishError, match=re.escape(f"data_path {path}: no such folder")):
+        with pytest.raises(
+            BlemishError, match=re.escape(f"data_path {path}: {'not a' if path.exists() else 'no such'} folder")
+        ):
             find_categories(path)
 
 

@@ -122,7 +122,24 @@ def test_a_map_that_cannot_be_judged_is_named(category, tmp_path: Path, spoil, s
 def test_a_map_can_run_no_code(category, tmp_path: Path):
     write_maps(category, tmp_path / "maps", ".npy")
     np.save(tmp_path / "maps/bolt/test/bad/001.npy", np.array([{"a": 1}], object), allow_pickle=True)
-    with pytest.raises(BlemishError, match="cannot be read"):
+    with pytest.raises(BlemishError, match=r"bad/001\.npy: not a map of one channel of numbers") as raised:
+        list(predictions_from_maps(tmp_path / "maps", category))
+    assert "allow_pickle" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "not a map of one channel of numbers"),
+        (np.full((48, 48), "a"), "not a map of one channel of numbers"),
+        (np.full((48, 48), np.nan), "has values that are no finite numbers"),
+    ],
+)
+def test_an_array_that_is_no_map_is_named(category, tmp_path: Path, content, said):
+    write_maps(category, tmp_path / "maps", ".npy")
+    path = tmp_path / "maps/bolt/test/bad/001.npy"
+    path.write_bytes(content) if isinstance(content, bytes) else np.save(path, content)
+    with pytest.raises(BlemishError, match=rf"bad/001\.npy: {said}"):
         list(predictions_from_maps(tmp_path / "maps", category))
 
 

@@ -115,6 +115,9 @@ SPOILED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "wrong aspect": (preprocess(aspect="crop"), r"model\.json: damaged"),
     "wrong tile": (preprocess(tile=32, overlap=17), r"model\.json: damaged"),
     "wrong threshold": (calibration(threshold=float("nan")), r"model\.json: damaged"),
+    "wrong area": (calibration(min_area="x"), r"model\.json: damaged"),
+    "negative area": (calibration(min_area=-1), r"model\.json: damaged"),
+    "wrong rate": (calibration(pixel_rate="often"), r"model\.json: damaged"),
     "unknown calibration": (calibration(luck=1), r"model\.json: damaged"),
 }
 

@@ -14,17 +14,22 @@ import pytest
 from rich.console import Console
 
 from blemish.calibration import PIXEL_RATES, calibrate, find_regions
+from blemish.cli import main
+from blemish.config import RunConfig
 from blemish.data import find_categories
+from blemish.detectors import detector_class
 from blemish.errors import BlemishError
 from blemish.evaluate import Measured, evaluate, measure
 from blemish.images import read_image, read_mask
 from blemish.metrics import Resamples, paired_bootstrap, rank_images, rank_labelled
 from blemish.record import (
+    MOST_POLYGONS,
     MOST_REGIONS,
     OUTLINE_UNITS,
     Preview,
     Record,
     decoded,
+    outline_of,
     previewed,
     read_record,
     write_measured,
@@ -325,8 +330,6 @@ def test_500_images_fit_10_mb(tmp_path: Path):
 
 
 def test_the_command_that_reproduces_a_run_names_what_differs_from_the_defaults():
-    from blemish.config import RunConfig
-
     config = RunConfig.create(
         model="patchcore", data_path="my data", ckpt_path="out", size=64, options={"num_patches": 50}, seed=3
     )
@@ -337,6 +340,28 @@ def test_the_command_that_reproduces_a_run_names_what_differs_from_the_defaults(
         "--num_patches": "50",
     }  # fmt: skip
     assert words[-4:] == ["--category", "bolt", "--category", "nut"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"model": "padim", "options": {"shared": True, "scales": (0.0, 3.0)}, "align": "off"},
+        {"model": "padim", "options": {"shared": False}, "tile": 64, "overlap": 8, "memory_budget": "2GB"},
+        {"model": "patchcore", "options": {"backbone": "resnet18", "layers": ("1", "2")}, "validation": 0.25},
+    ],
+)
+def test_the_command_that_reproduces_a_run_is_read_as_its_configuration(options, monkeypatch):
+    config = RunConfig.create(data_path="my data", ckpt_path="out", seed=1, **options)
+    words = shlex.split(command(json.loads(config.model_dump_json()), ["bolt"]))
+    read: list[RunConfig] = []
+    monkeypatch.setattr("blemish.cli.learning.train", read.append)
+    with pytest.raises(SystemExit) as stopped:
+        main(words[1:])
+    assert not stopped.value.code
+    assert read == [config.for_category("bolt").model_copy(update={"options": read[0].options})]
+    assert detector_class(config.model).create(**read[0].options).options == (
+        detector_class(config.model).create(**config.options).options
+    )
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(None, "-"), (3.14, "3.1 s"), (61, "1 min 01 s"), (7260, "2 h 01 min")])
@@ -402,3 +427,14 @@ def test_the_regions_that_a_run_keeps_are_those_that_inspecting_finds(data: Path
         found = find_regions(prediction.map, level)
         assert preview.num_regions == len(found)
         assert json.loads(json.dumps([asdict(region) for region in found[:MOST_REGIONS]])) == preview.regions
+
+
+def test_a_mask_of_countless_specks_is_drawn_by_its_longest_edges():
+    mask = np.random.default_rng(0).random((600, 800)) < 0.02
+    mask[100:200, 100:300] = True
+    outline = outline_of(mask)
+    assert len(outline) == MOST_POLYGONS
+    assert len(json.dumps(outline)) < 100_000
+    assert np.ptp(np.reshape(outline[0], (-1, 2)), axis=0) == pytest.approx(
+        [200 * 4096 / 800, 100 * 4096 / 800], rel=0.1
+    )

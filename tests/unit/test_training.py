@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from safetensors.torch import save as save_tensors
 
 from blemish.data import find_categories, hold_out
 from blemish.data.source import ImageSource, load
@@ -159,7 +160,10 @@ def test_a_checkpoint_of_other_images_is_refused(sources, tmp_path: Path):
         train(small(), fewer, sources[1], SETTINGS, checkpoint=checkpoint, resume=True)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x80\x04K\x01.", b"{}" * 40])
+EMPTY = save_tensors({}), save_tensors({}, {"state": "{}"}), save_tensors({}, {"state": "[1]"})
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04K\x01.", b"{}" * 40, *EMPTY])
 def test_a_damaged_checkpoint_is_one_line(sources, tmp_path: Path, content):
     checkpoint = tmp_path / "checkpoint.safetensors"
     checkpoint.write_bytes(content)

@@ -88,7 +88,7 @@ def build_app(parsers: dict[str, Callable[..., None]]) -> typer.Typer:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        console.print(f"blemish {blemish.__version__}", highlight=False)
+        console.print(f"blemish {blemish.__version__}")
         raise typer.Exit
 
 

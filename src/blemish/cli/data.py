@@ -24,7 +24,7 @@ def synth_command(
 
     with shown_progress("", errors) as phases:
         folders = synthesize(out, categories=category or None, size=size, seed=seed, progress=phases("drawing"))
-    console.print(f"in {out}: {', '.join(folder.name for folder in folders)}", highlight=False)
+    console.print(f"in {out}: {', '.join(folder.name for folder in folders)}")
 
 
 def demo_command(
@@ -47,7 +47,7 @@ def check_command(path: Folder) -> None:
         style = "bold red" if problem.severity == "error" else "bold yellow"
         console.print(Text.assemble((problem.severity, style), f" {problem}"), soft_wrap=True)
     num_errors = sum(problem.severity == "error" for problem in problems)
-    console.print(f"{num_errors} errors, {len(problems) - num_errors} warnings", highlight=False)
+    console.print(f"{num_errors} errors, {len(problems) - num_errors} warnings")
     if num_errors:
         raise typer.Exit(2)
 

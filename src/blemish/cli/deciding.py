@@ -60,7 +60,7 @@ def calibrate_command(
         )
     lines, table = describe(calibrated)
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     if table:
         console.print(table)
 
@@ -103,9 +103,9 @@ def predict_command(
     decided = f"{summary.num_defects} defects" if inspector.calibration else "not calibrated, so none is decided"
     speed = f"; {summary.rate:.1f} images/s" if summary.rate else ", none left to inspect"
     line = f"{summary.num_images} images: {decided}, {summary.num_unreadable} unreadable{speed}"
-    console.print(f"{line}\npredictions.csv and predictions.jsonl are in {out}", highlight=False, soft_wrap=True)
+    console.print(f"{line}\npredictions.csv and predictions.jsonl are in {out}", soft_wrap=True)
     if summary.first_error:
-        errors.print(f"the first that could not be read: {summary.first_error}", highlight=False, soft_wrap=True)
+        errors.print(f"the first that could not be read: {summary.first_error}", soft_wrap=True)
     if fail_on_defect and summary.num_defects:
         raise typer.Exit(3)
     if summary.num_unreadable:
@@ -137,14 +137,14 @@ def export_command(
     with shown_progress("", errors) as phases:
         written = export(find_model(model), target, precision, data_path, phases)
     for path in written.files:
-        console.print(f"{path}: {path.stat().st_size / 1e6:.1f} MB", highlight=False, soft_wrap=True)
-    size = "any size" if written.size is None else " x ".join(map(str, written.size))
-    console.print(f"it takes pictures of {size}, which predict brings them to", highlight=False, soft_wrap=True)
+        console.print(f"{path}: {path.stat().st_size / 1e6:.1f} MB", soft_wrap=True)
+    brought = f"{' x '.join(map(str, written.size))}, which predict brings them to" if written.size else "any size"
+    console.print(f"it takes pictures of {brought}", soft_wrap=True)
     found = f"{precision} against torch on {written.parity.num_images} images: {describe(written.parity)}"
-    console.print(found, highlight=False, soft_wrap=True)
+    console.print(found, soft_wrap=True)
     for name, (before, after) in written.auroc.items():
         line = f"{name.replace('_auroc', ' AUROC')} {after:.4f}, in torch {before:.4f}: {after - before:+.4f}"
-        console.print(line, highlight=False)
+        console.print(line)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
+from blemish.calibration import to_plain
 from blemish.cli.terminal import console, errors
 from blemish.errors import BlemishError
 from blemish.progress import shown_progress
 
 if TYPE_CHECKING:
     from blemish.config import RunConfig
+    from blemish.model_folder import ModelFolder
     from blemish.types import Evaluation
 
 
@@ -54,10 +57,11 @@ def fit_command(
     The model is `ensemble` unless another is asked for. With --update a fitted detector learns further images without
     starting over; it keeps its settings, and its place unless --out names another.
     """
-    from blemish.config import RunConfig
+    from blemish.config import FIT_MODEL, RunConfig
     from blemish.run import fit
     from blemish.update import update as update_model
 
+    model: ModelFolder | None
     with shown_progress(images.name, errors) as phases:
         if update is not None:
             if fields or options or config_path:
@@ -66,11 +70,24 @@ def fit_command(
         elif out is None:
             raise BlemishError("--out is missing: folder for the fitted detector.")
         else:
-            merged = {"model": "ensemble", **_merged(config_path, fields, options)}
+            merged = {"model": FIT_MODEL, **_merged(config_path, fields, options)}
             model = fit(RunConfig.create(**{**merged, "data_path": images, "ckpt_path": out}), phases)
-    console.print(
-        f"{model.model} from {len(model.provenance['learned_from'])} images is in {model.folder}", highlight=False
-    )
+    if model is not None:
+        _tell(model, update is not None)
+
+
+def _tell(model: ModelFolder, is_updated: bool) -> None:
+    """What was learned, and what its threshold is worth."""
+    known = model.provenance
+    threshold = "" if is_updated else _threshold(to_plain(model.calibration) if model.calibration else None)
+    line = f"{model.model} from {_images(len(known['learned_from']))} is in {model.folder}{threshold}"
+    console.print(line, soft_wrap=True)
+    if not is_updated:
+        console.print(_too_few(len(known["held_out"])), end="", soft_wrap=True)
+
+
+def _images(number: int) -> str:
+    return f"{number} image{'s' * (number != 1)}"
 
 
 def train(config: RunConfig) -> list[Evaluation]:
@@ -87,12 +104,14 @@ def train(config: RunConfig) -> list[Evaluation]:
             evaluation = run(config.for_category(category.name), phases)
         evaluations.append(evaluation)
         if is_main_process():
-            console.print(_line(evaluation), highlight=False, soft_wrap=True)
+            console.print(_line(evaluation), soft_wrap=True)
     if is_main_process():
         write_results(evaluations, config.ckpt_path)
         if any(evaluation.images for evaluation in evaluations):
             figures.averages(evaluations, config.ckpt_path / "figures" / "auroc.png")
-        console.print(f"{_too_few(evaluations)}{_headline(evaluations, config)}", highlight=False, soft_wrap=True)
+        fewest = min(len(evaluation.validation) for evaluation in evaluations)
+        console.print(_too_few(fewest), end="", soft_wrap=True)
+        console.print(_headline(evaluations, config), soft_wrap=True)
     return evaluations
 
 
@@ -101,7 +120,7 @@ def _line(evaluation: Evaluation) -> str:
 
     if not evaluation.images:
         line = f"{evaluation.category}: trained; it has no test images, so there is nothing to evaluate"
-        return line + _threshold(evaluation)
+        return line + _threshold(evaluation.calibration)
     pixel, image = (evaluation.metrics.get(name) for name in ("pixel_auroc", "image_auroc"))
     why = "; ".join(
         f"{name.replace('_', ' ')}: {evaluation.reasons[name]}"
@@ -109,39 +128,39 @@ def _line(evaluation: Evaluation) -> str:
         if name in evaluation.reasons
     )
     line = f"{evaluation.category}: pixel AUROC {shown(pixel)}, image AUROC {shown(image)}"
-    return (f"{line} ({why})" if why else line) + _threshold(evaluation)
+    return (f"{line} ({why})" if why else line) + _threshold(evaluation.calibration)
 
 
-def _threshold(evaluation: Evaluation) -> str:
+def _threshold(found: dict[str, Any] | None) -> str:
     """What the held-out images made of it, in words."""
-    found = evaluation.calibration
     if found is None:
         return ", no threshold"
     return f", threshold {found['threshold']:.4g} ({found['false_alarm_rate']:.2g} false alarms)"
 
 
-def _too_few(evaluations: list[Evaluation]) -> str:
+def _too_few(fewest: int) -> str:
     """One line where fewer images were held out than the usual false-alarm rate needs."""
     from blemish.calibration import FALSE_ALARM_RATE, num_images_for, smallest_rate
 
-    fewest = min(len(evaluation.validation) for evaluation in evaluations)
     if smallest_rate(fewest) <= FALSE_ALARM_RATE:
         return ""
+    if fewest == 0:
+        return "no good image could be held out to choose a threshold by: see blemish calibrate --help\n"
     needed = num_images_for(FALSE_ALARM_RATE)
     return (
-        f"{fewest} held-out good images support a false-alarm rate of {smallest_rate(fewest):.2g} at the least, "
+        f"held out were {_images(fewest)}, enough for a false-alarm rate of {smallest_rate(fewest):.2g} at the least; "
         f"{FALSE_ALARM_RATE:g} needs {needed}: see blemish calibrate --help\n"
     )
 
 
-def _headline(evaluations: list[Evaluation], config: RunConfig) -> str:
+def _headline(evaluations: list[Evaluation], config: RunConfig) -> Text:
     from blemish.results import average_of
 
     average = average_of(evaluations, config.model, "pixel_auroc")
     where = f"results and figures are in {config.ckpt_path}"
     if average is None:
-        return f"nothing to average; what was learned is in {config.ckpt_path}"
-    return f"{where}\n[bold]average pixel AUROC {average:.4f}[/]"
+        return Text(f"nothing to average; what was learned is in {config.ckpt_path}")
+    return Text.assemble(f"{where}\n", (f"average pixel AUROC {average:.4f}", "bold"))
 
 
 COMMANDS: dict[str, Callable[..., None]] = {"train": train_command, "fit": fit_command}

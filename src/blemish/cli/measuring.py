@@ -26,6 +26,7 @@ def evaluate_command(
     """Score the test images with what was learned: every metric, per category and averaged, with 95 % intervals."""
     from blemish.run import evaluate_run
 
+    _refuse_file(out)
     evaluations = []
     for run_path in runs:
         with shown_progress(run_path.name, errors) as phases:
@@ -49,6 +50,9 @@ def metrics_command(
     from blemish.evaluate import measure, predictions_from_maps
     from blemish.record import Preview, previewed, write_measured
 
+    if not maps.is_dir():
+        raise BlemishError(f"maps {maps}: no such folder. Expected {maps}/<category>/test/<type>/<stem>.tiff.")
+    _refuse_file(out)
     evaluations = []
     for found in find_categories(data_path, category or ()):
         previews: list[Preview] = []
@@ -76,10 +80,12 @@ def report_command(
     """Write one HTML file to see every decision in: it opens from disk and asks no host for anything."""
     from blemish.report.render import report
 
+    if out.is_dir():
+        raise BlemishError(f"out {out}: a folder. Name the file to write, such as {out / 'report.html'}.")
     report(runs, out, files)
-    console.print(f"the report is {out}", highlight=False, soft_wrap=True)
+    console.print(f"the report is {out}", soft_wrap=True)
     if files is not None:
-        console.print(f"its tables and figures are in {files}", highlight=False, soft_wrap=True)
+        console.print(f"its tables and figures are in {files}", soft_wrap=True)
 
 
 def compare_command(
@@ -100,7 +106,13 @@ def compare_command(
         raise BlemishError(f"{first}, {second}: no category has figures of both. Run both on the same data set.")
     console.print(verdicts_table(runs[0], runs[1], verdicts))
     for reason in dict.fromkeys(verdict.images for verdict in verdicts if isinstance(verdict.images, str)):
-        console.print(f"cannot tell: {reason}", style="dim", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"cannot tell: {reason}", style="dim", soft_wrap=True)
+
+
+def _refuse_file(out: Path | None) -> None:
+    """Raises BlemishError, before there is anything to lose, where the folder to write to is a file."""
+    if out is not None and out.is_file():
+        raise BlemishError(f"out {out}: a file. Name a folder.")
 
 
 def _show(evaluations: list[Evaluation], out: Path) -> None:
@@ -117,9 +129,9 @@ def _show(evaluations: list[Evaluation], out: Path) -> None:
         for reason in dict.fromkeys(evaluation.reasons.values()):
             names = ", ".join(name for name, why in evaluation.reasons.items() if why == reason)
             line = f"{evaluation.method}, {evaluation.category}: {names} not applicable: {reason}"
-            console.print(line, style="dim", highlight=False, soft_wrap=True)
+            console.print(line, style="dim", soft_wrap=True)
     write_results(evaluations, out)
-    console.print(f"results.json, results.csv and results.tex are in {out}", highlight=False)
+    console.print(f"results.json, results.csv and results.tex are in {out}")
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

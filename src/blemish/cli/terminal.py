@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-console = Console()
-errors = Console(stderr=True)
+console = Console(markup=False, highlight=False)
+errors = Console(markup=False, highlight=False, stderr=True)
+"""Without markup: a name of the user's may have brackets."""
 
 Folder = Annotated[Path, typer.Argument(help="A data set's root, one category's folder, or a folder of images.")]
 Runs = Annotated[list[Path], typer.Argument(help="Folders that `train` left, one or several.")]

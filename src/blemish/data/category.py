@@ -47,7 +47,8 @@ def find_categories(path: Path, names: Sequence[str] = ()) -> list[Category]:
     layout, or has no category of a name that was asked for.
     """
     if not path.is_dir():
-        raise BlemishError(f"data_path {path}: no such folder. Give a data set's root or one category's folder.")
+        what = "not a folder" if path.exists() else "no such folder"
+        raise BlemishError(f"data_path {path}: {what}. Give a data set's root or one category's folder.")
     layout, found = next(((name, found) for name, read in DATASETS.items() if (found := read(path))), ("", {}))
     if not found:
         raise BlemishError(

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from blemish.metrics import METRICS, Comparison, NotApplicable, Resamples, compare_categories, compare_resamples
 from blemish.report.read import Part, Run, categories_of
@@ -74,7 +74,7 @@ def verdicts_table(first: Run, second: Run, verdicts: Sequence[Verdict]) -> Tabl
     """A row per metric: both figures, their difference with its interval, the p-values and the verdict."""
     table = Table(header_style="bold", box=None, padding=(0, 1, 0, 0))
     table.add_column("metric", no_wrap=True)
-    for name in (escape(first.label), escape(second.label)):
+    for name in (first.label, second.label):
         table.add_column(name, justify="right")
     table.add_column("difference\n95 % interval", justify="right", no_wrap=True)
     table.add_column("p by\nimages", justify="right")
@@ -88,7 +88,7 @@ def verdicts_table(first: Run, second: Run, verdicts: Sequence[Verdict]) -> Tabl
             _difference(verdict.images),
             _p_value(verdict.images),
             _p_value(verdict.categories),
-            f"[bold]{escape(verdict.better)}[/]" if verdict.better else _undecided(verdict.images),
+            Text(verdict.better, "bold") if verdict.better else _undecided(verdict.images),
         )
     return table
 
@@ -164,10 +164,11 @@ def _both_have(metric: str, first: Part, second: Part) -> bool:
     return all(part.evaluation.metrics.get(metric) is not None for part in (first, second))
 
 
-def _difference(comparison: Comparison | str) -> str:
+def _difference(comparison: Comparison | str) -> Text:
     if isinstance(comparison, str):
-        return "-"
-    return f"{comparison.difference:+.3f}\n[dim]{comparison.low:+.3f} to {comparison.high:+.3f}[/]"
+        return Text("-")
+    interval = f"{comparison.low:+.3f} to {comparison.high:+.3f}"
+    return Text.assemble(f"{comparison.difference:+.3f}\n", (interval, "dim"))
 
 
 def _p_value(comparison: Comparison | str) -> str:

@@ -259,10 +259,17 @@ def command(config: Plain, categories: Sequence[str]) -> str:
     }
     words = ["blemish", "train"]
     for name, value in (given | config["options"]).items():
-        words += [f"--{name}", str(value)]
+        words += _flag(name, value)
     for category in categories:
         words += ["--category", category]
     return shlex.join(words)
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    """The words that set a field or an option on the command line."""
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no-{name}"]
+    return [f"--{name}", *map(str, value if isinstance(value, list | tuple) else [value])]
 
 
 def _count(part: Part, split: str) -> int | None:
