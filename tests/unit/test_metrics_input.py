@@ -10,6 +10,7 @@ import pytest
 
 from blemish import metrics
 from blemish.errors import BlemishError
+from blemish.metrics.scores import _radix_is_faster, fastest_sort, to_keys
 
 MASK = np.array([[1, 0], [0, 0]])
 MAP = np.array([[3.0, 1.0], [2.0, 0.0]])
@@ -189,3 +190,28 @@ def test_importing_the_metrics_is_light():
     code = "import sys, blemish.metrics; print([m for m in ('torch', 'scipy', 'sklearn') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.uint16])
+@pytest.mark.parametrize("size", [0, 1, 1000, 2**16, 2**17 + 1])
+@pytest.mark.parametrize("fastest", [True, False])
+def test_keys_are_sorted_whatever_sorts_fastest_here(dtype, size, fastest, monkeypatch):
+    import torch  # noqa: F401 - whose sort is taken only where it is loaded
+
+    monkeypatch.setattr("blemish.metrics.scores._radix_is_faster", lambda: fastest)
+    drawn = np.random.default_rng(size).normal(size=size) * 100
+    keys = to_keys((np.abs(drawn) if np.dtype(dtype).kind == "u" else drawn).astype(dtype))
+    expected = np.array(sorted(keys.tolist()), keys.dtype)
+    fastest_sort()(keys)
+    np.testing.assert_array_equal(keys, expected)
+
+
+def test_the_fastest_sort_is_measured_once():
+    assert isinstance(_radix_is_faster(), bool)
+    assert _radix_is_faster.cache_info().currsize == 1
+
+
+@pytest.mark.parametrize("values", [[0.0, -0.0, 1.0], [0.0, 0.0], [1.0, 2.0], [-1.0, 0.0], []])
+def test_zeros_of_either_sign_are_equal(values):
+    keys = to_keys(np.array(values, np.float32))
+    assert [keys[i] == keys[j] for i, j in np.ndindex(keys.size, keys.size)] == [x == y for x in values for y in values]
