@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -106,7 +107,16 @@ def test_scores_and_maps_are_finite_and_of_the_stated_shape(name, fitted, images
     assert scores.dtype == maps.dtype == torch.float32
 
 
-def test_a_score_does_not_depend_on_its_batch_mates(name, fitted, images):
+@pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """The number that torch computes with."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def test_a_score_does_not_depend_on_its_batch_mates(name, fitted, images, threads):
     together = predict(fitted(name), images.batch(range(6)))
     for row in range(6):
         alone = predict(fitted(name), images.batch([row]))
@@ -114,6 +124,7 @@ def test_a_score_does_not_depend_on_its_batch_mates(name, fitted, images):
             torch.testing.assert_close(found[0], expected[row], rtol=1e-4, atol=1e-6)
             is_apart = fitted(name).is_apart and fitted(name).device.type == "cpu"
             assert torch.equal(found[0], expected[row]) or not is_apart
+    assert torch.get_num_threads() == threads
 
 
 def test_fit_twice_with_one_seed_gives_the_same_bits(name, fitted, images, device):

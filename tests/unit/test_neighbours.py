@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from blemish.blocks.neighbours import CHUNK, LEADING, Contraction, Neighbours, nearest
+from blemish.blocks.neighbours import CHUNK, LEADING, SLACK, Contraction, Neighbours, nearest
 
 WIDE = 8 * LEADING
 
@@ -62,6 +62,29 @@ def test_short_vectors_are_no_farther_from_each_other(decay):
     short = Contraction(values)(values)
     assert short.shape == (300, LEADING + 1)
     assert (torch.pdist(short.double()) <= torch.pdist(values.double()) * (1 + 1e-6)).all()
+
+
+@pytest.mark.parametrize("share", [1.0, 0.2, 0.1, 0.05, 1e-2, 1e-3, 1e-5, 0.0])
+def test_a_rest_of_any_length_is_as_long_as_slack_allows(share):
+    contraction = Contraction(vectors(500, 3.0))
+    along = vectors(400, 0.0, LEADING, seed=1) @ contraction.directions.T
+    values = along + share * vectors(400, 0.0, seed=2)
+    found = contraction(values).double()
+    rest = values.double() - found[:, :-1] @ contraction.directions.T.double()
+    errors = (found[:, -1] - torch.linalg.vector_norm(rest, dim=1)).abs() / torch.linalg.vector_norm(values, dim=1)
+    assert errors.max() < SLACK
+
+
+@pytest.mark.parametrize("share", [1e-2, 1e-4])
+def test_values_with_hardly_a_rest_find_the_nearest_of_rows_that_have_one(share):
+    directions = torch.linalg.qr(vectors(WIDE, 0.0))[0]
+    bank = vectors(600, 0.0, LEADING) @ directions[:LEADING] + vectors(600, 0.0, WIDE - LEADING) @ directions[LEADING:]
+    bank[::3] = vectors(200, 0.0, LEADING, seed=4) @ directions[:LEADING]
+    values = vectors(300, 0.0, LEADING, seed=5) @ directions[:LEADING] + share * vectors(300, 0.0, seed=6)
+    distances, rows = Neighbours(bank).nearest(values)
+    expected, places = brute_force(values, bank)
+    torch.testing.assert_close(distances.double(), expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(rows, places)
 
 
 def test_a_changed_bank_is_arranged_anew():

@@ -18,6 +18,9 @@ FEW = 16
 """Rows that the bounds may leave to a value for it to be compared with each by itself."""
 SLACK = 1e-5
 """Of the squared norms: more than rounding takes from a bound."""
+SHORT = 1e-2
+"""Of a vector's square: where less is left, what is left is computed, since a difference of squares would be rounded to
+more than SLACK allows for (by 1e-6 of the square, so a length of a tenth by 5e-6)."""
 
 
 class Contraction:
@@ -37,8 +40,14 @@ class Contraction:
 
     def _contracted(self, values: Tensor) -> Tensor:
         leading = values @ self.directions
-        rest = torch.addmm(values, leading, self.directions.T, alpha=-1)
-        return torch.cat([leading, torch.linalg.vector_norm(rest, dim=1, keepdim=True)], 1)
+        squares = values.square().sum(1)
+        rest = squares - leading.square().sum(1)
+        is_short = rest < SHORT * squares
+        lengths = rest.clamp_min(0).sqrt()
+        if is_short.any():
+            left = torch.addmm(values[is_short], leading[is_short], self.directions.T, alpha=-1)
+            lengths[is_short] = torch.linalg.vector_norm(left, dim=1)
+        return torch.cat([leading, lengths[:, None]], 1)
 
 
 class Neighbours:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from blemish.blocks.backbones import FILTER_BANKS, Backbone
+from blemish.blocks.fusing import fused
 from blemish.data.source import ImageSource
 from blemish.errors import BlemishError
 from blemish.progress import Progress, no_progress
@@ -49,6 +50,7 @@ class NetworkFeatures(Backbone):
         self.name, self.weights, self.dtype = name, weights, dtype
         self.layers = tuple(layers) or _default_layers(name)
         self.network = _build(name, self.layers).to(dtype)
+        self._arranged: tuple[tuple[Any, ...], nn.Module] | None = None
         self.patch = _strides(name)[0] if _is_transformer(_strides(name)) else 1
         self.register_buffer("mean", _per_channel(self.network, "mean"), persistent=False)
         self.register_buffer("deviation", _per_channel(self.network, "std"), persistent=False)
@@ -57,6 +59,7 @@ class NetworkFeatures(Backbone):
     def fit(self, images: ImageSource, seed: int, progress: Progress = no_progress) -> Self:  # noqa: ARG002
         """Takes the weights from where they were asked to come from. Raises BlemishError where they can't be had."""
         self.network = _with_weights(self.name, self.layers, self.weights, seed).to(self.mean.device, self.dtype)
+        self._arranged = None
         self.eval().requires_grad_(False)
         return self
 
@@ -69,10 +72,31 @@ class NetworkFeatures(Backbone):
         if self.patch > 1:  # a transformer takes whole patches
             sides = [max(1, round(side / self.patch)) * self.patch for side in images.shape[-2:]]
             images = F.interpolate(images, size=sides, mode="bilinear")
-        levels = self.network(((images - self.mean) / self.deviation).to(self.dtype))
+        levels = self._computes(((images - self.mean) / self.deviation).to(self.dtype))
         first, *rest = (level.float() for level in levels)
         coarser = [F.interpolate(level, size=first.shape[-2:], mode="bilinear") for level in rest]
         return torch.cat([first, *coarser], 1)
+
+    def _computes(self, images: Tensor) -> list[Tensor]:
+        """The levels, by the network, or by what computes the same faster; that is arranged at the first image."""
+        if torch.compiler.is_exporting():
+            network = self.network
+        else:
+            kind = images.shape[1:], images.dtype, images.device
+            if self._arranged is None or self._arranged[0] != kind:
+                self._arranged = kind, fused(self.network, images[:1])
+            network = self._arranged[1]
+        levels: list[Tensor] = network(images)
+        return levels
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        self._arranged = None  # it is of weights that change now
+        moved: Self = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return moved
+
+    def _load_from_state_dict(self, *given: Any) -> None:
+        self._arranged = None
+        super()._load_from_state_dict(*given)
 
 
 def _per_channel(network: Any, name: str) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from blemish.blocks.backbones import FILTER_BANKS, Backbone, BackboneName, ComputedIn, Layers, Weights, create_backbone
 from blemish.blocks.filters import enlarging
 from blemish.data.source import ImageSource
+from blemish.detectors.apart import Apart
 from blemish.devices import uses_bfloat16
 from blemish.errors import BlemishError, first_problem
 from blemish.progress import Progress, no_progress
@@ -39,7 +40,7 @@ class Detector(nn.Module, ABC):
     """
 
     is_apart = False
-    """Whether a processor computes images one at a time: where that is as fast, it takes less memory, and no rounding
+    """Whether a processor computes each image by itself: where that is as fast, it takes less memory, and no rounding
     depends on the rest of the batch."""
     size: int
 
@@ -52,6 +53,7 @@ class Detector(nn.Module, ABC):
         self.reasons: list[str] = []
         """Why, a sentence for each choice."""
         self._learned: list[str] = []
+        self._apart = Apart()
 
     @property
     def input_size(self) -> Size:
@@ -91,8 +93,7 @@ class Detector(nn.Module, ABC):
             raise BlemishError(f"this {type(self).__name__} has learned nothing yet: call fit, or load a fitted one.")
         if not self.is_apart or images.device.type != "cpu" or torch.compiler.is_exporting():
             return self.score(images)
-        scores, maps = zip(*(self.score(image) for image in torch.split(images, 1)), strict=True)
-        return torch.cat(scores), torch.cat(maps)
+        return self._apart(self.score, images, tuple(learned.shape for learned in self.buffers()))
 
     @classmethod
     def option_fields(cls) -> dict[str, Any]:

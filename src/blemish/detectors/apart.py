@@ -1,0 +1,63 @@
+"""Images computed one at a time on a processor, several of them side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from threading import Barrier
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Scored = tuple[Tensor, Tensor]
+"""Scores (B,) and maps (B, h, w)."""
+Compute = Callable[[Tensor], Scored]
+
+
+class Apart:
+    """Computes each image of a batch by itself, so that no rounding depends on the others.
+
+    Where there is an image for each core, each is computed by one thread: threads that share an image wait for each
+    other. Only where that gives the same bits, which is tried with the first image of each kind.
+    """
+
+    def __init__(self) -> None:
+        self._is_same: dict[Any, bool] = {}
+
+    def __call__(self, compute: Compute, images: Tensor, kind: Any = None) -> Scored:
+        """What `compute` gives of the images (B, 3, H, W) in all; `kind` is what its arithmetic depends on beside."""
+        scores, maps = zip(*self._computed(compute, torch.split(images, 1), kind), strict=True)
+        return torch.cat(scores), torch.cat(maps)
+
+    def _computed(self, compute: Compute, images: Sequence[Tensor], kind: Any) -> Iterator[Scored]:
+        threads = torch.get_num_threads()
+        if threads == 1 or len(images) < threads:
+            return map(compute, images)
+        by_one = partial(_in_mode, compute, torch.is_inference_mode_enabled(), torch.is_grad_enabled())
+        workers, tried = _workers(threads), (kind, threads, images[0].shape)
+        if tried not in self._is_same:
+            expected, found = compute(images[0]), workers.submit(by_one, images[0]).result()
+            self._is_same[tried] = all(map(torch.equal, expected, found))
+        return workers.map(by_one, images) if self._is_same[tried] else map(compute, images)
+
+
+def _in_mode(compute: Compute, is_inference: bool, with_grad: bool, image: Tensor) -> Scored:
+    """What is computed in the modes of the thread that asks, which are each thread's own."""
+    with torch.inference_mode(is_inference), torch.set_grad_enabled(with_grad):
+        return compute(image)
+
+
+def _compute_alone() -> None:
+    torch.get_num_threads()  # a thread that has not asked yet would take the number of all when it does
+    torch.set_num_threads(1)
+
+
+@cache
+def _workers(number: int) -> ThreadPoolExecutor:
+    """Threads that each compute on one core; the number of threads of all others stays what it is."""
+    pool, started = ThreadPoolExecutor(number, initializer=_compute_alone), Barrier(number)
+    list(pool.map(lambda _: started.wait(), range(number)))
+    torch.set_num_threads(number)  # the last call is what threads that are started later take
+    return pool
