@@ -120,11 +120,12 @@ def _refuse_both(first: str, one: object, second: str, other: object) -> None:
 
 
 def _kept(before: Calibration | None, given: Collection[str]) -> dict[str, Any]:
-    """What was chosen of pixels and areas, as far as nothing else is now; nothing where no good images had a say."""
-    if before is None or not before.num_images:
+    """What was chosen of pixels and areas, as far as nothing else is now."""
+    if before is None:
         return {}
     kept: dict[str, Any] = {"min_area": before.min_area}
-    if "pixel_rate" in given or "pixel_threshold" in given:
+    is_implied = not before.num_images and before.pixel_threshold == before.threshold
+    if "pixel_rate" in given or "pixel_threshold" in given or is_implied:
         return kept
     by_hand = before.pixel_rate is None
     return kept | ({"pixel_threshold": before.pixel_threshold} if by_hand else {"pixel_rate": before.pixel_rate})
@@ -135,7 +136,7 @@ def _from_images(model: ModelFolder, folder: Path, rate: float | None, phases: P
     samples = [sample for found in read_folder(folder).values() for sample in found] if folder.is_dir() else []
     if not samples:
         raise BlemishError(f"images {folder}: no good images found. Expected a folder of them, or one named 'good'.")
-    _refuse_learned(model, samples)
+    samples = _unknown(model, samples)
     inspector = Inspector(backend_of(model), model.preprocess)
     good, bad = ([sample for sample in samples if bool(sample.label) is label] for label in (False, True))
     _check_rate(rate, len(good))
@@ -152,15 +153,15 @@ def _from_folds(
     """Each good image is scored by a detector that was fitted to the others, a fold of them left out at a time.
 
     Of those others as many are held out as for the detector in use: by them scores are brought to the same scale. Files
-    of the same content are left out together.
+    of the same content are left out together, and scored once.
     """
     if data_path is None:
         raise BlemishError("--data_path is missing: folds need the images that the detector was fitted to.")
     source = _training_images(model, data_path, phases)
     if not 2 <= folds <= (number := len(set(digests(source)))):
         raise BlemishError(f"folds: {folds} was given; allowed are 2 to {number}, the number of pictures.")
-    _check_rate(rate, len(source.samples))
-    predictions = told(_left_out(model, source, folds), len(source.samples), phases("folds"))
+    _check_rate(rate, number)
+    predictions = told(_left_out(model, source, folds), number, phases("folds"))
     calibration, _ = calibrate_on(predictions, model.preprocess.roi, rate, "folds")
     assert calibration is not None
     return replace(calibration, defect_scores=_defect_scores(model))
@@ -188,6 +189,7 @@ def _left_out(model: ModelFolder, source: ImageSource, folds: int) -> Iterator[P
             source.where({sample for row in rows for sample in pictures[row]}.__contains__)
             for rows in (others[:count], others[count:], fold)
         )
+        left = without_copies(left)
         detector = _closed_form_detector(model).fit(learned, validation=held_out if count else None, seed=seed)
         yield from Inspector(TorchBackend(detector), model.preprocess).predict(left)
 
@@ -220,12 +222,22 @@ def digests(source: ImageSource) -> list[str]:
     return [info.sha256[:DIGEST_LENGTH] for info in source.files]
 
 
-def _refuse_learned(model: ModelFolder, samples: Sequence[Sample]) -> None:
-    """A threshold from images that were learned from would be far too low."""
+def without_copies(source: ImageSource) -> ImageSource:
+    """The source with one of all files of the same content: a picture that counted twice would prove what one does."""
+    firsts = set(dict(zip(reversed(digests(source)), reversed(source.samples), strict=True)).values())
+    return source.where(firsts.__contains__)
+
+
+def _unknown(model: ModelFolder, samples: Sequence[Sample]) -> list[Sample]:
+    """The samples, one of each content; a threshold from images that were learned from would be far too low."""
     learned = set(model.provenance.get("learned_from", []))
+    found: dict[str, Sample] = {}
     for sample in samples:
-        if hashlib.sha256(read_bytes(sample.image)).hexdigest()[:DIGEST_LENGTH] in learned:
+        digest = hashlib.sha256(read_bytes(sample.image)).hexdigest()[:DIGEST_LENGTH]
+        if digest in learned:
             raise BlemishError(f"{sample.image}: was learned from. Give good images that the detector has not seen.")
+        found.setdefault(digest, sample)
+    return list(found.values())
 
 
 def _defect_scores(model: ModelFolder) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from glob import has_magic
@@ -29,6 +29,8 @@ from blemish.progress import Progress, no_progress
 from blemish.types import Decision, Prediction, Region, Unreadable
 
 ROWS, TABLE, SETTINGS = "predictions.jsonl", "predictions.csv", "predictions.json"
+MAPS, OVERLAYS = "maps", "overlays"
+"""Folders of the pictures that are written."""
 COLUMNS = ("path", "score", "decision", "p_value", "regions", "x", "y", "width", "height", "area", "peak", "error")
 """Of the table; the place is that of the region with the highest peak."""
 DIFFERENCES = {
@@ -57,12 +59,14 @@ class Summary:
 def find_images(arguments: Sequence[str], listed: Iterable[str] = (), out: Path | None = None) -> list[Path]:
     """The image files that are meant: files as they are, folders with all below them, patterns, and "-" for `listed`.
 
-    A file is taken by its name, so that one that is missing has its row; what lies in the folder `out` is left out of
-    folders and patterns. Raises BlemishError where a folder or a pattern holds no image.
+    A file is taken by its name, so that one that is missing has its row; the pictures that `predict` wrote to `out` are
+    left out of folders and patterns. Raises BlemishError where a folder or a pattern holds no image.
     """
 
+    own = [_absolute(out / name) for name in (MAPS, OVERLAYS)] if out else []
+
     def is_meant(path: Path) -> bool:
-        return is_image(path) and path.is_file() and not (out and _absolute(path).is_relative_to(_absolute(out)))
+        return is_image(path) and path.is_file() and not any(map(_absolute(path).is_relative_to, own))
 
     found: list[Path] = []
     for argument in arguments:
@@ -112,7 +116,7 @@ def predict(
         "overlays": overlays,
     }
     with _rows(out, settings) as rows:
-        names = _names([*images, *map(Path, rows.known)], root)
+        names = _names(images, root, {name for row in rows.known.values() for name in _written(row)})
         wanted = {str(path) for path in images}
         left = [path for path in images if str(path) not in rows.known]
         started, before = time.monotonic(), len(images) - len(left)
@@ -122,10 +126,10 @@ def predict(
             if isinstance(found, Prediction):
                 name = names[found.sample.image]
                 if maps:
-                    row["map"] = write_image(out / "maps" / f"{name}.tiff", found.map, out)
+                    row["map"] = write_image(out / MAPS / f"{name}.tiff", found.map, out)
                 if overlays:
                     picture = overlay(found, decision, inspector.calibration)
-                    row["overlay"] = write_image(out / "overlays" / f"{name}.png", picture[:, :, ::-1], out)
+                    row["overlay"] = write_image(out / OVERLAYS / f"{name}.png", picture[:, :, ::-1], out)
             rows.add(row)
             rate = done / max(time.monotonic() - started, 1e-9)
             progress(before + done, len(images), **{"images/s": rate})
@@ -153,11 +157,10 @@ class _Rows:
 
     def add(self, row: Row) -> None:
         self.known[row["path"]] = row
-        with writing(Path(self._lines.name)):
-            self._writer.writerow(_cells(row))
-            self._table.flush()
-            self._lines.write(json.dumps(row, allow_nan=False) + "\n")
-            self._lines.flush()
+        self._writer.writerow(_cells(row))
+        self._table.flush()
+        self._lines.write(json.dumps(row, allow_nan=False) + "\n")
+        self._lines.flush()
 
 
 @contextmanager
@@ -171,6 +174,7 @@ def _rows(out: Path, settings: dict[str, Any]) -> Iterator[_Rows]:
     with replacing(out / TABLE) as temporary, temporary.open("w", **_TABLE) as file:
         csv.writer(file, lineterminator="\n").writerows([COLUMNS, *map(_cells, known.values())])
     with (
+        writing(out / ROWS),  # what is still to be written is written when they are closed
         (out / ROWS).open("a", encoding="utf-8") as lines,
         (out / TABLE).open("a", **_TABLE) as table,
     ):
@@ -216,14 +220,29 @@ def _or_empty(value: float | None) -> float | str:
     return "" if value is None else value
 
 
-def _names(images: Sequence[Path], root: Path) -> dict[Path, str]:
+def _names(images: Sequence[Path], root: Path, taken: Collection[str]) -> dict[Path, str]:
     """Image -> name of its map below `out/maps`, without extension: its path below `root`.
 
-    Its extension stays where another image has the same stem.
+    Its own extension stays where another image has the same stem, or the name is taken by one of an earlier run.
     """
     inner = {path: _absolute(path).relative_to(root) for path in images}
-    stems = Counter(path.with_suffix("") for path in inner.values())
-    return {path: str(own if stems[own.with_suffix("")] > 1 else own.with_suffix("")) for path, own in inner.items()}
+    stems = Counter(str(own.with_suffix("")) for own in inner.values())
+    whole = set(map(str, inner.values()))
+    names = {}
+    for path, own in inner.items():
+        stem = str(own.with_suffix(""))
+        name = stem if stems[stem] == 1 and stem not in {*whole, *taken} else str(own)
+        while name in taken:
+            name += "_"
+        names[path] = name
+    return names
+
+
+def _written(row: Row) -> Iterator[str]:
+    """The names of the map and the overlay of a row."""
+    for kind, folder in (("map", MAPS), ("overlay", OVERLAYS)):
+        if kind in row:
+            yield str(Path(row[kind]).relative_to(folder).with_suffix(""))
 
 
 def _absolute(path: Path) -> Path:

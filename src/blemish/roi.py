@@ -49,7 +49,7 @@ class Roi:
 
 
 def read_roi(path: Path) -> Roi:
-    """The region in a mask (any image; not black: counts) or in JSON:
+    """The region in a mask (any image, by `read_mask`) or in JSON:
 
     {"size": [height, width], "polygons": [[[x, y], [x, y], [x, y]], ...]}, in pixels of a picture of that size.
 

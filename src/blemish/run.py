@@ -19,7 +19,7 @@ import torch
 from blemish import figures
 from blemish.alignment import Alignment, choose_alignment
 from blemish.artifact import Artifact, save
-from blemish.calibrate import calibrate_on, digests, with_defects
+from blemish.calibrate import calibrate_on, digests, with_defects, without_copies
 from blemish.calibration import to_plain
 from blemish.config import RunConfig
 from blemish.data.category import Category, data_hash, file_digests, find_categories, find_category, hold_out
@@ -68,6 +68,7 @@ def run(config: RunConfig, phases: Phases = lambda _: no_progress) -> Evaluation
     roi = read_roi(config.roi) if config.roi else None
     identity = _identity(config, data_sha256, roi)
     if config.resume and (done := finished(folder, identity)):
+        (folder / CHECKPOINT).unlink(missing_ok=True)
         return done
     fitted = _learn(config, category, folder, identity, roi, phases)
     if fitted is None:
@@ -106,8 +107,10 @@ def fit(config: RunConfig, phases: Phases = lambda _: no_progress) -> ModelFolde
     category, data_sha256 = _split(replace(category, root=root, samples=samples), config)
     roi = read_roi(config.roi) if config.roi else None
     fitted = _learn(config, category, config.ckpt_path, _identity(config, data_sha256, roi), roi, phases)
+    if fitted is None:
+        return None
     (config.ckpt_path / CHECKPOINT).unlink(missing_ok=True)
-    return fitted.model if fitted else None
+    return fitted.model
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ def _learn(
     if not is_main_process():
         return None
     inspector = Inspector(TorchBackend(detector), preprocess, batch_size=config.batch_size)
-    validation = source.where(lambda sample: sample.split == "val")
+    validation = without_copies(source.where(lambda sample: sample.split == "val"))
     predictions = told(inspector.predict(validation), len(validation.samples), phases("calibrating"))
     calibration, held_out = calibrate_on(predictions, roi)
     known = {split: sorted(digests(source.where(lambda s, of=split: s.split == of))) for split in ("train", "val")}  # type: ignore[misc]
@@ -170,7 +173,7 @@ def evaluate_run(
     """Evaluates the detectors that a run left in `folder`, on the test images of their categories under `data_path`.
 
     `folder` may be that of one detector. Raises BlemishError where there is none for a category that is named in
-    `names`, or for none of the data's.
+    `names`, or for none of those that the data has.
     """
     evaluations = []
     for category, model in _learned(folder, data_path, names):
@@ -195,8 +198,10 @@ def evaluate_run(
 def _learned(folder: Path, data_path: Path, names: Sequence[str]) -> list[tuple[Category, ModelFolder]]:
     """Each category of the data that a detector was left for, with it."""
     if (folder / DOCUMENT).exists():
-        model = read_model(folder)
-        return [(find_category(data_path, folder.resolve().name), model)]
+        category = find_category(data_path, folder.resolve().name)
+        if set(names) - {category.name}:
+            raise BlemishError(f"{folder}: the detector of {category.name} alone. Give the folder of the run.")
+        return [(category, read_model(folder))]
     categories = find_categories(data_path, names)
     found = [category for category in categories if names or (folder / category.name / DOCUMENT).exists()]
     if not found:

@@ -145,6 +145,15 @@ def test_what_a_run_has_of_a_data_set_is_evaluated(make_category, tmp_path: Path
         assert [(e.category, e.metrics, e.images) for e in found] == [(e.category, e.metrics, e.images) for e in before]
 
 
+def test_another_category_than_the_detector_s_is_not_evaluated(make_category, tmp_path: Path, capsys):
+    make_category(tmp_path / "data", "bolt")
+    settings = ["--model", "padim", "--size", "32", "--data_path", str(tmp_path / "data")]
+    assert run(["train", *settings, "--ckpt_path", str(tmp_path / "out")], capsys)[0] == 0
+    arguments = ["evaluate", str(tmp_path / "out" / "bolt"), "--data_path", str(tmp_path / "data"), "--category", "nut"]
+    code, text = run(arguments, capsys)
+    assert (code, "bolt: the detector of bolt alone. Give the folder of the run." in text) == (2, True)
+
+
 def test_runs_on_the_root_and_on_the_category_are_on_the_same_images(make_category, tmp_path: Path, capsys):
     for name in ("bolt", "nut"):
         make_category(tmp_path / "data", name)

@@ -84,7 +84,7 @@ def test_other_images_leave_the_choice_of_pixels_as_it_was(chosen, kept, model: 
     assert calibrate(capsys, model, "--folds", "2", "--data_path", run_folder / "data")[0] == 0
     found = read_model(model).calibration
     assert (found.pixel_rate, found.min_area) == (kept[0], 3)
-    assert found.pixel_threshold == kept[1] or found.pixel_levels[PIXEL_RATES.index(0.02)]
+    assert found.pixel_threshold == (kept[1] or found.pixel_levels[PIXEL_RATES.index(0.02)])
     assert calibrate(capsys, model, "--folds", "2", "--data_path", run_folder / "data", "--pixel-rate", "0.1")[0] == 0
     assert read_model(model).calibration.pixel_rate == 0.1
 
@@ -99,10 +99,14 @@ def test_copies_of_a_picture_are_in_one_fold(make_category, tmp_path: Path, caps
     known = fitted.provenance
     assert (len(known["learned_from"]), len(known["held_out"])) == (8, 4)
     assert not set(known["learned_from"]) & set(known["held_out"])
-    assert min(fitted.calibration.good_scores) > 1e-3
+    assert (fitted.calibration.num_images, min(fitted.calibration.good_scores) > 1e-3) == (2, True)
     assert calibrate(capsys, tmp_path / "model", "--folds", "3", "--data_path", good)[0] == 0
     found = read_model(tmp_path / "model").calibration
-    assert (found.num_images, min(found.good_scores) > 1e-3) == (12, True)
+    assert (found.num_images, min(found.good_scores) > 1e-3) == (6, True)
+    fresh = make_category(tmp_path / "fresh", "other", num_train=2, num_good=1, num_bad=1) / "train/good"
+    shutil.copy(fresh / "000.png", fresh / "copy.png")
+    assert calibrate(capsys, tmp_path / "model", "--images", fresh)[0] == 0
+    assert read_model(tmp_path / "model").calibration.num_images == 2
     code, _, said = calibrate(capsys, tmp_path / "model", "--folds", "7", "--data_path", good)
     assert (code, "allowed are 2 to 6, the number of pictures" in said) == (2, True)
 
@@ -117,6 +121,22 @@ def test_folds(model: Path, run_folder: Path, capsys):
     assert len(learned) == 40
     # An image that the model was fitted to is far from its own fold's model, and so is one that it was not.
     assert found.good_scores[0] > 0
+
+
+def test_what_was_set_by_hand_stays_where_images_come_later(make_category, tmp_path: Path, capsys):
+    good = make_category(tmp_path / "data", num_train=4) / "train/good"
+    fields = {"model": "patchcore", "size": 48, "data_path": good, "ckpt_path": tmp_path / "model", "align": "off"}
+    fit(RunConfig.create(**fields, validation=0))
+    others = make_category(tmp_path / "more", "other", num_train=9) / "train/good"
+    for by_hand, kept in (((), False), (("--pixel-threshold", "3"), True)):
+        arguments = ("--threshold", "5", "--min-area", "25", *by_hand)
+        assert calibrate(capsys, tmp_path / "model", *arguments)[0] == 0
+        before = (tmp_path / "model" / "model.json").read_text()
+        assert calibrate(capsys, tmp_path / "model", "--images", others)[0] == 0
+        found = read_model(tmp_path / "model").calibration
+        assert (found.min_area, found.num_images) == (25, 9)
+        assert (found.pixel_threshold == 3) == kept
+        (tmp_path / "model" / "model.json").write_text(before)
 
 
 @pytest.mark.parametrize("name", ["padim", "ensemble"])

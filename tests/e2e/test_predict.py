@@ -242,6 +242,7 @@ def test_what_it_wrote_is_not_inspected(model: Path, images: Path, capsys):
         assert run(capsys, model, images, "--out", out, "--maps", "--overlays")[0] == 0
         assert len(rows_of(out)) == 8
     assert set(find_images([f"{images}/**/*"], out=out)) == set(images.glob("*/*.png"))
+    assert set(find_images([str(images / "good")], out=images)) == set(images.glob("good/*.png"))
 
 
 def test_a_map_is_not_taken_by_a_later_picture_of_the_same_name(model: Path, images: Path, tmp_path: Path, capsys):
@@ -252,6 +253,43 @@ def test_a_map_is_not_taken_by_a_later_picture_of_the_same_name(model: Path, ima
     assert run(capsys, model, folder / "000.jpg", "--out", tmp_path / "out", "--maps")[0] == 0
     maps = {Path(row["path"]).name: row["map"] for row in rows_of(tmp_path / "out")}
     assert (maps["000.png"], maps["000.jpg"]) == ("maps/000.tiff", "maps/000.jpg.tiff")
+    shutil.copy(tmp_path / "000.png", folder / "000.jpg.png")
+    assert run(capsys, model, folder / "000.jpg.png", "--out", tmp_path / "out", "--maps")[0] == 0
+    maps = {Path(row["path"]).name: row["map"] for row in rows_of(tmp_path / "out")}
+    assert len(set(maps.values())) == len(maps)
+
+
+def test_maps_of_names_that_extend_each_other_are_apart(model: Path, images: Path, tmp_path: Path, capsys):
+    folder, first = images / "good", images / "good" / "000.png"
+    cv2.imwrite(str(folder / "000.jpg"), cv2.imread(str(first)))
+    shutil.copy(first, folder / "000.jpg.png")
+    assert run(capsys, model, folder, "--out", tmp_path / "out", "--maps", "--overlays")[0] == 0
+    rows = rows_of(tmp_path / "out")
+    assert len({row["map"] for row in rows}) == len({row["overlay"] for row in rows}) == len(rows)
+
+
+def test_paths_may_be_given_from_another_folder_later(model: Path, images: Path, tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.chdir(images)
+    model = Path(os.path.relpath(model)) if not model.is_absolute() else model
+    assert run(capsys, model, "good/000.png", "good/001.png", "--out", tmp_path / "out", "--maps")[0] == 0
+    monkeypatch.chdir(tmp_path)
+    again = images / "good" / "001.png"
+    assert run(capsys, model, again, "--out", tmp_path / "out", "--maps")[0] == 0
+    rows = rows_of(tmp_path / "out")
+    assert len({row["map"] for row in rows}) == len(rows) == 3
+
+
+def test_a_full_disk_is_one_line(model: Path, images: Path, tmp_path: Path):
+    code = (
+        "import resource, sys; from blemish.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))\n"
+        "main(['predict', *sys.argv[1:]])"
+    )
+    arguments = [sys.executable, "-c", code, str(model), str(images), "--out", str(tmp_path / "out")]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "cannot be written (File too large). Free some space" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_mistyped_name_does_not_take_the_folder(model: Path, images: Path, tmp_path: Path, capsys):

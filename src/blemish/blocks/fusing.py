@@ -2,14 +2,16 @@
 
 A batch norm goes into the weights of the convolution before it; an addition and a rectifier after a convolution are
 done where its result is written; weights lie as oneDNN, the library that computes them, wants them. torch has operators
-for that, which its own compiler calls. They are not public, so what they give is compared with the network once, and
-wherever anything is amiss the network is taken as it is.
+for that, which its own compiler calls. They are not public, and tracing a network loses what is changed in place and
+used elsewhere; so what comes of it is compared with the network once, and wherever anything is amiss the network is
+taken as it is.
 """
 
 from __future__ import annotations
 
 import operator
 from copy import deepcopy
+from threading import Lock, get_ident
 from typing import Any
 
 import torch
@@ -19,8 +21,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.05}
 """How far, in norm, a level may be from the network's: more than rounding in another order makes of it."""
-ADDITIONS = {operator.add, operator.iadd, torch.add}
+ADDITIONS = {operator.add, torch.add}
 RECTIFIERS = {F.relu, F.relu_, torch.relu, torch.relu_}
+
+
+_TRACING = Lock()
 
 
 def fused(network: nn.Module, images: Tensor) -> nn.Module:
@@ -30,13 +35,14 @@ def fused(network: nn.Module, images: Tensor) -> nn.Module:
     """
     if images.device.type != "cpu" or images.dtype not in TOLERANCE or not _has_onednn():
         return network
-    expected = network(images)
+    some = torch.rand(images.shape, generator=torch.Generator().manual_seed(0)).to(images)
+    expected = network(some)
     try:
-        graph = fx.symbolic_trace(network)
+        graph = _traced(network)
         _drop_identities(graph)
         _fold_batch_norms(graph)
-        _fuse_convolutions(graph, _Shapes(graph).of(images))
-        found = graph(images)
+        _fuse_convolutions(graph, _Shapes(graph).of(some))
+        found = graph(some)
     except Exception:  # a network that cannot be traced fails in its own way, an operator that has changed in another
         return network
     is_close = all(
@@ -45,6 +51,29 @@ def fused(network: nn.Module, images: Tensor) -> nn.Module:
         for one, other in zip(found, expected, strict=True)
     )
     return graph if is_close else network
+
+
+class _Tracer(fx.Tracer):
+    """Leaves other threads alone: while one traces, it is asked about every call of a module in the process."""
+
+    def __init__(self) -> None:
+        super().__init__(autowrap_modules=())  # type: ignore[arg-type]
+        self._thread = get_ident()
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        if get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
+        if get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+
+def _traced(network: nn.Module) -> fx.GraphModule:
+    with _TRACING:  # two who trace at a time would each put back what the other one left
+        return fx.GraphModule(network, _Tracer().trace(network))
 
 
 class FusedConvolution(nn.Module):
@@ -140,15 +169,8 @@ def _only_user(node: fx.Node) -> fx.Node | None:
 
 
 def _added(node: fx.Node, summand: fx.Node, shapes: dict[fx.Node, torch.Size]) -> fx.Node | None:
-    """The other of two summands of the same shape; None where the node is no such addition.
-
-    An addition in place is one to the summand: what else is done with the other one must not see the sum.
-    """
-    if (
-        node.target not in ADDITIONS
-        or len(node.args) != 2
-        or (node.target is operator.iadd and node.args[0] != summand)
-    ):
+    """The other of two summands of the same shape; None where the node is no such addition."""
+    if node.target not in ADDITIONS or len(node.args) != 2:
         return None
     others = [argument for argument in node.args if isinstance(argument, fx.Node) and argument is not summand]
     return others[0] if len(others) == 1 and shapes.get(others[0]) == shapes[summand] else None

@@ -79,15 +79,18 @@ class NetworkFeatures(Backbone):
 
     def _computes(self, images: Tensor) -> list[Tensor]:
         """The levels, by the network, or by what computes the same faster; that is arranged at the first image."""
-        if torch.compiler.is_exporting():
+        if torch.compiler.is_exporting() or (images.requires_grad and torch.is_grad_enabled()):
             network = self.network
         else:
-            kind = images.shape[1:], images.dtype, images.device
-            if self._arranged is None or self._arranged[0] != kind:
-                self._arranged = kind, fused(self.network, images[:1])
-            network = self._arranged[1]
+            kind, arranged = (images.shape[1:], images.dtype, images.device), self._arranged
+            if arranged is None or arranged[0] != kind:
+                self._arranged = arranged = kind, fused(self.network, images[:1])
+            network = arranged[1]
         levels: list[Tensor] = network(images)
         return levels
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_arranged": None}  # whose weights cannot be copied
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         self._arranged = None  # it is of weights that change now
