@@ -148,3 +148,10 @@ def test_unknown_names_and_layers_are_named():
         create_backbone("resnet19")
     with pytest.raises(BlemishError, match=r"layers: 1 9 was given; resnet18 has 0 to 4"):
         create_backbone("resnet18", (1, 9))
+
+
+def test_a_network_whose_shape_depends_on_numbers_has_strides_too():
+    """Without numbers timm cannot build it."""
+    with pytest.raises(NotImplementedError), torch.device("meta"):
+        networks._timm().create_model("regnety_016")
+    assert networks._strides("regnety_016") == [2, 4, 8, 16, 32]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
@@ -61,3 +62,7 @@ def _workers(number: int) -> ThreadPoolExecutor:
     list(pool.map(lambda _: started.wait(), range(number)))
     torch.set_num_threads(number)  # the last call is what threads that are started later take
     return pool
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_workers.cache_clear)  # the threads are the parent's
