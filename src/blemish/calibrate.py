@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -26,11 +25,10 @@ from blemish.calibration import (
     pixel_levels,
     smallest_rate,
 )
-from blemish.data.category import find_category, num_held_out
+from blemish.data.category import file_digests, find_category, num_held_out
 from blemish.data.folder import read_folder
 from blemish.data.source import ImageSource, load
 from blemish.errors import BlemishError
-from blemish.images import read_bytes
 from blemish.inspector import Inspector, TorchBackend, backend_of
 from blemish.model_folder import ModelFolder, read_model, write_model
 from blemish.progress import Phases, no_progress, told
@@ -94,9 +92,8 @@ def calibrate_model(
     if data_path is not None and folds is None:
         raise BlemishError("data_path: only --folds reads it. Add --folds, or give other good images by --images.")
     model = read_model(path)
-    chosen = {"threshold": threshold, "pixel_rate": pixel_rate, "pixel_threshold": pixel_threshold}
-    given = {name: value for name, value in chosen.items() if value is not None}
-    given |= {} if min_area is None else {"min_area": min_area}
+    chosen: dict[str, Any] = {"threshold": threshold, "pixel_rate": pixel_rate, "pixel_threshold": pixel_threshold}
+    given = {name: value for name, value in (chosen | {"min_area": min_area}).items() if value is not None}
     calibration = model.calibration
     if images is not None:
         calibration = _from_images(model, images, false_alarm_rate, phases)
@@ -185,11 +182,11 @@ def _left_out(model: ModelFolder, source: ImageSource, folds: int) -> Iterator[P
         fold = order[start::folds]
         others = [row for row in order if row not in fold]
         count = num_held_out(len(others), fraction)
-        held_out, learned, left = (
+        held_out, learned = (
             source.where({sample for row in rows for sample in pictures[row]}.__contains__)
-            for rows in (others[:count], others[count:], fold)
+            for rows in (others[:count], others[count:])
         )
-        left = without_copies(left)
+        left = source.where({pictures[row][0] for row in fold}.__contains__)
         detector = _closed_form_detector(model).fit(learned, validation=held_out if count else None, seed=seed)
         yield from Inspector(TorchBackend(detector), model.preprocess).predict(left)
 
@@ -232,8 +229,9 @@ def _unknown(model: ModelFolder, samples: Sequence[Sample]) -> list[Sample]:
     """The samples, one of each content; a threshold from images that were learned from would be far too low."""
     learned = set(model.provenance.get("learned_from", []))
     found: dict[str, Sample] = {}
+    known = file_digests([sample.image for sample in samples])
     for sample in samples:
-        digest = hashlib.sha256(read_bytes(sample.image)).hexdigest()[:DIGEST_LENGTH]
+        digest = known[sample.image][:DIGEST_LENGTH]
         if digest in learned:
             raise BlemishError(f"{sample.image}: was learned from. Give good images that the detector has not seen.")
         found.setdefault(digest, sample)

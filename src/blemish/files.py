@@ -93,6 +93,11 @@ def _replacing_tensors(path: Path) -> Iterator[Path]:
             raise OSError(str(error)) from None
 
 
+def absolute(path: Path) -> Path:
+    """The path as it is named, from the root: links unresolved, but without ".."."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - the method beside it resolves no ".."
+
+
 def make_folder(path: Path) -> None:
     """Makes a folder and those above it; raises BlemishError where that cannot be done."""
     try:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from blemish.calibration import Calibration, to_plain
 from blemish.errors import BlemishError
-from blemish.files import make_folder, replacing, write_json, writing
+from blemish.files import absolute, make_folder, replacing, write_json, writing
 from blemish.images import is_image, read_image
 from blemish.inspector import Inspector
 from blemish.model_folder import DOCUMENT
@@ -63,10 +63,10 @@ def find_images(arguments: Sequence[str], listed: Iterable[str] = (), out: Path 
     left out of folders and patterns. Raises BlemishError where a folder or a pattern holds no image.
     """
 
-    own = [_absolute(out / name) for name in (MAPS, OVERLAYS)] if out else []
+    own = [absolute(out / name) for name in (MAPS, OVERLAYS)] if out else []
 
     def is_meant(path: Path) -> bool:
-        return is_image(path) and path.is_file() and not any(map(_absolute(path).is_relative_to, own))
+        return is_image(path) and path.is_file() and not any(map(absolute(path).is_relative_to, own))
 
     found: list[Path] = []
     for argument in arguments:
@@ -107,7 +107,7 @@ def predict(
     """
     if (out / DOCUMENT).exists():
         raise BlemishError(f"out {out}: holds a fitted detector. Choose another folder.")
-    root = Path(os.path.commonpath([_absolute(path).parent for path in images]))
+    root = Path(os.path.commonpath([absolute(path).parent for path in images]))
     settings = {
         "identity": identity or {},
         "calibration": _digest(inspector.calibration),
@@ -225,13 +225,13 @@ def _names(images: Sequence[Path], root: Path, taken: Collection[str]) -> dict[P
 
     Its own extension stays where another image has the same stem, or the name is taken by one of an earlier run.
     """
-    inner = {path: _absolute(path).relative_to(root) for path in images}
+    inner = {path: absolute(path).relative_to(root) for path in images}
     stems = Counter(str(own.with_suffix("")) for own in inner.values())
-    whole = set(map(str, inner.values()))
+    others = {*map(str, inner.values()), *taken}
     names = {}
     for path, own in inner.items():
         stem = str(own.with_suffix(""))
-        name = stem if stems[stem] == 1 and stem not in {*whole, *taken} else str(own)
+        name = stem if stems[stem] == 1 and stem not in others else str(own)
         while name in taken:
             name += "_"
         names[path] = name
@@ -243,10 +243,6 @@ def _written(row: Row) -> Iterator[str]:
     for kind, folder in (("map", MAPS), ("overlay", OVERLAYS)):
         if kind in row:
             yield str(Path(row[kind]).relative_to(folder).with_suffix(""))
-
-
-def _absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path))  # noqa: PTH100 - as it is named, links unresolved, but without ".."
 
 
 def _digest(calibration: Calibration | None) -> str | None:

@@ -212,7 +212,7 @@ def _learned(folder: Path, data_path: Path, names: Sequence[str]) -> list[tuple[
 
 def _split(category: Category, config: RunConfig) -> tuple[Category, str]:
     """The category with its validation images drawn, and the hash of its files."""
-    digests = file_digests(category)
+    digests = file_digests(category.files)
     return hold_out(category, config.validation, config.seed, digests), data_hash(category, digests)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
@@ -76,7 +77,7 @@ def test_what_was_learned_anew_is_tried_anew():
     apart, compute = Apart(), Recorded()
     for kind, count in ((1, 9), (1, 7), (2, 9)):
         compute.calls.clear()
-        apart(compute, IMAGES, kind)
+        apart(compute, IMAGES, partial(int, kind))
         assert len(compute.calls) == count
 
 

@@ -139,7 +139,11 @@ def _fuse_convolutions(graph: fx.GraphModule, shapes: dict[fx.Node, torch.Size])
     """Replaces each convolution and what it can be fused with."""
     for number, node in enumerate(list(graph.graph.nodes)):
         convolution = _module(graph, node)
-        if type(convolution) is not nn.Conv2d or convolution.padding_mode != "zeros" or convolution.padding == "same":
+        if (
+            type(convolution) is not nn.Conv2d
+            or convolution.padding_mode != "zeros"
+            or type(convolution.padding) is str
+        ):
             continue
         done, inputs = [node], [node.args[0]]
         if (added := _only_user(node)) is not None and (others := _added(added, node, shapes)) is not None:

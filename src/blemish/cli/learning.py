@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from blemish.calibration import to_plain
 from blemish.cli.terminal import console, errors
 from blemish.errors import BlemishError
 from blemish.progress import shown_progress
@@ -78,6 +77,8 @@ def fit_command(
 
 def _tell(model: ModelFolder, is_updated: bool) -> None:
     """What was learned, and what its threshold is worth."""
+    from blemish.calibration import to_plain
+
     known = model.provenance
     threshold = "" if is_updated else _threshold(to_plain(model.calibration) if model.calibration else None)
     line = f"{model.model} from {_images(len(known['learned_from']))} is in {model.folder}{threshold}"

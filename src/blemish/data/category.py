@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from blemish.ahead import map_ahead
 from blemish.data.folder import read_folder
 from blemish.data.mvtec import read_mvtec
 from blemish.errors import BlemishError
+from blemish.files import absolute
 from blemish.images import read_bytes
 from blemish.types import Sample, Split
 
@@ -35,6 +35,11 @@ class Category:
     layout: str
     samples: tuple[Sample, ...]
 
+    @property
+    def files(self) -> list[Path]:
+        """Every image, and the mask of each that has one."""
+        return [path for sample in self.samples for path in (sample.image, sample.mask) if path]
+
     def of(self, split: Split) -> list[Sample]:
         """The samples of one split, in the order of their paths."""
         return [sample for sample in self.samples if sample.split == split]
@@ -55,7 +60,7 @@ def find_categories(path: Path, names: Sequence[str] = ()) -> list[Category]:
             f"data_path {path}: no images found. Expected <category>/train/good/*.png as in MVTec AD, "
             "a folder with a subfolder 'good', or a folder of good images."
         )
-    folders = {Path(os.path.abspath(folder)).name: folder for folder in found}  # noqa: PTH100 - a link has its own name
+    folders = {absolute(folder).name: folder for folder in found}  # a link has its own name
     unknown = sorted(set(names) - set(folders))
     if unknown:
         raise BlemishError(f"category {unknown[0]}: not under {path}. It has: {', '.join(sorted(folders))}.")
@@ -96,9 +101,8 @@ def hold_out(category: Category, fraction: float, seed: int, digests: Mapping[Pa
     return replace(category, samples=tuple(samples))
 
 
-def file_digests(category: Category) -> dict[Path, str]:
-    """Path -> SHA-256 of the content, of every image and mask; raises BlemishError where one cannot be read."""
-    paths = [path for sample in category.samples for path in (sample.image, sample.mask) if path]
+def file_digests(paths: Sequence[Path]) -> dict[Path, str]:
+    """Path -> SHA-256 of the file's content; raises BlemishError where one cannot be read."""
     return dict(zip(paths, map_ahead(lambda path: hashlib.sha256(read_bytes(path)).hexdigest(), paths), strict=True))
 
 

@@ -27,17 +27,17 @@ class Apart:
     def __init__(self) -> None:
         self._is_same: dict[Any, bool] = {}
 
-    def __call__(self, compute: Compute, images: Tensor, kind: Any = None) -> Scored:
-        """What `compute` gives of the images (B, 3, H, W) in all; `kind` is what its arithmetic depends on beside."""
+    def __call__(self, compute: Compute, images: Tensor, kind: Callable[[], Any] = lambda: None) -> Scored:
+        """What `compute` gives of the images (B, 3, H, W) in all; `kind` says what its arithmetic depends on beside."""
         scores, maps = zip(*self._computed(compute, torch.split(images, 1), kind), strict=True)
         return torch.cat(scores), torch.cat(maps)
 
-    def _computed(self, compute: Compute, images: Sequence[Tensor], kind: Any) -> Iterator[Scored]:
+    def _computed(self, compute: Compute, images: Sequence[Tensor], kind: Callable[[], Any]) -> Iterator[Scored]:
         threads = torch.get_num_threads()
         if threads == 1 or len(images) < threads:
             return map(compute, images)
         by_one = partial(_in_mode, compute, torch.is_inference_mode_enabled(), torch.is_grad_enabled())
-        workers, tried = _workers(threads), (kind, threads, images[0].shape)
+        workers, tried = _workers(threads), (kind(), threads, images[0].shape)
         if tried not in self._is_same:
             expected, found = compute(images[0]), workers.submit(by_one, images[0]).result()
             self._is_same[tried] = all(map(torch.equal, expected, found))

@@ -93,7 +93,7 @@ class Detector(nn.Module, ABC):
             raise BlemishError(f"this {type(self).__name__} has learned nothing yet: call fit, or load a fitted one.")
         if not self.is_apart or images.device.type != "cpu" or torch.compiler.is_exporting():
             return self.score(images)
-        return self._apart(self.score, images, tuple(learned.shape for learned in self.buffers()))
+        return self._apart(self.score, images, lambda: tuple(learned.shape for learned in self.buffers()))
 
     @classmethod
     def option_fields(cls) -> dict[str, Any]:
