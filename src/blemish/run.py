@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +33,7 @@ from blemish.images import Preprocess
 from blemish.inspector import Inspector, TorchBackend, backend_of
 from blemish.model_folder import DOCUMENT, ModelFolder, read_model, write_model
 from blemish.progress import Phases, no_progress, told
+from blemish.provenance import finished, identity_of, machine, versions
 from blemish.record import (
     PICTURE_SIDE,
     RECORD,
@@ -47,7 +44,7 @@ from blemish.record import (
     with_reconstructions,
     write_measured,
 )
-from blemish.results import EVALUATION, read_evaluation
+from blemish.results import EVALUATION
 from blemish.roi import Roi, read_roi
 from blemish.training import Training, train
 from blemish.types import Evaluation, Prediction, Sample
@@ -66,7 +63,7 @@ def run(config: RunConfig, phases: Phases = lambda _: no_progress) -> Evaluation
     category, data_sha256 = _split(_only_category(config), config)
     folder = config.ckpt_path / category.name
     roi = read_roi(config.roi) if config.roi else None
-    identity = _identity(config, data_sha256, roi)
+    identity = identity_of(config, data_sha256, roi)
     if config.resume and (done := finished(folder, identity)):
         (folder / CHECKPOINT).unlink(missing_ok=True)
         return done
@@ -106,7 +103,7 @@ def fit(config: RunConfig, phases: Phases = lambda _: no_progress) -> ModelFolde
     root = samples[0].image.parent if samples else category.root
     category, data_sha256 = _split(replace(category, root=root, samples=samples), config)
     roi = read_roi(config.roi) if config.roi else None
-    fitted = _learn(config, category, config.ckpt_path, _identity(config, data_sha256, roi), roi, phases)
+    fitted = _learn(config, category, config.ckpt_path, identity_of(config, data_sha256, roi), roi, phases)
     if fitted is None:
         return None
     (config.ckpt_path / CHECKPOINT).unlink(missing_ok=True)
@@ -216,37 +213,6 @@ def _split(category: Category, config: RunConfig) -> tuple[Category, str]:
     return hold_out(category, config.validation, config.seed, digests), data_hash(category, digests)
 
 
-def _identity(config: RunConfig, data_sha256: str, roi: Roi | None) -> dict[str, Any]:
-    """What the result depends on."""
-    return {
-        "config": config.identity,
-        "data_sha256": data_sha256,
-        "roi_sha256": hashlib.sha256(roi.png).hexdigest() if roi else None,
-    }
-
-
-def finished(folder: Path, identity: dict[str, Any]) -> Evaluation | None:
-    """The evaluation of an earlier run of the same settings and data, if it came to its end."""
-    if not (folder / DOCUMENT).exists() or not (folder / EVALUATION).exists():
-        return None
-    provenance = read_model(folder).provenance
-    # What an older version did not know yet was at its default; but it took all pictures as they lie.
-    defaults = {name: RunConfig.model_fields[name].default for name in identity["config"]} | {"align": "off"}
-    provenance |= {"config": defaults | provenance["config"]}
-    if {name: provenance.get(name) for name in identity} != identity:
-        raise BlemishError(
-            f"{folder}: holds a run with {_difference(provenance, identity)}. "
-            "Use the same settings and data, another ckpt_path, or leave --resume out to start over."
-        )
-    return read_evaluation(json.loads((folder / EVALUATION).read_text()), folder / EVALUATION)
-
-
-def versions() -> dict[str, str]:
-    """The versions that a result depends on."""
-    packages = ("blemish", "torch", "numpy", "opencv-python-headless", "safetensors")
-    return {"python": platform.python_version()} | {name: version(name) for name in packages}
-
-
 def _shared(config: RunConfig) -> dict[str, Any]:
     """The settings that are options of the detector too; its size, if it is left open, is near that of a tile."""
     size = config.size
@@ -259,18 +225,6 @@ def _shared(config: RunConfig) -> dict[str, Any]:
 
 def _relative(sample: Sample, category: Category) -> str:
     return sample.image.relative_to(category.root).as_posix()
-
-
-def machine(detector: Detector) -> dict[str, Any]:
-    """What computed the result."""
-    device = detector.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return {
-        "system": f"{platform.system()} {platform.release()}",
-        "device": device.type,
-        "processor": name,
-        "threads": torch.get_num_threads(),
-    }
 
 
 def _only_category(config: RunConfig) -> Category:
@@ -408,13 +362,3 @@ def _rebuilt(detector: ReconstructingDetector, test: ImageSource) -> Iterator[Pi
             test.preprocess.assemble(list(pieces[:, channel]), file.size, file.placement) for channel in range(3)
         ]
         yield thumbnail(np.clip(np.stack(channels, axis=2), 0, 1), PICTURE_SIDE)
-
-
-def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """The first field that differs, in words."""
-    before, now = found.get("config", {}), wanted["config"]
-    for name in now:
-        if before.get(name) != now[name]:
-            return f"{name} = {before.get(name)}, while this one has {now[name]}"
-    same_data = found.get("data_sha256") == wanted["data_sha256"]
-    return "another region of interest" if same_data else "other data"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -14,22 +13,17 @@ import pytest
 from rich.console import Console
 
 from blemish.calibration import PIXEL_RATES, calibrate, find_regions
-from blemish.cli import main
-from blemish.config import RunConfig
 from blemish.data import find_categories
-from blemish.detectors import detector_class
 from blemish.errors import BlemishError
 from blemish.evaluate import Measured, evaluate, measure
 from blemish.images import read_image, read_mask
 from blemish.metrics import Resamples, paired_bootstrap, rank_images, rank_labelled
 from blemish.record import (
-    MOST_POLYGONS,
     MOST_REGIONS,
     OUTLINE_UNITS,
     Preview,
     Record,
     decoded,
-    outline_of,
     previewed,
     read_record,
     write_measured,
@@ -39,7 +33,7 @@ from blemish.report.compare import best_of, compare_parts, compare_runs, verdict
 from blemish.report.pictures import make_album
 from blemish.report.read import Part, Run, read_runs
 from blemish.report.render import duration, render, report
-from blemish.report.summarize import best_threshold, command, counts_at, summarize
+from blemish.report.summarize import best_threshold, counts_at, summarize
 from blemish.results import shown, write_results
 from blemish.types import Evaluation, Prediction
 
@@ -329,41 +323,6 @@ def test_500_images_fit_10_mb(tmp_path: Path):
     assert 3 << 20 < len(page) < 10_000_000
 
 
-def test_the_command_that_reproduces_a_run_names_what_differs_from_the_defaults():
-    config = RunConfig.create(
-        model="patchcore", data_path="my data", ckpt_path="out", size=64, options={"num_patches": 50}, seed=3
-    )
-    words = shlex.split(command(config.model_dump(mode="json"), ["bolt", "nut"]))
-    assert words[:2] == ["blemish", "train"]
-    assert dict(zip(words[2:-4:2], words[3:-4:2], strict=True)) == {
-        "--model": "patchcore", "--data_path": "my data", "--ckpt_path": "out", "--size": "64", "--seed": "3",
-        "--num_patches": "50",
-    }  # fmt: skip
-    assert words[-4:] == ["--category", "bolt", "--category", "nut"]
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"model": "padim", "options": {"shared": True, "scales": (0.0, 3.0)}, "align": "off"},
-        {"model": "padim", "options": {"shared": False}, "tile": 64, "overlap": 8, "memory_budget": "2GB"},
-        {"model": "patchcore", "options": {"backbone": "resnet18", "layers": ("1", "2")}, "validation": 0.25},
-    ],
-)
-def test_the_command_that_reproduces_a_run_is_read_as_its_configuration(options, monkeypatch):
-    config = RunConfig.create(data_path="my data", ckpt_path="out", seed=1, **options)
-    words = shlex.split(command(json.loads(config.model_dump_json()), ["bolt"]))
-    read: list[RunConfig] = []
-    monkeypatch.setattr("blemish.cli.learning.train", read.append)
-    with pytest.raises(SystemExit) as stopped:
-        main(words[1:])
-    assert not stopped.value.code
-    assert read == [config.for_category("bolt").model_copy(update={"options": read[0].options})]
-    assert detector_class(config.model).create(**read[0].options).options == (
-        detector_class(config.model).create(**config.options).options
-    )
-
-
 @pytest.mark.parametrize(("seconds", "words"), [(None, "-"), (3.14, "3.1 s"), (61, "1 min 01 s"), (7260, "2 h 01 min")])
 def test_durations(seconds, words):
     assert duration(seconds) == words
@@ -427,14 +386,3 @@ def test_the_regions_that_a_run_keeps_are_those_that_inspecting_finds(data: Path
         found = find_regions(prediction.map, level)
         assert preview.num_regions == len(found)
         assert json.loads(json.dumps([asdict(region) for region in found[:MOST_REGIONS]])) == preview.regions
-
-
-def test_a_mask_of_countless_specks_is_drawn_by_its_longest_edges():
-    mask = np.random.default_rng(0).random((600, 800)) < 0.02
-    mask[100:200, 100:300] = True
-    outline = outline_of(mask)
-    assert len(outline) == MOST_POLYGONS
-    assert len(json.dumps(outline)) < 100_000
-    assert np.ptp(np.reshape(outline[0], (-1, 2)), axis=0) == pytest.approx(
-        [200 * 4096 / 800, 100 * 4096 / 800], rel=0.1
-    )

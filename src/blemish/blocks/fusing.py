@@ -23,8 +23,6 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.05}
 """How far, in norm, a level may be from the network's: more than rounding in another order makes of it."""
 ADDITIONS = {operator.add, torch.add}
 RECTIFIERS = {F.relu, F.relu_, torch.relu, torch.relu_}
-
-
 _TRACING = Lock()
 
 
