@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from blemish.calibration import Calibration
 from blemish.detectors import detector_class
 from blemish.detectors.base import Detector
-from blemish.devices import device_named, uses_bfloat16
+from blemish.devices import device_named, has_int8, uses_bfloat16
 from blemish.errors import BlemishError
 from blemish.files import make_folder, write_tensors
 from blemish.images import Preprocess
@@ -64,12 +64,14 @@ def load(folder: Path) -> Artifact:
 def load_detector(model: ModelFolder, device: str = "cpu", *, in_float32: bool = False) -> Detector:
     """The fitted detector of a model folder, on a device.
 
-    A network that was fitted in bfloat16 computes in float32, with the same weights, where this is asked for or the
-    hardware has no bfloat16: it would be several times as slow. Raises BlemishError where there is no such device, and
-    where the tensors are damaged or do not fit the detector.
+    A network that was fitted in bfloat16 or int8 computes in float32, with the same weights, where this is asked for or
+    the hardware has no such arithmetic. Raises BlemishError where there is no such device, and where the tensors are
+    damaged or do not fit the detector.
     """
     place, path, options = device_named(device), model.file(TENSORS), dict(model.options)
-    if options.get("precision") == "bfloat16" and (in_float32 or not uses_bfloat16("auto", place)):
+    is_at_hand = {"bfloat16": uses_bfloat16("auto", place), "int8": has_int8(place)}
+    precision = options.get("precision")
+    if precision in is_at_hand and (in_float32 or not is_at_hand[precision]):
         options["precision"] = "float32"
     detector = detector_class(model.model).create(**options)
     try:

@@ -26,6 +26,8 @@ DeviceName = Annotated[str, AfterValidator(_is_known), Field(description=_NAMES)
 """auto: the first accelerator there is, or the CPU."""
 Precision = Literal["auto", "float32", "bfloat16"]
 """auto: bfloat16 where the hardware computes in it."""
+NetworkPrecision = Literal[Precision, "int8"]
+"""int8: the convolutions of a network whose weights are given, on a processor."""
 
 
 def device_named(name: str) -> torch.device:
@@ -67,6 +69,22 @@ def uses_bfloat16(precision: Precision, device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def has_onednn(device: torch.device) -> bool:
+    """Whether torch computes there by oneDNN: on a processor, with a build that has the library."""
+    import torch
+
+    return device.type == "cpu" and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+
+
+def has_int8(device: torch.device) -> bool:
+    """Whether torch multiplies 8-bit numbers fast there: on a processor with VNNI."""
+    import torch
+
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    has_vnni = torch.cpu._is_vnni_supported() or capabilities.get("avx_vnni", False)
+    return has_onednn(device) and has_vnni and hasattr(torch.ops.onednn, "qconv_pointwise")
 
 
 def _refuse_missing(name: str) -> None:

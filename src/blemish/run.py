@@ -268,6 +268,7 @@ def _fit(
     if not isinstance(detector, LearningDetector):
         detector.fit(images, validation=validation, seed=config.seed, progress=phases("fitting"))
         return {}
+    assert config.precision != "int8"  # the configuration refuses it
     settings = Training(
         config.epochs,
         config.batch_size,

@@ -14,7 +14,7 @@ from blemish.blocks.networks import NetworkFeatures
 from blemish.config import RunConfig
 from blemish.detectors import base, detector_class
 from blemish.detectors.base import Detector
-from blemish.devices import device_named, uses_bfloat16
+from blemish.devices import device_named, has_int8, uses_bfloat16
 from blemish.errors import BlemishError
 from blemish.images import Preprocess
 from blemish.model_folder import read_model
@@ -22,6 +22,7 @@ from blemish.run import fit
 
 NETWORK = {"backbone": "resnet10t", "layers": (1, 2), "weights": "random"}
 METHODS = ("ensemble", "padim", "patchcore")
+needs_int8 = pytest.mark.skipif(not has_int8(torch.device("cpu")), reason="the processor has no 8-bit products (VNNI)")
 
 
 @pytest.fixture
@@ -111,13 +112,42 @@ def test_without_the_hardware_it_computes_in_float32_with_the_same_weights(part_
     assert torch.equal(again(images)[0], scores)
 
 
-def test_an_export_is_in_float32(hardware, make_category, tmp_path):
-    hardware(True)
+@needs_int8
+@pytest.mark.parametrize("name", METHODS)
+def test_a_model_fitted_in_int8_is_the_same_when_loaded(part_images, monkeypatch, tmp_path, name):
+    detector, images = create(name, precision="int8").fit(part_images), part_images.batch(range(3)).clone()
+    images[:, :, 20:40, 20:40] = 1
+    folder = saved(detector, name, tmp_path / "model")
+    scores, maps = detector(images)
+    found = load_detector(read_model(folder))(images)
+    assert torch.equal(found[0], scores)
+    assert torch.equal(found[1], maps)
+    assert torch.equal(torch.cat([detector(alone)[0] for alone in images.split(1)]), scores)
+    exact = load_detector(read_model(folder), in_float32=True)
+    monkeypatch.setattr(artifact, "has_int8", lambda device: False)
+    elsewhere = load(folder).detector
+    assert elsewhere.options["precision"] == "float32"
+    assert torch.equal(elsewhere(images)[0], exact(images)[0])
+    torch.testing.assert_close(exact(images)[0], scores, rtol=0.1, atol=0)
+    again = load_detector(read_model(saved(elsewhere, name, tmp_path / "again")))  # as `update` saves it
+    assert torch.equal(again(images)[0], exact(images)[0])
+
+
+@needs_int8
+def test_ranges_that_are_not_of_the_network_are_refused(part_images, tmp_path):
+    detector = create("padim", precision="int8").fit(part_images)
+    detector.features.ranges = detector.features.ranges[1:]
+    with pytest.raises(BlemishError, match="does not fit the detector"):
+        load_detector(read_model(saved(detector, "padim", tmp_path / "model")))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", pytest.param("int8", marks=needs_int8)])
+def test_an_export_is_in_float32(make_category, tmp_path, precision):
     make_category(tmp_path / "data")
     options = {**NETWORK, "num_patches": 40}
     given = {"model": "patchcore", "size": 64, "data_path": tmp_path / "data", "options": options}
-    model = fit(RunConfig.create(**given, ckpt_path=tmp_path / "model"))
-    assert model.options["precision"] == "bfloat16"
+    model = fit(RunConfig.create(**given, ckpt_path=tmp_path / "model", precision=precision))
+    assert model.options["precision"] == precision
     assert export.export(tmp_path / "model", "onnx").parity.score_error < 1e-3
 
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.data.source import ImageSource, in_batches
-from blemish.devices import Precision
+from blemish.devices import NetworkPrecision
 from blemish.progress import Progress, no_progress
 
 FILTER_BANKS = {"gabor": "blemish.blocks.gabor:GaborFeatures", "pca": "blemish.blocks.pca:PcaFeatures"}
@@ -34,7 +34,8 @@ Layers = Annotated[
 ]
 Weights = Annotated[str, Field(description="of a network: hub, random, or a file (.safetensors, .pth)")]
 ComputedIn = Annotated[
-    Precision, Field(description="of a network: float32, bfloat16, or auto: bfloat16 where the hardware computes in it")
+    NetworkPrecision,
+    Field(description="of a network: float32, bfloat16, int8, or auto: bfloat16 where the hardware computes in it"),
 ]
 
 

@@ -10,6 +10,7 @@ taken as it is.
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from copy import deepcopy
 from threading import Lock, get_ident
 from typing import Any
@@ -19,11 +20,15 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from blemish.devices import has_onednn
+
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.05}
 """How far, in norm, a level may be from the network's: more than rounding in another order makes of it."""
 ADDITIONS = {operator.add, torch.add}
 RECTIFIERS = {F.relu, F.relu_, torch.relu, torch.relu_}
 _TRACING = Lock()
+Make = Callable[[nn.Conv2d, torch.Size, bool], nn.Module]
+"""What computes a convolution of images of a size, an addition where others are given too, and perhaps a rectifier."""
 
 
 def fused(network: nn.Module, images: Tensor) -> nn.Module:
@@ -31,15 +36,12 @@ def fused(network: nn.Module, images: Tensor) -> nn.Module:
 
     No weight may change later on.
     """
-    if images.device.type != "cpu" or images.dtype not in TOLERANCE or not _has_onednn():
+    if not has_onednn(images.device) or images.dtype not in TOLERANCE:
         return network
     some = torch.rand(images.shape, generator=torch.Generator().manual_seed(0)).to(images)
     expected = network(some)
     try:
-        graph = _traced(network)
-        _drop_identities(graph)
-        _fold_batch_norms(graph)
-        _fuse_convolutions(graph, _Shapes(graph).of(some))
+        graph = rearranged(network, some, FusedConvolution)
         found = graph(some)
     except Exception:  # a network that cannot be traced fails in its own way, an operator that has changed in another
         return network
@@ -49,6 +51,15 @@ def fused(network: nn.Module, images: Tensor) -> nn.Module:
         for one, other in zip(found, expected, strict=True)
     )
     return graph if is_close else network
+
+
+def rearranged(network: nn.Module, images: Tensor, make: Make) -> fx.GraphModule:
+    """The network with each of its convolutions, and what can be fused with it, made anew for images like these."""
+    graph = _traced(network)
+    _drop_identities(graph)
+    _fold_batch_norms(graph)
+    _fuse_convolutions(graph, _Shapes(graph).of(images), make)
+    return graph
 
 
 class _Tracer(fx.Tracer):
@@ -113,7 +124,7 @@ class _Shapes(fx.Interpreter):
 def _drop_identities(graph: fx.GraphModule) -> None:
     """Takes out what does nothing: a place where timm could put something, such as between a norm and its rectifier."""
     for node in list(graph.graph.nodes):
-        if type(_module(graph, node)) is nn.Identity:
+        if type(called(graph, node)) is nn.Identity:
             node.replace_all_uses_with(node.all_input_nodes[0])
             graph.graph.erase_node(node)
 
@@ -124,7 +135,7 @@ def _fold_batch_norms(graph: fx.GraphModule) -> None:
         if not node.all_input_nodes:
             continue
         source = node.all_input_nodes[0]
-        norm, convolution = _module(graph, node), _module(graph, source)
+        norm, convolution = called(graph, node), called(graph, source)
         if type(norm) is nn.BatchNorm2d and type(convolution) is nn.Conv2d and len(source.users) == 1:
             folded = fuse_conv_bn_eval(deepcopy(convolution).float(), deepcopy(norm).float())
             graph.set_submodule(str(source.target), folded.to(convolution.weight.dtype))
@@ -133,10 +144,10 @@ def _fold_batch_norms(graph: fx.GraphModule) -> None:
     graph.recompile()
 
 
-def _fuse_convolutions(graph: fx.GraphModule, shapes: dict[fx.Node, torch.Size]) -> None:
+def _fuse_convolutions(graph: fx.GraphModule, shapes: dict[fx.Node, torch.Size], make: Make) -> None:
     """Replaces each convolution and what it can be fused with."""
     for number, node in enumerate(list(graph.graph.nodes)):
-        convolution = _module(graph, node)
+        convolution = called(graph, node)
         if (
             type(convolution) is not nn.Conv2d
             or convolution.padding_mode != "zeros"
@@ -150,7 +161,7 @@ def _fuse_convolutions(graph: fx.GraphModule, shapes: dict[fx.Node, torch.Size])
         if (rectified := _only_user(done[-1])) is not None and _is_rectifier(graph, rectified):
             done.append(rectified)
         rectifies = _is_rectifier(graph, done[-1])
-        graph.add_submodule(f"fused{number}", FusedConvolution(convolution, shapes[inputs[0]], rectifies))
+        graph.add_submodule(f"fused{number}", make(convolution, shapes[inputs[0]], rectifies))
         with graph.graph.inserting_after(done[-1]):
             new = graph.graph.call_module(f"fused{number}", tuple(inputs))
         shapes[new] = shapes[node]
@@ -161,7 +172,7 @@ def _fuse_convolutions(graph: fx.GraphModule, shapes: dict[fx.Node, torch.Size])
     graph.recompile()
 
 
-def _module(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
+def called(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
     """The module that a node calls; None for other nodes."""
     return graph.get_submodule(str(node.target)) if node.op == "call_module" else None
 
@@ -179,8 +190,4 @@ def _added(node: fx.Node, summand: fx.Node, shapes: dict[fx.Node, torch.Size]) -
 
 
 def _is_rectifier(graph: fx.GraphModule, node: fx.Node) -> bool:
-    return type(_module(graph, node)) is nn.ReLU or node.target in RECTIFIERS
-
-
-def _has_onednn() -> bool:
-    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+    return type(called(graph, node)) is nn.ReLU or node.target in RECTIFIERS

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
@@ -22,10 +23,15 @@ from torch.overrides import TorchFunctionMode
 
 from blemish.blocks.backbones import FILTER_BANKS, Backbone
 from blemish.blocks.fusing import fused
+from blemish.blocks.quantising import quantised, ranges_of
 from blemish.data.source import ImageSource
+from blemish.devices import has_int8
 from blemish.errors import BlemishError
-from blemish.progress import Progress, no_progress
+from blemish.progress import Progress, no_progress, told
 
+RANGE_IMAGES = 16
+"""Good images that the ranges of 8-bit numbers are taken from, at most, beside a black and a white one: a defect may be
+either."""
 STRIDES = (8, 16)
 """Of the levels of a CNN that are taken by default: layers 2 and 3 of a ResNet, as in PatchCore."""
 
@@ -35,13 +41,15 @@ class NetworkFeatures(Backbone):
 
     Layers are counted as timm's `features_only` counts them: for a ResNet 1 to 4 are its stages, for a ViT they are its
     blocks from 0 on. By default those of stride 8 and 16, and the blocks at half and three quarters of a ViT.
-    The network alone computes in `dtype`; what is given and what is said are in float32.
+    The network alone computes in `dtype`; what is given and what is said are in float32. int8 is for convolutions on a
+    processor, and keeps weights in float32, in which it is computed elsewhere.
     Until `fit`, or until a model's are loaded, the weights are whatever memory held.
     """
 
     neighbourhood, selection, reweighting = 3, "greedy", True  # as in the paper
     mean: Tensor
     deviation: Tensor
+    ranges: Tensor
 
     def __init__(
         self, name: str, layers: Sequence[int] = (), weights: str = "hub", dtype: torch.dtype = torch.float32
@@ -49,19 +57,41 @@ class NetworkFeatures(Backbone):
         super().__init__()
         self.name, self.weights, self.dtype = name, weights, dtype
         self.layers = tuple(layers) or _default_layers(name)
-        self.network = _build(name, self.layers).to(dtype)
+        self.network = _build(name, self.layers).to(self._of_weights)
         self._arranged: tuple[tuple[Any, ...], nn.Module] | None = None
         self.patch = _strides(name)[0] if _is_transformer(_strides(name)) else 1
         self.register_buffer("mean", _per_channel(self.network, "mean"), persistent=False)
         self.register_buffer("deviation", _per_channel(self.network, "std"), persistent=False)
+        if dtype == torch.int8:
+            self.register_buffer("ranges", torch.empty(0, 2))
         self.eval().requires_grad_(False)
 
-    def fit(self, images: ImageSource, seed: int, progress: Progress = no_progress) -> Self:  # noqa: ARG002
-        """Takes the weights from where they were asked to come from. Raises BlemishError where they can't be had."""
-        self.network = _with_weights(self.name, self.layers, self.weights, seed).to(self.mean.device, self.dtype)
+    @property
+    def _of_weights(self) -> torch.dtype:
+        return torch.float32 if self.dtype == torch.int8 else self.dtype
+
+    def fit(self, images: ImageSource, seed: int, progress: Progress = no_progress) -> Self:
+        """Takes the weights from where they were asked to come from, and the ranges of 8-bit numbers from the images.
+
+        Raises BlemishError where the weights can't be had, and where a network can't be computed in int8 here.
+        """
+        network = _with_weights(self.name, self.layers, self.weights, seed)
+        self.network = network.to(self.mean.device, self._of_weights)
         self._arranged = None
         self.eval().requires_grad_(False)
+        if self.dtype == torch.int8:
+            self._take_ranges(images, progress)
         return self
+
+    def _take_ranges(self, images: ImageSource, progress: Progress) -> None:
+        if self.patch > 1:
+            raise BlemishError(f"precision int8: {self.name} is a transformer, and it is for convolutions. Use auto.")
+        if not has_int8(self.mean.device):
+            raise BlemishError("precision int8: there is no processor with 8-bit products (VNNI) here. Use auto.")
+        rows = range(0, len(images), -(-len(images) // RANGE_IMAGES))
+        good = (images.batch([row]) for row in told(rows, len(rows), progress))
+        ends = (torch.full((1, 3, *images.batch([0]).shape[2:]), value) for value in (0.0, 1.0))
+        self.ranges = ranges_of(self.network, map(self._normalised, chain(good, ends)))
 
     def train(self, mode: bool = True) -> Self:  # noqa: ARG002 - torch's own signature
         """Changes nothing: a backbone is never trained."""
@@ -72,10 +102,13 @@ class NetworkFeatures(Backbone):
         if self.patch > 1:  # a transformer takes whole patches
             sides = [max(1, round(side / self.patch)) * self.patch for side in images.shape[-2:]]
             images = F.interpolate(images, size=sides, mode="bilinear")
-        levels = self._computes(((images - self.mean) / self.deviation).to(self.dtype))
+        levels = self._computes(self._normalised(images))
         first, *rest = (level.float() for level in levels)
         coarser = [F.interpolate(level, size=first.shape[-2:], mode="bilinear") for level in rest]
         return torch.cat([first, *coarser], 1)
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        return ((images - self.mean) / self.deviation).to(self._of_weights)
 
     def _computes(self, images: Tensor) -> list[Tensor]:
         """The levels, by the network, or by what computes the same faster; that is arranged at the first image."""
@@ -84,10 +117,15 @@ class NetworkFeatures(Backbone):
         else:
             kind, arranged = (images.shape[1:], images.dtype, images.device), self._arranged
             if arranged is None or arranged[0] != kind:
-                self._arranged = arranged = kind, fused(self.network, images[:1])
+                self._arranged = arranged = kind, self._arrange(images[:1])
             network = arranged[1]
         levels: list[Tensor] = network(images)
         return levels
+
+    def _arrange(self, images: Tensor) -> nn.Module:
+        if self.dtype == torch.int8 and has_int8(images.device):
+            return quantised(self.network, images, self.ranges)
+        return fused(self.network, images)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_arranged": None}  # whose weights cannot be copied
@@ -97,9 +135,14 @@ class NetworkFeatures(Backbone):
         moved: Self = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return moved
 
-    def _load_from_state_dict(self, *given: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         self._arranged = None
-        super()._load_from_state_dict(*given)
+        key = f"{prefix}ranges"
+        if self.dtype != torch.int8:
+            state_dict.pop(key, None)  # of a model that was fitted in int8
+        elif key in state_dict:
+            self.ranges = torch.empty_like(state_dict[key])
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def _per_channel(network: Any, name: str) -> Tensor:
