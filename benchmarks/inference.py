@@ -36,12 +36,13 @@ METHODS: dict[str, dict[str, Any]] = {"patchcore": {"num_patches": BANK}, "padim
 RUNTIMES = {
     "torch": ("float32", "torch"),
     "torch float32": ("float32", "torch"),
+    "torch, fitted in int8": ("fitted-int8", "torch"),
     "ONNX Runtime": ("float32", "onnx"),
     "OpenVINO": ("float32", "openvino"),
     "ONNX Runtime int8": ("int8", "onnx"),
     "OpenVINO int8": ("int8", "openvino"),
 }
-"""Row -> folder of the export, and backend."""
+"""Row -> folder of the model, and backend."""
 INFERENCERS = {
     "torch": "anomalib TorchInferencer",
     "openvino": "anomalib OpenVINOInferencer",
@@ -108,6 +109,11 @@ def prepare(folder: Path, data: Path, method: str, features: str, anomalib: str 
             print(method, features, precision, runtime, said, flush=True)
         for precision in ("int8", "float32"):
             (model / f"{precision}.new").rename(model / precision)
+    if features != "filters" and not (model / "fitted-int8").exists():
+        task = {"method": method, "options": METHODS[method] | FEATURES[features], "data": data}
+        done = of_blemish("fit", **task, out=model / "fitted-int8.new", precision="int8")
+        (model / "fitted-int8.new").rename(model / "fitted-int8")
+        print(method, features, "int8", done, flush=True)
     if anomalib and features != "filters" and not (model / "anomalib").exists():
         out = model / "anomalib.new"
         measure(ANOMALIB, "export", data, "--model", method, "--bank", BANK, "--out", out, python=anomalib)
@@ -122,8 +128,10 @@ def show(folder: Path, data: Path, method: str, features: str, anomalib: str | N
         for inferencer, name in INFERENCERS.items():
             task = ("infer", data, "--inferencer", inferencer, "--out", model / "anomalib")
             _try(name, found, failed, lambda task=task: measure(ANOMALIB, *task, python=anomalib))
-    for name, (precision, backend) in RUNTIMES.items():
-        task = {"model": model / precision / "parts", "backend": backend, "in_float32": name == "torch float32"}
+    for name, (kept, backend) in RUNTIMES.items():
+        if not (model / kept).exists():
+            continue  # filters are in float32 alone
+        task = {"model": model / kept / "parts", "backend": backend, "in_float32": name == "torch float32"}
         _try(name, found, failed, lambda task=task: of_blemish("infer", **task, data=data))
     theirs = [row["p50"] for name, row in found.items() if name.startswith("anomalib")]
     exact = found.get("torch float32", {}).get("scores")
@@ -151,13 +159,13 @@ def _row(name: str, row: dict[str, Any], theirs: list[float], exact: list[float]
     return [name, *figures, min(theirs) / row["p50"] if theirs else "", off]
 
 
-def fit(method: str, options: dict[str, Any], data: str, out: str) -> dict[str, Any]:
+def fit(method: str, options: dict[str, Any], data: str, out: str, precision: str = "auto") -> dict[str, Any]:
     """A run as a user makes one, so that the detector is calibrated."""
     from blemish.config import RunConfig
     from blemish.run import run
 
-    config = RunConfig.create(model=method, data_path=data, ckpt_path=out, figures=0, options=options)
-    return {"metrics": run(config).metrics}
+    given = {"model": method, "data_path": data, "ckpt_path": out, "precision": precision, "options": options}
+    return {"metrics": run(RunConfig.create(**given, figures=0)).metrics}
 
 
 def export_one(model: str, runtime: str, precision: str, data: str) -> dict[str, Any]:

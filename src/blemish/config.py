@@ -98,6 +98,13 @@ class RunConfig(BaseModel):
             raise ValueError(f"not a detector; choose from {', '.join(sorted(DETECTORS))}")
         return name
 
+    @field_validator("options")
+    @classmethod
+    def _of_the_detector_alone(cls, options: dict[str, Any]) -> dict[str, Any]:
+        for name in set(options) & set(cls.model_fields):
+            raise ValueError(f"{name} is a setting of the run; give it beside them, not among them")
+        return options
+
     @field_validator("overlap")
     @classmethod
     def _half_a_tile(cls, overlap: int, fields: ValidationInfo) -> int:

@@ -31,17 +31,38 @@ Make = Callable[[nn.Conv2d, torch.Size, bool], nn.Module]
 """What computes a convolution of images of a size, an addition where others are given too, and perhaps a rectifier."""
 
 
-def fused(network: nn.Module, images: Tensor) -> nn.Module:
+class FusedConvolution(nn.Module):
+    """A convolution, and after it perhaps an addition and a rectifier, in one pass."""
+
+    def __init__(self, convolution: nn.Conv2d, size: torch.Size, rectifies: bool):
+        super().__init__()
+        own = convolution
+        self.how = [list(own.padding), list(own.stride), list(own.dilation), own.groups]
+        self.weight = torch.ops.mkldnn._reorder_convolution_weight(own.weight.detach(), *self.how, list(size))
+        self.bias = None if own.bias is None else own.bias.detach()
+        self.rectifies = rectifies
+
+    def forward(self, images: Tensor, others: Tensor | None = None) -> Tensor:
+        """The convolution of the images, with the others added where there are any."""
+        compute, given = torch.ops.mkldnn._convolution_pointwise, (self.weight, self.bias, *self.how)
+        if others is None:
+            found: Tensor = compute(images, *given, "relu" if self.rectifies else "none", [], "")
+        else:
+            found = compute.binary(images, others, *given, "add", 1.0, "relu" if self.rectifies else None, [], "")
+        return found
+
+
+def fused(network: nn.Module, images: Tensor, make: Make = FusedConvolution) -> nn.Module:
     """What computes the network's levels of images like these (1, 3, H, W) faster; the network itself elsewhere.
 
-    No weight may change later on.
+    No weight may change later on. The two are compared on noise.
     """
     if not has_onednn(images.device) or images.dtype not in TOLERANCE:
         return network
     some = torch.rand(images.shape, generator=torch.Generator().manual_seed(0)).to(images)
     expected = network(some)
     try:
-        graph = rearranged(network, some, FusedConvolution)
+        graph = rearranged(network, some, make)
         found = graph(some)
     except Exception:  # a network that cannot be traced fails in its own way, an operator that has changed in another
         return network
@@ -83,27 +104,6 @@ class _Tracer(fx.Tracer):
 def _traced(network: nn.Module) -> fx.GraphModule:
     with _TRACING:  # two who trace at a time would each put back what the other one left
         return fx.GraphModule(network, _Tracer().trace(network))
-
-
-class FusedConvolution(nn.Module):
-    """A convolution, and after it perhaps an addition and a rectifier, in one pass."""
-
-    def __init__(self, convolution: nn.Conv2d, size: torch.Size, rectifies: bool):
-        super().__init__()
-        own = convolution
-        self.how = [list(own.padding), list(own.stride), list(own.dilation), own.groups]
-        self.weight = torch.ops.mkldnn._reorder_convolution_weight(own.weight.detach(), *self.how, list(size))
-        self.bias = None if own.bias is None else own.bias.detach()
-        self.rectifies = rectifies
-
-    def forward(self, images: Tensor, others: Tensor | None = None) -> Tensor:
-        """The convolution of the images, with the others added where there are any."""
-        compute, given = torch.ops.mkldnn._convolution_pointwise, (self.weight, self.bias, *self.how)
-        if others is None:
-            found: Tensor = compute(images, *given, "relu" if self.rectifies else "none", [], "")
-        else:
-            found = compute.binary(images, others, *given, "add", 1.0, "relu" if self.rectifies else None, [], "")
-        return found
 
 
 class _Shapes(fx.Interpreter):

@@ -29,7 +29,7 @@ from blemish.devices import has_int8
 from blemish.errors import BlemishError
 from blemish.progress import Progress, no_progress, told
 
-RANGE_IMAGES = 16
+RANGE_IMAGES = 8
 """Good images that the ranges of 8-bit numbers are taken from, at most, beside a black and a white one: a defect may be
 either."""
 STRIDES = (8, 16)

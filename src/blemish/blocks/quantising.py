@@ -1,9 +1,9 @@
 """A network whose convolutions multiply 8-bit numbers: twice as fast as bfloat16 where the processor has VNNI.
 
 What a convolution reads is brought to one of 256 steps of a range a little wider than that of good images, its weights
-to one of 255 steps for each filter. Products are added up in 32 bits, and all else is in float32, so that what a network
-adds up from layer to layer is not rounded again and again. torch has operators for it, which its own compiler calls and
-which are not public; each is compared once with what it stands for.
+to one of 255 steps for each filter. Products are added up in 32 bits, and all else is in float32, so that what a
+network adds up from layer to layer is not rounded again and again. torch has operators for it, which its own compiler
+calls and which are not public; each is compared once with what it stands for.
 """
 
 from __future__ import annotations
@@ -43,9 +43,11 @@ def ranges_of(network: nn.Module, batches: Iterable[Tensor]) -> Tensor:
     graph = None
     for images in batches:
         if graph is None:
-            if fused(network, images[:1]) is network:
+            graph = fused(network, images[:1], make)
+            if graph is network:
                 raise BlemishError("precision int8: this network can't be rearranged for it. Use auto.")
-            graph = rearranged(network, images[:1], make)
+            for one in observed:
+                one.low = one.high = 0.0  # forgets the noise
         graph(images)
     return torch.tensor([[one.low, one.high] for one in observed])
 
@@ -69,7 +71,20 @@ def quantised(network: nn.Module, images: Tensor, ranges: Tensor) -> nn.Module:
     _connect(graph)
     if not _Check(graph).is_passed(images):
         raise BlemishError(f"precision int8: torch {torch.__version__} does not compute it as it should. Use float32.")
-    return graph
+    return _OneByOne(graph)
+
+
+class _OneByOne(nn.Module):
+    """Computes each image by itself: of several at once oneDNN wants the weights arranged anew, every time."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        if len(images) == 1:
+            return list(self.network(images))
+        return [torch.cat(levels) for levels in zip(*map(self.network, torch.split(images, 1)), strict=True)]
 
 
 class _Observed(FusedConvolution):

@@ -215,8 +215,16 @@ class PaDiM(FeatureDetector):
 
     def _reduced(self, features: Tensor) -> Tensor:
         """(S, h w, B, d): the features at each scale."""
-        wide = torch.stack([gaussian_blur(features, float(width)) for width in self.chosen("scales")])
-        return (self.projection.T @ wide.flatten(3)).permute(0, 3, 1, 2).contiguous()
+        kept = self._kept(features)
+        wide = torch.stack([gaussian_blur(kept, float(width)) for width in self.chosen("scales")])
+        return wide.flatten(3).permute(0, 3, 1, 2).contiguous()
+
+    def _kept(self, features: Tensor) -> Tensor:
+        """(B, d, h, w): those that were selected, or what they are projected to."""
+        if self.reduction == "select" or self.projection.shape[0] == self.projection.shape[1]:
+            return features[:, self.projection.argmax(0)]
+        projected = self.projection.T @ features.flatten(2)
+        return projected.view(len(features), -1, *features.shape[2:])
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         if prefix + "mean" in state_dict and prefix + "offset" not in state_dict:  # saved when there was one scale
