@@ -37,7 +37,7 @@ class Apart:
         if threads == 1 or len(images) < threads:
             return map(compute, images)
         by_one = partial(_in_mode, compute, torch.is_inference_mode_enabled(), torch.is_grad_enabled())
-        workers, tried = _workers(threads), (kind(), threads, images[0].shape)
+        workers, tried = one_core_workers(threads), (kind(), threads, images[0].shape)
         if tried not in self._is_same:
             expected, found = compute(images[0]), workers.submit(by_one, images[0]).result()
             self._is_same[tried] = all(map(torch.equal, expected, found))
@@ -56,8 +56,11 @@ def _compute_alone() -> None:
 
 
 @cache
-def _workers(number: int) -> ThreadPoolExecutor:
-    """Threads that each compute on one core; the number of threads of all others stays what it is."""
+def one_core_workers(number: int) -> ThreadPoolExecutor:
+    """Threads that each compute on one core; the number of threads of all others stays what it is.
+
+    A result then depends neither on that number nor on what waits for what.
+    """
     pool, started = ThreadPoolExecutor(number, initializer=_compute_alone), Barrier(number)
     list(pool.map(lambda _: started.wait(), range(number)))
     torch.set_num_threads(number)  # the last call is what threads that are started later take
@@ -65,4 +68,4 @@ def _workers(number: int) -> ThreadPoolExecutor:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_workers.cache_clear)  # the threads are the parent's
+    os.register_at_fork(after_in_child=one_core_workers.cache_clear)  # the threads are the parent's

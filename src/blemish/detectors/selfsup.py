@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from blemish.ahead import map_ahead
 from blemish.blocks.backbones import FilterBank
 from blemish.blocks.foreground import find_foreground
 from blemish.blocks.gaussian import left_out
 from blemish.blocks.synthesis import OperatorNames, Synthesis, typical_contrast
 from blemish.data.source import ImageSource
+from blemish.detectors.apart import one_core_workers
 from blemish.detectors.base import LearningDetector, Side, Smoothing, scores_and_maps
 from blemish.detectors.ensemble import Ensemble
 from blemish.detectors.padim import Scales, Shared, Shrinkage
@@ -97,7 +97,8 @@ class SelfSupervised(LearningDetector):
 
     def examples(self, images: ImageSource, rows: Sequence[int], seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
         """What the network sees of the drawn pictures (B, C, h, w), and the part of each cell that is a defect."""
-        found = list(map_ahead(partial(self._example, images), zip(rows, seeds, strict=True)))
+        workers = one_core_workers(torch.get_num_threads())
+        found = list(workers.map(partial(self._example, images), zip(rows, seeds, strict=True)))
         return torch.stack([seen for seen, _ in found]), torch.stack([share for _, share in found])
 
     def losses(self, images: Tensor, drawn: Tensor, /) -> Tensor:
