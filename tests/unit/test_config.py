@@ -57,6 +57,7 @@ WRONG: dict[str, tuple[str, Any, str]] = {
     "small tile": ("tile", 16, "input should be greater than or equal to 32"),
     "negative overlap": ("overlap", -1, "input should be greater than or equal to 0"),
     "options": ("options", [1], "input should be a valid dictionary"),
+    "a setting among the options": ("options", {"precision": "float32"}, "precision is a setting of the run"),
     "unknown": ("colour", "red", "extra inputs are not permitted"),
 }
 
