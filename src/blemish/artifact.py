@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +71,12 @@ def load_detector(model: ModelFolder, device: str = "cpu", *, in_float32: bool =
     damaged or do not fit the detector.
     """
     place, path, options = device_named(device), model.file(TENSORS), dict(model.options)
-    is_at_hand = {"bfloat16": uses_bfloat16("auto", place), "int8": has_int8(place)}
-    precision = options.get("precision")
-    if precision in is_at_hand and (in_float32 or not is_at_hand[precision]):
+    hardware: dict[str, Callable[[torch.device], bool]] = {
+        "bfloat16": partial(uses_bfloat16, "auto"),
+        "int8": has_int8,
+    }
+    has = hardware.get(options.get("precision", ""))
+    if has and (in_float32 or not has(place)):
         options["precision"] = "float32"
     detector = detector_class(model.model).create(**options)
     try:

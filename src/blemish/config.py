@@ -101,8 +101,9 @@ class RunConfig(BaseModel):
     @field_validator("options")
     @classmethod
     def _of_the_detector_alone(cls, options: dict[str, Any]) -> dict[str, Any]:
-        for name in set(options) & set(cls.model_fields):
-            raise ValueError(f"{name} is a setting of the run; give it beside them, not among them")
+        repeated = sorted(set(options) & set(cls.model_fields))
+        if repeated:
+            raise ValueError(f"{repeated[0]} is a setting of the run; give it beside them, not among them")
         return options
 
     @field_validator("overlap")

@@ -220,7 +220,7 @@ class PaDiM(FeatureDetector):
         return wide.flatten(3).permute(0, 3, 1, 2).contiguous()
 
     def _kept(self, features: Tensor) -> Tensor:
-        """(B, d, h, w): those that were selected, or what they are projected to."""
+        """(B, d, h, w): those that were selected, of which each is a column with a single 1, or what they make."""
         if self.reduction == "select" or self.projection.shape[0] == self.projection.shape[1]:
             return features[:, self.projection.argmax(0)]
         projected = self.projection.T @ features.flatten(2)
