@@ -50,6 +50,8 @@ class State:
     history: History = field(default_factory=History)
     best: dict[str, Tensor] = field(default_factory=dict)
     """The weights after the best epoch."""
+    average: dict[str, Tensor] = field(default_factory=dict)
+    """The mean of each parameter over the last steps, of a detector that takes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class Checkpoint:
         }
         tensors = {f"model.{name}": value for name, value in module.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in state.best.items()}
+        tensors |= {f"average.{name}": value for name, value in state.average.items()}
         tensors |= {f"optimizer.{name}": value for name, value in _optimizer_tensors(optimizer).items()}
         write_tensors(self.path, tensors, {"state": json.dumps(header)})
 
@@ -88,7 +91,8 @@ class Checkpoint:
             module.load_state_dict(_under("model.", tensors))
             _restore_optimizer(optimizer, _under("optimizer.", tensors))
             history = History(tuple(header["train"]), tuple(header["validation"]))
-            return State(header["epoch"], header["step"], header["total"], history, _under("best.", tensors))
+            best, average = _under("best.", tensors), _under("average.", tensors)
+            return State(header["epoch"], header["step"], header["total"], history, best, average)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise BlemishError(

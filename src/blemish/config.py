@@ -36,9 +36,11 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
 
     model: str = Field("vae", description=f"detector: {', '.join(sorted(DETECTORS))}")
-    epochs: int = Field(100, ge=1, description="epochs to train")
+    epochs: int | None = Field(None, ge=1, description="epochs to train (selfsup: 40; default: 100)")
     batch_size: int = Field(32, ge=1, description="batch size for training and testing")
-    learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False, description="learning rate")
+    learning_rate: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="learning rate (selfsup: 0.003; default: 0.001)"
+    )
     size: int | None = Field(
         None,
         ge=32,

@@ -269,14 +269,10 @@ def _fit(
         detector.fit(images, validation=validation, seed=config.seed, progress=phases("fitting"))
         return {}
     assert config.precision != "int8"  # the configuration refuses it
-    settings = Training(
-        config.epochs,
-        config.batch_size,
-        config.learning_rate,
-        detector.patience if config.patience is None else config.patience,
-        config.device,
-        config.precision,
-    )
+    left_open = {"epochs": config.epochs, "learning_rate": config.learning_rate, "patience": config.patience}
+    asked = {name: value for name, value in left_open.items() if value is not None}
+    always = {"batch_size": config.batch_size, "device": config.device, "precision": config.precision}
+    settings = Training(**(detector.settings | always | asked))
     history = train(
         detector,
         images,

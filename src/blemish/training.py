@@ -131,20 +131,20 @@ class _Loop:
         self.num_examples = detector.num_examples(images)
         self.settings, self.seed = settings, seed
         self.bfloat16 = uses_bfloat16(settings.precision, accelerator.device)
+        self.num_steps = -(-self.num_examples // settings.batch_size)
         self.state = State()
 
     def run(self, module: nn.Module, checkpoint: Checkpoint | None, progress: Progress) -> None:
         """Trains from where the state is to the last epoch, saving as it goes."""
         state = self.state
         saver = Saver(partial(self._save, checkpoint))
-        num_steps = -(-self.num_examples // self.settings.batch_size)
         with _interrupts() as interrupted:
             while not self._is_over():
                 for rows, examples in map_ahead(self._examples, self._batches(), workers=1):
                     state.total += self._step(module, rows, examples)
                     state.step += 1
                     shown = {"loss": state.total / min(state.step * self.settings.batch_size, self.num_examples)}
-                    progress(state.epoch * num_steps + state.step, self.settings.epochs * num_steps, **shown)
+                    progress(self._steps_done, self.settings.epochs * self.num_steps, **shown)
                     if self._any(bool(interrupted)):
                         saver.save()
                         raise KeyboardInterrupt
@@ -152,6 +152,10 @@ class _Loop:
                 saver.save_if_due()
         if saver.due_at_end:
             saver.save()
+
+    @property
+    def _steps_done(self) -> int:
+        return self.state.epoch * self.num_steps + self.state.step
 
     def _save(self, checkpoint: Checkpoint | None) -> None:
         if checkpoint is not None:
@@ -193,6 +197,7 @@ class _Loop:
         accelerator.backward(losses.sum() * weight)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        self._average()
         total = float(accelerator.reduce(losses.detach().sum() * has_share, "sum"))
         if not np.isfinite(total):
             raise BlemishError(
@@ -200,6 +205,27 @@ class _Loop:
                 f"Lower learning_rate (it is {self.settings.learning_rate}), or use --precision float32."
             )
         return total
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Takes the step's weights into their mean, which forgets faster as long as there were few steps."""
+        if self.detector.averaging == 0:
+            return
+        average = self.state.average
+        kept = min(self.detector.averaging, (1 + self._steps_done) / (10 + self._steps_done))
+        for name, value in self.detector.named_parameters():
+            average[name] = average.get(name, value).to(value).lerp(value, 1 - kept)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The mean of the weights is in their place, where the detector takes it."""
+        parameters = dict(self.detector.named_parameters())
+        last = {name: parameters[name].data for name in self.state.average}
+        for name, value in self.state.average.items():
+            parameters[name].data = value
+        yield
+        for name, value in last.items():
+            parameters[name].data = value
 
     @torch.no_grad()
     def _validate(self) -> float:
@@ -218,10 +244,11 @@ class _Loop:
         state = self.state
         train_loss = state.total / self.num_examples
         has_validation = self.validation is not None and len(self.validation) > 0
-        state.history += (train_loss, self._validate() if has_validation else train_loss)
-        if state.history.best_epoch == state.epoch:
-            for name, value in self.detector.state_dict().items():
-                state.best.setdefault(name, torch.empty_like(value)).copy_(value)
+        with self._averaged():
+            state.history += (train_loss, self._validate() if has_validation else train_loss)
+            if state.history.best_epoch == state.epoch:
+                for name, value in self.detector.state_dict().items():
+                    state.best.setdefault(name, torch.empty_like(value)).copy_(value)
         state.epoch, state.step, state.total = state.epoch + 1, 0, 0.0
 
     def _any(self, flag: bool) -> bool:

@@ -176,6 +176,29 @@ def test_what_was_learned_is_not_learned_again_where_testing_was_stopped(data: P
     assert not (tmp_path / "stopped" / "bolt" / "checkpoint.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    ("model", "asked", "expected"),
+    [
+        ("vae", {}, (100, 1e-3, 0)),
+        ("selfsup", {}, (40, 3e-3, 20)),
+        ("selfsup", {"epochs": 7, "learning_rate": 0.5, "patience": 0}, (7, 0.5, 0)),
+    ],
+)
+def test_what_is_not_asked_for_is_as_the_detector_has_it(
+    data: Path, tmp_path: Path, monkeypatch, model, asked, expected
+):
+    found = []
+
+    def noted(detector, images, validation, settings, **more):
+        found.append((settings.epochs, settings.learning_rate, settings.patience))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("blemish.run.train", noted)
+    with pytest.raises(KeyboardInterrupt):
+        run(RunConfig.create(model=model, size=32, data_path=data, category=("bolt",), ckpt_path=tmp_path, **asked))
+    assert found == [expected]
+
+
 def in_two_processes(*arguments: str) -> str:
     """What both print of `python ARGUMENTS`, each in half of the machine."""
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]

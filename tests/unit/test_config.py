@@ -18,7 +18,8 @@ REQUIRED: dict[str, Any] = {"data_path": "data", "ckpt_path": "out"}
 
 def test_the_defaults_are_those_of_the_documented_command():
     config = RunConfig.create(**REQUIRED)
-    assert (config.model, config.epochs, config.batch_size, config.learning_rate) == ("vae", 100, 32, 0.001)
+    assert (config.model, config.batch_size) == ("vae", 32)
+    assert (config.epochs, config.learning_rate, config.patience) == (None, None, None)  # as the detector has them
     assert (config.size, config.data_path, config.ckpt_path) == (None, Path("data"), Path("out"))
     assert [detector_class(name).option_fields()["size"][1] for name in ("ae", "vae")] == [128, 128]
     assert (config.category, config.seed, config.device, config.resume) == ((), 0, "auto", False)

@@ -80,7 +80,7 @@ def test_a_picture_that_was_learned_from_looks_as_strange_as_a_held_out_one(tmp_
 
 def test_the_network_learns_to_find_what_is_drawn_on_held_out_images(sources):
     detector = small()
-    history = train(detector, *sources, replace(SETTINGS, epochs=40))
+    history = train(detector, *sources, replace(SETTINGS, epochs=120))
     assert min(history.validation) < 0.75 * history.validation[0]
     detector.prepare(*sources, seed=0)
     seen, share = detector.examples(sources[1], list(range(40)), list(range(40)))

@@ -203,6 +203,27 @@ def test_patience_stops_when_the_validation_loss_no_longer_falls(sources):
     assert history.best_epoch == 0
 
 
+def test_the_mean_of_the_last_steps_is_kept_and_training_goes_on_from_the_last(sources):
+    class Averaging(Autoencoder):
+        averaging = 0.7
+
+    def steps_of(detector: Autoencoder) -> tuple[list[dict[str, torch.Tensor]], int]:
+        steps = []
+        history = train(detector, *sources, SETTINGS, progress=lambda *_, **__: steps.append(state(detector)))
+        return steps, history.best_epoch
+
+    detector = Averaging(32, width=4, latent_dim=8)
+    steps, best_epoch = steps_of(detector)
+    assert all(map(same, steps, steps_of(small())[0]))
+    name = next(name for name, _ in detector.named_parameters())
+    mean = steps[0][name]
+    for number, weights in enumerate(steps[: (best_epoch + 1) * len(steps) // SETTINGS.epochs]):
+        kept = min(0.7, (1 + number) / (10 + number))
+        mean = kept * mean + (1 - kept) * weights[name]
+    torch.testing.assert_close(detector.state_dict()[name], mean)
+    assert not any(torch.equal(weights[name], mean) for weights in steps)
+
+
 def test_what_is_drawn_for_an_image_depends_on_nothing_else():
     detector = small("vae")
     images, seeds = torch.rand(4, 3, 32, 32), torch.tensor([image_seed(0, 1, row) for row in range(4)])

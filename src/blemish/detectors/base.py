@@ -6,7 +6,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import chain
-from typing import Annotated, Any, Self, get_type_hints
+from typing import Annotated, Any, ClassVar, Self, get_type_hints
 
 import torch
 from pydantic import Field, ValidationError, create_model
@@ -215,8 +215,10 @@ class LearningDetector(Detector):
 
     redraw = 1
     """Epochs that an example serves before it is drawn anew from another seed."""
-    patience = 0
-    """Epochs without a lower validation loss before stopping, where nothing else was asked for; 0: never."""
+    averaging = 0.0
+    """The weights that count are a mean over about the last 1 / (1 - averaging) steps; 0: those of the last one."""
+    settings: ClassVar[dict[str, Any]] = {}
+    """Fields of `blemish.training.Training` where nothing else is asked for, as far as they differ from its own."""
 
     def prepare(self, images: ImageSource, validation: ImageSource | None, seed: int) -> None:
         """Learns what needs no gradient, before the first epoch; the same seed gives the same bits."""
@@ -259,7 +261,7 @@ class LearningDetector(Detector):
         """Trains with the default settings; `blemish.training.train` takes others."""
         from blemish.training import Training, train
 
-        train(self, images, validation, Training(patience=self.patience), seed=seed, progress=progress)
+        train(self, images, validation, Training(**self.settings), seed=seed, progress=progress)
         return self
 
 

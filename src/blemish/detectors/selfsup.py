@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -35,6 +35,8 @@ CERTAIN = 2
 """Logit below which the network's certainty that a place is good no longer counts: it knows drawn defects alone."""
 RARE = 3
 """What is taken off every logit, so that learning begins with few defects (as in arXiv 1708.02002)."""
+REACH = 1, 2, 4, 8
+"""How many cells away each layer of the network looks around a place, one after the other."""
 WORTH = 0.25
 """What the network's answer is multiplied with; 1 is the usual maximum of the distances in a good image."""
 
@@ -50,7 +52,8 @@ class SelfSupervised(LearningDetector):
 
     is_apart = True
     redraw = 5
-    patience = 20
+    averaging = 0.99
+    settings: ClassVar[dict[str, Any]] = {"epochs": 40, "learning_rate": 3e-3, "patience": 20}
 
     def __init__(
         self,
@@ -60,8 +63,8 @@ class SelfSupervised(LearningDetector):
         shrinkage: Shrinkage = None,
         shared: Shared = None,
         scales: Scales = (),
-        head_width: HeadWidth = 48,
-        num_drawn: NumDrawn = 256,
+        head_width: HeadWidth = 32,
+        num_drawn: NumDrawn = 1024,
         operators: OperatorNames = (),
         smoothing: Smoothing = 4.0,
     ) -> None:
@@ -170,20 +173,19 @@ class SelfSupervised(LearningDetector):
 
 
 class _Head(nn.Module):
-    """(B, C, h, w) to logits (B, h, w): a hidden layer at each place, two that look around, and the answer."""
+    """(B, C, h, w) to logits (B, h, w): a hidden layer at each place, those that look around it, and the answer."""
 
     def __init__(self, channels: int, width: int):
         super().__init__()
         self.first = nn.Conv2d(channels, width, 1)
-        self.around = nn.Conv2d(width, width, 3, padding=1)
-        self.further = nn.Conv2d(width, width, 3, padding=3, dilation=3)
+        self.around = nn.ModuleList(nn.Conv2d(width, width, 3, padding=cells, dilation=cells) for cells in REACH)
         self.last = nn.Conv2d(width, 1, 1)
 
     def forward(self, seen: Tensor) -> Tensor:
         """The logits."""
         hidden = F.gelu(self.first(seen))
-        hidden = hidden + F.gelu(self.around(hidden))
-        hidden = hidden + F.gelu(self.further(hidden))
+        for layer in self.around:
+            hidden = hidden + F.gelu(layer(hidden))
         logits: Tensor = self.last(hidden)[:, 0] - RARE
         return logits
 
