@@ -61,7 +61,8 @@ class GaborFeatures(FilterBank):
             found = self._magnitudes(level, octave)
             magnitudes.append(to_grid(found, grid, SIGMA * 2**octave))
             level = F.avg_pool2d(level, 2)
-        means = [to_grid(channels, grid, sigma) for sigma in (3.0, 8.0, 20.0)]
+        cells = F.avg_pool2d(channels, STRIDE)
+        means = [to_grid(cells, grid, sigma) for sigma in (3.0, 8.0, 20.0)]
         return torch.cat([torch.cat(magnitudes, 1).sqrt(), *means], 1)
 
     def _magnitudes(self, level: Tensor, octave: int) -> Tensor:

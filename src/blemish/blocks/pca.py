@@ -65,7 +65,8 @@ class PcaFeatures(FilterBank):
             found = self._magnitudes(level, octave)
             magnitudes += [to_grid(values, grid, 1.5 * 2**octave) for values in found]
             level = F.avg_pool2d(level, 2)
-        means = [to_grid(channels, grid, sigma) for sigma in (3.0, 8.0, 20.0)]
+        cells = F.avg_pool2d(channels, 8)
+        means = [to_grid(cells, grid, sigma) for sigma in (3.0, 8.0, 20.0)]
         return torch.cat([torch.cat(magnitudes, 1).sqrt(), *means], 1)
 
     def _magnitudes(self, level: Tensor, octave: int) -> list[Tensor]:
