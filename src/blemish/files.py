@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 from shutil import rmtree
@@ -96,6 +96,20 @@ def _replacing_tensors(path: Path) -> Iterator[Path]:
 def absolute(path: Path) -> Path:
     """The path as it is named, from the root: links unresolved, but without ".."."""
     return Path(os.path.abspath(path))  # noqa: PTH100 - the method beside it resolves no ".."
+
+
+@contextmanager
+def making_folder(path: Path) -> Iterator[None]:
+    """Makes a folder and those above it, which are gone again where the body fails before anything is in them."""
+    made = [folder for folder in (path, *path.parents) if not os.path.exists(folder)]  # noqa: PTH110 - it never raises
+    make_folder(path)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # of one that is not empty, or gone
+            for folder in made:
+                folder.rmdir()
+        raise
 
 
 def make_folder(path: Path) -> None:

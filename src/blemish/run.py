@@ -28,7 +28,7 @@ from blemish.detectors.base import Detector, LearningDetector, ReconstructingDet
 from blemish.devices import device_named, is_main_process
 from blemish.errors import BlemishError
 from blemish.evaluate import NUM_RESAMPLES, Measured, evaluate, measure
-from blemish.files import make_folder
+from blemish.files import making_folder
 from blemish.images import Preprocess
 from blemish.inspector import Inspector, TorchBackend, backend_of
 from blemish.model_folder import DOCUMENT, ModelFolder, read_model, write_model
@@ -67,7 +67,8 @@ def run(config: RunConfig, phases: Phases = lambda _: no_progress) -> Evaluation
     if config.resume and (done := finished(folder, identity)):
         (folder / CHECKPOINT).unlink(missing_ok=True)
         return done
-    fitted = _learn(config, category, folder, identity, roi, phases)
+    with making_folder(folder):
+        fitted = _learn(config, category, folder, identity, roi, phases)
     if fitted is None:
         return Evaluation(config.model, category.name, {})
     measured, previews = _evaluate(fitted, category, config, phases)
@@ -103,7 +104,9 @@ def fit(config: RunConfig, phases: Phases = lambda _: no_progress) -> ModelFolde
     root = samples[0].image.parent if samples else category.root
     category, data_sha256 = _split(replace(category, root=root, samples=samples), config)
     roi = read_roi(config.roi) if config.roi else None
-    fitted = _learn(config, category, config.ckpt_path, identity_of(config, data_sha256, roi), roi, phases)
+    identity = identity_of(config, data_sha256, roi)
+    with making_folder(config.ckpt_path):
+        fitted = _learn(config, category, config.ckpt_path, identity, roi, phases)
     if fitted is None:
         return None
     (config.ckpt_path / CHECKPOINT).unlink(missing_ok=True)
@@ -131,7 +134,6 @@ def _learn(
     """Reads, fits, calibrates and saves to `folder`; None in the processes that only help."""
     detector = detector_class(config.model).create(**_shared(config), **config.options)
     detector.to(device_named(config.device))
-    make_folder(folder)
     overlap = config.overlap if config.tile else 0
     alignment, reason = _alignment(config, category, roi)
     preprocess = Preprocess(detector.input_size, config.aspect, config.tile, overlap, roi, alignment)

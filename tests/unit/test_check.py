@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,9 +13,11 @@ import pytest
 from rich.console import Console
 
 from blemish.data import find_categories
-from blemish.data.check import Problem, refuse
+from blemish.data.check import Problem, find_problems, read_mask_infos, refuse
 from blemish.data.overview import overview
+from blemish.data.source import read_file
 from blemish.errors import BlemishError
+from blemish.images import Preprocess
 
 GOOD, TEST, BAD, MASKS = "bolt/train/good", "bolt/test/good", "bolt/test/bad", "bolt/ground_truth/bad"
 
@@ -185,6 +188,15 @@ CASES: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         "images of different depth: 1 of uint16, 6 of uint8.",
     ),
 }
+
+
+def test_copies_that_are_held_out_count_once(root: Path):
+    copy(root, f"{GOOD}/001.png", f"{GOOD}/copy.png")
+    category = find_categories(root)[0]
+    samples = tuple(replace(s, split="val") if s.split == "train" else s for s in category.samples)
+    files = [read_file(sample, Preprocess((32, 32)))[1] for sample in samples]
+    (problem,) = find_problems(replace(category, samples=samples), files, read_mask_infos(samples))
+    assert problem.message.endswith("bolt/train/good/001.png. It counts once.")
 
 
 def side(mask: np.ndarray) -> np.ndarray:

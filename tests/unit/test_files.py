@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from blemish.errors import BlemishError
-from blemish.files import make_folder, replacing, write_json, write_text
+from blemish.files import make_folder, making_folder, replacing, write_json, write_text
 
 
 @pytest.fixture
@@ -152,11 +152,33 @@ def test_what_json_does_not_have_is_refused_before_the_old_file_is_touched(value
 
 
 def test_a_folder_that_cannot_be_made_is_named(path: Path):
-    for make in (make_folder, lambda folder: write_text(folder / "x.txt", "")):
+    for make in (
+        make_folder,
+        lambda folder: making_folder(folder).__enter__(),
+        lambda folder: write_text(folder / "x.txt", ""),
+    ):
         with pytest.raises(BlemishError, match=r"state\.json/results: cannot make this folder \(Not a directory\)"):
             make(path / "results")
     with pytest.raises(BlemishError, match=r"state\.json: cannot make this folder \(File exists\)"):
         make_folder(path)
+
+
+def test_a_folder_that_nothing_came_into_is_gone_after_a_failure(tmp_path: Path):
+    def fail(folder: Path, *written: Path) -> None:
+        with making_folder(folder):
+            for path in written:
+                write_text(path, "")
+            raise BlemishError("refused")
+
+    kept = tmp_path / "kept"
+    for arguments in ((tmp_path,), (tmp_path / "new/deep",), (kept / "deep", kept / "x.txt")):
+        with pytest.raises(BlemishError, match="refused"):
+            fail(*arguments)
+    assert names(tmp_path) == ["kept"]
+    assert names(kept) == ["x.txt"]
+    with making_folder(tmp_path / "new/deep"):
+        pass
+    assert names(tmp_path / "new") == ["deep"]
 
 
 def test_a_file_that_cannot_be_made_is_named(tmp_path: Path):

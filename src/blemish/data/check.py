@@ -102,7 +102,8 @@ def _identical_pair(first: Sample, copy: Sample) -> Problem:
         return Problem(
             "error", copy.image, f"identical to {first.image}, which is labelled {first.defect}. Remove one."
         )
-    return Problem("warning", copy.image, f"identical to {first.image}. It counts twice.")
+    counts = "once" if copy.split == "val" else "twice"  # copies are held out together, and calibrate as one
+    return Problem("warning", copy.image, f"identical to {first.image}. It counts {counts}.")
 
 
 def _masks(samples: Sequence[Sample], files: Sequence[FileInfo], masks: Mapping[Path, MaskInfo]) -> Iterable[Problem]:
