@@ -37,7 +37,7 @@ RARE = 3
 """What is taken off every logit, so that learning begins with few defects (as in arXiv 1708.02002)."""
 REACH = 1, 2, 4, 8
 """How many cells away each layer of the network looks around a place, one after the other."""
-WORTH = 0.25
+WORTH = 0.5
 """What the network's answer is multiplied with; 1 is the usual maximum of the distances in a good image."""
 
 
