@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from blemish.blocks.neighbours import CHUNK, LEADING, SLACK, Contraction, Neighbours, nearest
+from blemish.blocks.neighbours import CHUNK, LEADING, SLACK, Contraction, Neighbours, cheapest, nearest
 
 WIDE = 8 * LEADING
 
@@ -21,20 +21,36 @@ def brute_force(values: torch.Tensor, bank: torch.Tensor) -> tuple[torch.Tensor,
     return distances.min(1)
 
 
+@pytest.mark.parametrize("width", [None, 16, LEADING])
 @pytest.mark.parametrize("decay", [0.0, 1.0, 2.0, 4.0])
 @pytest.mark.parametrize("rows", [1, 5, CHUNK, 3 * CHUNK + 7, 1000])
-def test_bounds_leave_what_all_distances_give(rows, decay):
+def test_bounds_leave_what_all_distances_give(rows, decay, width):
     values, bank = vectors(700, decay), vectors(rows, decay, seed=1)
-    distances, found = Neighbours(bank).nearest(values)
+    distances, found = Neighbours(bank, width and Contraction(bank, width)).nearest(values)
     expected, places = brute_force(values, bank)
     torch.testing.assert_close(distances.double(), expected, rtol=1e-5, atol=1e-6)
     assert torch.equal(found, places)
 
 
+def test_the_cheapest_contraction_is_told_by_how_the_bank_varies():
+    def chosen(decay: float, columns: int = WIDE) -> int | None:
+        found = cheapest(vectors(2000, decay, columns))
+        return found and found.directions.shape[1]
+
+    assert chosen(0.0) is None  # bounds exclude nothing
+    assert chosen(4.0) == 16
+    assert chosen(4.0) < chosen(2.0)
+    assert chosen(4.0, columns=63) is None
+    assert chosen(4.0, columns=64) == 16
+    assert chosen(2.0) == chosen(2.0)
+    assert cheapest(vectors(1, 2.0)) is None
+    assert cheapest(torch.ones(100, WIDE)) is None
+
+
 @pytest.mark.parametrize("columns", [12, WIDE])
 def test_of_rows_as_near_as_each_other_the_first_is_found(columns):
     bank = vectors(200, 2.0, columns).repeat(3, 1)
-    distances, rows = Neighbours(bank).nearest(bank)
+    distances, rows = nearest(bank, bank)
     assert distances.max() == 0
     assert torch.equal(rows, torch.arange(200).repeat(3))
 
@@ -50,7 +66,7 @@ def test_vectors_that_are_all_alike_are_at_distance_zero(columns):
 def test_far_values_are_as_exact_as_near_ones():
     values, bank = vectors(100, 3.0), vectors(500, 3.0, seed=1)
     values[::7] += 100
-    distances, rows = Neighbours(bank.half()).nearest(values)
+    distances, rows = Neighbours.of(bank.half(), None).nearest(values)
     expected, places = brute_force(values, bank.half())
     torch.testing.assert_close(distances.double(), expected, rtol=1e-5, atol=1e-6)
     assert torch.equal(rows, places)
@@ -81,7 +97,7 @@ def test_values_with_hardly_a_rest_find_the_nearest_of_rows_that_have_one(share)
     bank = vectors(600, 0.0, LEADING) @ directions[:LEADING] + vectors(600, 0.0, WIDE - LEADING) @ directions[LEADING:]
     bank[::3] = vectors(200, 0.0, LEADING, seed=4) @ directions[:LEADING]
     values = vectors(300, 0.0, LEADING, seed=5) @ directions[:LEADING] + share * vectors(300, 0.0, seed=6)
-    distances, rows = Neighbours(bank).nearest(values)
+    distances, rows = Neighbours(bank, Contraction(bank)).nearest(values)
     expected, places = brute_force(values, bank)
     torch.testing.assert_close(distances.double(), expected, rtol=1e-5, atol=1e-6)
     assert torch.equal(rows, places)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.blocks.neighbours import BLOCK, LEADING, SLACK, Contraction, nearest
+from blemish.blocks.neighbours import LEADING, SLACK, Contraction, nearest, pair_squares
 from blemish.progress import Progress, no_progress
 
 LEADERS = 1024
@@ -53,7 +53,7 @@ def greedy(values: Tensor, count: int, generator: np.random.Generator, progress:
     short = Contraction(values)(values) if values.shape[1] >= 4 * LEADING else values
     norms = short.square().sum(1)
     everything = torch.arange(len(values), device=values.device)
-    bounds = _squares(values, everything, everything[chosen].expand(len(values)))
+    bounds = pair_squares(values, everything, values, everything[chosen].expand(len(values)))
     bounds[chosen] = -1
     known = torch.ones_like(everything)
     while len(chosen) < count:
@@ -83,10 +83,10 @@ def _with_others(values: Tensor, short: Tensor, norms: Tensor, rows: Tensor, bou
         return bounds
     squares = torch.addmm(norms[others], short[rows], short[others].T, alpha=-2)  # but for the rows' own norms
     first = squares.argmin(1)
-    bounds = torch.minimum(bounds, _squares(values, rows, others[first]))
+    bounds = torch.minimum(bounds, pair_squares(values, rows, values, others[first]))
     squares.scatter_(1, first[:, None], torch.inf)
     row, other = _may_be_nearer(squares, bounds[:, None], norms[rows, None]).nonzero(as_tuple=True)
-    return bounds.scatter_reduce(0, row, _squares(values, rows[row], others[other]), "amin")
+    return bounds.scatter_reduce(0, row, pair_squares(values, rows[row], values, others[other]), "amin")
 
 
 def _may_be_nearer(squares: Tensor, bounds: Tensor, own: Tensor) -> Tensor:
@@ -95,9 +95,3 @@ def _may_be_nearer(squares: Tensor, bounds: Tensor, own: Tensor) -> Tensor:
     What is that near has a squared norm of at most 2 (own + bounds), so the slack covers its rounding too.
     """
     return squares <= bounds - own + SLACK * (own + bounds)
-
-
-def _squares(values: Tensor, rows: Tensor, others: Tensor) -> Tensor:
-    """(P,): squared distances between pairs of rows of the values."""
-    pairs = zip(torch.split(rows, BLOCK), torch.split(others, BLOCK), strict=True)
-    return torch.cat([(values[one] - values[other]).square_().sum(1) for one, other in pairs])

@@ -13,9 +13,17 @@ BLOCK = 512
 CHUNK = 64
 """Neighbouring columns whose minimum is taken first: a minimum alone is found many times as fast as its place."""
 LEADING = 64
-"""Coordinates that distances are bounded by; vectors of less than four times as many are compared as they are."""
-FEW = 16
-"""Rows that the bounds may leave to a value for it to be compared with each by itself."""
+"""Coordinates that distances are bounded by, where they are not chosen (`cheapest`); vectors of less than four times as
+many are compared as they are."""
+WIDTHS = 16, 32, 64, 128
+"""Numbers of such coordinates that are chosen from."""
+SAMPLE = 64
+"""Rows of a bank that this is chosen by."""
+PAIR = 64
+"""A number of two vectors that are compared by themselves takes as long as so many of a matrix product (30 on a core
+with AVX-512, and finding the pair as much again)."""
+PAIRS = 128
+"""Of vectors that are compared at once: the cache holds them."""
 SLACK = 1e-5
 """Of the squared norms: more than rounding takes from a bound."""
 SHORT = 1e-2
@@ -26,16 +34,16 @@ more than SLACK allows for (by 1e-6 of the square, so a length of a tenth by 5e-
 class Contraction:
     """Short vectors that are no farther from each other than the vectors (N, C) they stand for.
 
-    They have the coordinates along `LEADING` orthonormal directions and the length of what these leave; by the triangle
+    They have the coordinates along `width` orthonormal directions and the length of what these leave; by the triangle
     inequality two rests differ by no less than their lengths do. Any directions give bounds; those in which the vectors
     vary most give tight ones.
     """
 
-    def __init__(self, vectors: Tensor):
-        self.directions = _directions(vectors)
+    def __init__(self, vectors: Tensor, width: int = LEADING):
+        self.directions = _directions(vectors, width)
 
     def __call__(self, values: Tensor) -> Tensor:
-        """(N, LEADING + 1)."""
+        """(N, width + 1)."""
         return torch.cat([self._contracted(block) for block in torch.split(values, BLOCK)])
 
     def _contracted(self, values: Tensor) -> Tensor:
@@ -54,19 +62,18 @@ class Neighbours:
     """The rows of a bank (M, C), arranged so that the nearest to any vector is found fast; exact.
 
     One product of short vectors (`Contraction`) excludes most rows; what it leaves is compared in full. Where it leaves
-    much, as it does of vectors that spread evenly in all directions, a product of whole vectors follows, and the short
-    one was lost: 4 % of the work for 1536 numbers.
+    much a product of whole vectors follows. Without a contraction that is all there is.
     """
 
-    def __init__(self, bank: Tensor):
+    def __init__(self, bank: Tensor, contraction: Contraction | None = None):
         self.bank = bank
         """As it was given."""
         self.rows = F.pad(bank.float(), (0, 0, 0, -len(bank) % CHUNK))  # those added are infinitely far
         self._half = _half_squares(self.rows, len(bank))
         self._largest = self._half[: len(bank)].amax()
-        self._contraction = Contraction(bank.float()) if bank.shape[1] >= 4 * LEADING else None
-        if self._contraction is not None:
-            self._short = self._contraction(self.rows)
+        self._contraction = contraction
+        if contraction is not None:
+            self._short = contraction(self.rows)
             self._short_half = _half_squares(self._short, len(bank))
 
     @property
@@ -77,7 +84,7 @@ class Neighbours:
     @classmethod
     def of(cls, bank: Tensor, known: Self | None) -> Self:
         """Those of this bank: the known ones, where they are."""
-        return known if known is not None and known.bank is bank else cls(bank)
+        return known if known is not None and known.bank is bank else cls(bank, cheapest(bank.float()))
 
     def nearest(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """(N,) distances and (N,) rows: of each of the values (N, C) to the nearest row.
@@ -103,7 +110,7 @@ class Neighbours:
         squares = self._squares(values, rows)
         own = values.square().sum(1) / 2
         limits = squares / 2 - own + SLACK * (own + self._largest)
-        value, row, is_hard = _at_most(bounds, lowest, limits)
+        value, row, is_hard = _at_most(bounds, lowest, limits, len(self.rows) // PAIR)
         others = row != rows[value]
         self._take_pairs(values, value[others], row[others], squares, rows)
         if is_hard.any():
@@ -111,23 +118,54 @@ class Neighbours:
         return squares, rows
 
     def _squares(self, values: Tensor, rows: Tensor) -> Tensor:
-        return (values - self.rows[rows]).square().sum(1)
+        return pair_squares(values, torch.arange(len(values), device=values.device), self.rows, rows)
 
     def _take_pairs(self, values: Tensor, value: Tensor, row: Tensor, squares: Tensor, rows: Tensor) -> None:
         """Takes the pairs (P,), (P,) into the nearest found so far: of rows as near as each other the first."""
-        for some, others in zip(torch.split(value, BLOCK), torch.split(row, BLOCK), strict=True):
-            found = self._squares(values[some], others)
-            before = squares.clone()
-            squares.scatter_reduce_(0, some, found, "amin")
-            rows.masked_fill_(squares < before, len(self.rows))
-            others = torch.where(found == squares[some], others, len(self.rows))
-            rows.scatter_reduce_(0, some, others, "amin")
+        found, before = pair_squares(values, value, self.rows, row), squares.clone()
+        squares.scatter_reduce_(0, value, found, "amin")
+        rows.masked_fill_(squares < before, len(self.rows))
+        rows.scatter_reduce_(0, value, torch.where(found == squares[value], row, len(self.rows)), "amin")
+
+
+def cheapest(bank: Tensor) -> Contraction | None:
+    """The contraction that a search in this bank (M, C) needs least arithmetic with; None: all products need less.
+
+    Told by what bounds leave to some of its rows, which look for the nearest other one. So it is the same for a bank
+    wherever it is asked, and what is found does not depend on it.
+    """
+    if bank.shape[1] < 4 * WIDTHS[0]:
+        return None
+    step = -(-len(bank) // SAMPLE)
+    half = bank.square().sum(1) / 2
+    some, own = bank[::step], half[::step, None]
+    squares = torch.addmm(half, some, bank.T, alpha=-1) + own
+    itself = torch.arange(len(some), device=bank.device) * step
+    limits = squares.scatter(1, itself[:, None], torch.inf).amin(1, keepdim=True) + SLACK * (own + half.amax())
+    costs: dict[Contraction | None, float] = {None: float(bank.numel())}
+    for width in WIDTHS:
+        if 4 * width <= bank.shape[1]:
+            contraction = Contraction(bank, width)
+            short = contraction(bank)
+            bounds = torch.addmm(short.square().sum(1) / 2, short[::step], short.T, alpha=-1) + own
+            left = ((bounds <= limits).sum(1) - 1) * PAIR
+            few = left.where(left <= len(bank), left.new_tensor(len(bank)))
+            costs[contraction] = float(few.double().mean()) * bank.shape[1] + width * sum(bank.shape)
+    return min(costs, key=lambda contraction: costs[contraction])
+
+
+def pair_squares(first: Tensor, rows: Tensor, second: Tensor, others: Tensor) -> Tensor:
+    """(P,): squared distances between rows (P,) of the first vectors and others (P,) of the second, no differences of
+    squares."""
+    pairs = zip(torch.split(rows, PAIRS), torch.split(others, PAIRS), strict=True)
+    found = [second.index_select(0, other).sub_(first.index_select(0, row)).square_().sum(1) for row, other in pairs]
+    return torch.cat(found) if found else first.new_zeros(0)
 
 
 def nearest(values: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
     """As `Neighbours(bank).nearest(values)`, for a bank that is asked once, or is asked in an exported graph."""
     if not torch.compiler.is_exporting():
-        return Neighbours(bank).nearest(values)
+        return Neighbours(bank, cheapest(bank)).nearest(values)
     # A graph knows no number of values, so it has no blocks; nor can its work depend on what it finds.
     rows = torch.addmm(bank.square().sum(1) / 2, values, bank.T, alpha=-1).argmin(1)
     return (values - bank[rows]).square().sum(1).sqrt(), rows
@@ -156,25 +194,25 @@ def _argmin(values: Tensor, lowest: Tensor) -> Tensor:
     return chunk[:, 0] * CHUNK + inside[:, 0].argmin(1)
 
 
-def _at_most(values: Tensor, lowest: Tensor, limits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows and columns of the values (N, M) that do not exceed their row's limit; (N,) whether more than FEW do.
+def _at_most(values: Tensor, lowest: Tensor, limits: Tensor, few: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows and columns of the values (N, M) that do not exceed their row's limit; (N,) whether more than `few` do.
 
     A row that has more is not listed.
     """
     near = lowest <= limits[:, None]
-    is_hard = near.sum(1) > FEW
+    is_hard = near.sum(1) > few
     row, chunk = (near & ~is_hard[:, None]).nonzero(as_tuple=True)
     found, column = (_chunks(values)[row, chunk] <= limits[row, None]).nonzero(as_tuple=True)
     row, column = row[found], chunk[found] * CHUNK + column
-    is_hard |= torch.bincount(row, minlength=len(values)) > FEW
+    is_hard |= torch.bincount(row, minlength=len(values)) > few
     listed = ~is_hard[row]
     return row[listed], column[listed], is_hard
 
 
-def _directions(vectors: Tensor) -> Tensor:
-    """(C, LEADING): orthonormal, about the leading principal ones, by two rounds of subspace iteration."""
+def _directions(vectors: Tensor, width: int) -> Tensor:
+    """(C, width): orthonormal, about the leading principal ones, by two rounds of subspace iteration."""
     generator = torch.Generator().manual_seed(0)
-    found = torch.randn(vectors.shape[1], LEADING, generator=generator).to(vectors)
+    found = torch.randn(vectors.shape[1], width, generator=generator).to(vectors)
     some = vectors[:: -(-len(vectors) // 4096)]
     for _ in range(2):
         found = torch.linalg.qr(some.T @ (some @ found))[0]
