@@ -23,7 +23,7 @@ PAIR = 64
 """A number of two vectors that are compared by themselves takes as long as so many of a matrix product (30 on a core
 with AVX-512, and finding the pair as much again)."""
 PAIRS = 128
-"""Of vectors that are compared at once: the cache holds them."""
+"""Of vectors that are compared at once on a processor: a core's cache holds them. Elsewhere these are `BLOCK`."""
 SLACK = 1e-5
 """Of the squared norms: more than rounding takes from a bound."""
 SHORT = 1e-2
@@ -155,9 +155,9 @@ def cheapest(bank: Tensor) -> Contraction | None:
 
 
 def pair_squares(first: Tensor, rows: Tensor, second: Tensor, others: Tensor) -> Tensor:
-    """(P,): squared distances between rows (P,) of the first vectors and others (P,) of the second, no differences of
-    squares."""
-    pairs = zip(torch.split(rows, PAIRS), torch.split(others, PAIRS), strict=True)
+    """(P,): squared distances of rows (P,) of the first vectors to others (P,) of the second, free of cancellation."""
+    size = PAIRS if first.device.type == "cpu" else BLOCK
+    pairs = zip(torch.split(rows, size), torch.split(others, size), strict=True)
     found = [second.index_select(0, other).sub_(first.index_select(0, row)).square_().sum(1) for row, other in pairs]
     return torch.cat(found) if found else first.new_zeros(0)
 
