@@ -37,7 +37,7 @@ def main() -> None:
     for name, (power, deviation) in CASES.items():
         bank, values = draw(power, deviation, ROWS, 0), draw(power, deviation, VALUES, 1)
         seconds = [timed(Neighbours(bank), values)]
-        seconds += [timed(Neighbours(bank, Contraction(bank, width)), values) for width in WIDTHS]
+        seconds += [timed(Neighbours(bank, Contraction.of(bank, width)), values) for width in WIDTHS]
         start = time.perf_counter()
         contraction = cheapest(bank)
         choosing = time.perf_counter() - start

@@ -26,7 +26,7 @@ def brute_force(values: torch.Tensor, bank: torch.Tensor) -> tuple[torch.Tensor,
 @pytest.mark.parametrize("rows", [1, 5, CHUNK, 3 * CHUNK + 7, 1000])
 def test_bounds_leave_what_all_distances_give(rows, decay, width):
     values, bank = vectors(700, decay), vectors(rows, decay, seed=1)
-    distances, found = Neighbours(bank, width and Contraction(bank, width)).nearest(values)
+    distances, found = Neighbours(bank, width and Contraction.of(bank, width)).nearest(values)
     expected, places = brute_force(values, bank)
     torch.testing.assert_close(distances.double(), expected, rtol=1e-5, atol=1e-6)
     assert torch.equal(found, places)
@@ -75,14 +75,14 @@ def test_far_values_are_as_exact_as_near_ones():
 @pytest.mark.parametrize("decay", [0.0, 2.0])
 def test_short_vectors_are_no_farther_from_each_other(decay):
     values = vectors(300, decay)
-    short = Contraction(values)(values)
+    short = Contraction.of(values)(values)
     assert short.shape == (300, LEADING + 1)
     assert (torch.pdist(short.double()) <= torch.pdist(values.double()) * (1 + 1e-6)).all()
 
 
 @pytest.mark.parametrize("share", [1.0, 0.2, 0.1, 0.05, 1e-2, 1e-3, 1e-5, 0.0])
 def test_a_rest_of_any_length_is_as_long_as_slack_allows(share):
-    contraction = Contraction(vectors(500, 3.0))
+    contraction = Contraction.of(vectors(500, 3.0))
     along = vectors(400, 0.0, LEADING, seed=1) @ contraction.directions.T
     values = along + share * vectors(400, 0.0, seed=2)
     found = contraction(values).double()
@@ -97,7 +97,7 @@ def test_values_with_hardly_a_rest_find_the_nearest_of_rows_that_have_one(share)
     bank = vectors(600, 0.0, LEADING) @ directions[:LEADING] + vectors(600, 0.0, WIDE - LEADING) @ directions[LEADING:]
     bank[::3] = vectors(200, 0.0, LEADING, seed=4) @ directions[:LEADING]
     values = vectors(300, 0.0, LEADING, seed=5) @ directions[:LEADING] + share * vectors(300, 0.0, seed=6)
-    distances, rows = Neighbours(bank, Contraction(bank)).nearest(values)
+    distances, rows = Neighbours(bank, Contraction.of(bank)).nearest(values)
     expected, places = brute_force(values, bank)
     torch.testing.assert_close(distances.double(), expected, rtol=1e-5, atol=1e-6)
     assert torch.equal(rows, places)

@@ -50,7 +50,7 @@ def greedy(values: Tensor, count: int, generator: np.random.Generator, progress:
     """
     count = min(count, len(values))
     chosen = [int(generator.integers(len(values)))]
-    short = Contraction(values)(values) if values.shape[1] >= 4 * LEADING else values
+    short = Contraction.of(values)(values) if values.shape[1] >= 4 * LEADING else values
     norms = short.square().sum(1)
     everything = torch.arange(len(values), device=values.device)
     bounds = pair_squares(values, everything, values, everything[chosen].expand(len(values)))

@@ -34,16 +34,21 @@ more than SLACK allows for (by 1e-6 of the square, so a length of a tenth by 5e-
 class Contraction:
     """Short vectors that are no farther from each other than the vectors (N, C) they stand for.
 
-    They have the coordinates along `width` orthonormal directions and the length of what these leave; by the triangle
+    They have the coordinates along orthonormal directions (C, D) and the length of what these leave; by the triangle
     inequality two rests differ by no less than their lengths do. Any directions give bounds; those in which the vectors
     vary most give tight ones.
     """
 
-    def __init__(self, vectors: Tensor, width: int = LEADING):
-        self.directions = _directions(vectors, width)
+    def __init__(self, directions: Tensor):
+        self.directions = directions
+
+    @classmethod
+    def of(cls, vectors: Tensor, width: int = LEADING) -> Self:
+        """Along so many directions, in which these vectors (N, C) vary most."""
+        return cls(_directions(vectors, width))
 
     def __call__(self, values: Tensor) -> Tensor:
-        """(N, width + 1)."""
+        """(N, D + 1)."""
         return torch.cat([self._contracted(block) for block in torch.split(values, BLOCK)])
 
     def _contracted(self, values: Tensor) -> Tensor:
@@ -143,14 +148,15 @@ def cheapest(bank: Tensor) -> Contraction | None:
     itself = torch.arange(len(some), device=bank.device) * step
     limits = squares.scatter(1, itself[:, None], torch.inf).amin(1, keepdim=True) + SLACK * (own + half.amax())
     costs: dict[Contraction | None, float] = {None: float(bank.numel())}
-    for width in WIDTHS:
-        if 4 * width <= bank.shape[1]:
-            contraction = Contraction(bank, width)
-            short = contraction(bank)
-            bounds = torch.addmm(short.square().sum(1) / 2, short[::step], short.T, alpha=-1) + own
-            left = ((bounds <= limits).sum(1) - 1) * PAIR
-            few = left.where(left <= len(bank), left.new_tensor(len(bank)))
-            costs[contraction] = float(few.double().mean()) * bank.shape[1] + width * sum(bank.shape)
+    widths = [width for width in WIDTHS if 4 * width <= bank.shape[1]]
+    directions = _directions(bank, widths[-1])
+    for width in widths:
+        contraction = Contraction(directions[:, :width].contiguous())
+        short = contraction(bank)
+        bounds = torch.addmm(short.square().sum(1) / 2, short[::step], short.T, alpha=-1) + own
+        left = ((bounds <= limits).sum(1) - 1) * PAIR
+        few = left.where(left <= len(bank), left.new_tensor(len(bank)))
+        costs[contraction] = float(few.double().mean()) * bank.shape[1] + width * sum(bank.shape)
     return min(costs, key=lambda contraction: costs[contraction])
 
 
@@ -210,13 +216,15 @@ def _at_most(values: Tensor, lowest: Tensor, limits: Tensor, few: int) -> tuple[
 
 
 def _directions(vectors: Tensor, width: int) -> Tensor:
-    """(C, width): orthonormal, about the leading principal ones, by two rounds of subspace iteration."""
+    """(C, width): about the leading principal ones, the first first, by two rounds of subspace iteration."""
     generator = torch.Generator().manual_seed(0)
     found = torch.randn(vectors.shape[1], width, generator=generator).to(vectors)
     some = vectors[:: -(-len(vectors) // 4096)]
     for _ in range(2):
         found = torch.linalg.qr(some.T @ (some @ found))[0]
-    return found
+    along = some @ found
+    leading: Tensor = found @ torch.linalg.eigh(along.T @ along)[1].flip(1)
+    return leading
 
 
 def whole(bank: Tensor) -> tuple[Tensor, Tensor]:
