@@ -126,7 +126,7 @@ def averages(evaluations: Sequence[Evaluation], path: Path) -> None:
             axis.bar(position, mean, width=0.62, color=BARS[position % len(BARS)], alpha=0.85)
             points = [value for value in values[method] if value is not None]
             spread = np.linspace(-0.2, 0.2, len(points)) if len(points) > 1 else [0.0]
-            axis.scatter(position + np.asarray(spread), points, s=14, color=INK, zorder=3, linewidths=0)
+            axis.scatter(position + np.asarray(spread), points, s=14, color=INK, zorder=3, linewidths=0, clip_on=False)
             axis.text(position, 1.015, f"{mean:.3f}", ha="center", fontweight="bold")
         axis.set_xticks(range(len(methods)), methods, color=INK)
         axis.set_title(metric.replace("_auroc", " AUROC"), pad=18)
