@@ -15,13 +15,13 @@ import cv2
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from blemish.alignment import choose_alignment
-from blemish.config import RunConfig
 from blemish.data import find_categories
 from blemish.data.category import hold_out
 from blemish.data.synthetic import synthesize
-from blemish.images import read_image
-from blemish.run import run
+from blemish.imaging.alignment import choose_alignment
+from blemish.imaging.read import read_image
+from blemish.runs.config import RunConfig
+from blemish.runs.run import run
 from processes import print_table
 
 SHOWN = ("gear", "screw")

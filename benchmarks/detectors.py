@@ -142,12 +142,13 @@ PARTS: dict[str, Callable[[argparse.Namespace, Path], None]] = {
 
 def fit_and_test(folder: str, options: dict[str, Any]) -> dict[str, Any]:
     """Seconds from the files to a saved detector, and from the files to the figures."""
-    from blemish.artifact import Artifact, save
     from blemish.data import find_categories
     from blemish.data.source import load
-    from blemish.evaluate import evaluate
+    from blemish.evaluation.evaluate import evaluate
     from blemish.files import make_folder
-    from blemish.inspector import Inspector, TorchBackend
+    from blemish.inference.inspector import Inspector
+    from blemish.inference.torch_backend import TorchBackend
+    from blemish.model.tensors import Artifact, save
 
     (category,) = find_categories(Path(folder))
     detector, preprocess = _create(options)
@@ -181,7 +182,8 @@ def stages(folder: str, options: dict[str, Any], num_train: int | None = None) -
     from blemish.data.category import find_categories, hold_out
     from blemish.data.source import load
     from blemish.detectors.base import FeatureDetector
-    from blemish.inspector import Inspector, TorchBackend
+    from blemish.inference.inspector import Inspector
+    from blemish.inference.torch_backend import TorchBackend
 
     (category,) = find_categories(Path(folder))
     train = replace(category, samples=tuple(category.of("train")[:num_train]))
@@ -215,9 +217,9 @@ def _in_stages(file: Path, detector: Any, preprocess: Any) -> dict[str, float]:
     """Seconds of each step from a file to its map, as `Inspector` and `FeatureDetector` take them."""
     import torch
 
-    from blemish.data.source import to_batch
     from blemish.detectors.base import scores_and_maps
-    from blemish.images import read_image
+    from blemish.imaging.pixels import to_batch
+    from blemish.imaging.read import read_image
 
     marks = [time.perf_counter()]
     image = read_image(file)
@@ -246,7 +248,7 @@ def _seconds(files: list[Path], task: Callable[[Path], object]) -> Iterator[floa
 def _create(options: dict[str, Any]) -> tuple[Any, Any]:
     """The detector, not fitted yet, and what brings images to it."""
     from blemish.detectors import detector_class
-    from blemish.images import Preprocess
+    from blemish.imaging.preprocess import Preprocess
 
     arguments = {name: value for name, value in options.items() if name != "model"}
     detector = detector_class(options["model"]).create(**arguments)

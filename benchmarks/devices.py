@@ -22,10 +22,10 @@ from blemish.data.category import hold_out
 from blemish.data.source import ImageSource, load
 from blemish.detectors import detector_class
 from blemish.detectors.base import Detector, LearningDetector
-from blemish.devices import device_named
-from blemish.images import Preprocess
-from blemish.inspector import TorchBackend
-from blemish.training import Training, train
+from blemish.features.devices import device_named
+from blemish.imaging.preprocess import Preprocess
+from blemish.inference.torch_backend import TorchBackend
+from blemish.training.loop import Training, train
 from processes import print_table
 
 NETWORK = {"backbone": "wide_resnet50_2", "layers": (2, 3), "weights": "random"}

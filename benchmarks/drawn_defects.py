@@ -15,10 +15,10 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from blemish.blocks.foreground import find_foreground
-from blemish.blocks.synthesis import OPERATORS, Synthesis, typical_contrast
 from blemish.data.synthetic import synthesize
-from blemish.images import read_image
+from blemish.detectors.parts.synthesis import OPERATORS, Synthesis, typical_contrast
+from blemish.imaging.foreground import find_foreground
+from blemish.imaging.read import read_image
 
 CATEGORIES = ("gear", "leather", "capsule")
 SEEDS = 200

@@ -161,8 +161,8 @@ def _row(name: str, row: dict[str, Any], theirs: list[float], exact: list[float]
 
 def fit(method: str, options: dict[str, Any], data: str, out: str, precision: str = "auto") -> dict[str, Any]:
     """A run as a user makes one, so that the detector is calibrated."""
-    from blemish.config import RunConfig
-    from blemish.run import run
+    from blemish.runs.config import RunConfig
+    from blemish.runs.run import run
 
     given = {"model": method, "data_path": data, "ckpt_path": out, "precision": precision, "options": options}
     return {"metrics": run(RunConfig.create(**given, figures=0)).metrics}
@@ -170,7 +170,8 @@ def fit(method: str, options: dict[str, Any], data: str, out: str, precision: st
 
 def export_one(model: str, runtime: str, precision: str, data: str) -> dict[str, Any]:
     """The export, compared by itself with torch; or why it was refused."""
-    from blemish import errors, export
+    from blemish import errors
+    from blemish.runs import export
 
     try:
         return {"off": export.describe(export.export(Path(model), runtime, precision, Path(data)).parity)}
@@ -180,12 +181,13 @@ def export_one(model: str, runtime: str, precision: str, data: str) -> dict[str,
 
 def infer(model: str, backend: str, in_float32: bool, data: str) -> dict[str, Any]:
     """Milliseconds of each picture from its file to the decision, and how many a second in batches."""
-    from blemish.inspector import Inspector, TorchBackend
+    from blemish.inference.inspector import Inspector
+    from blemish.inference.torch_backend import TorchBackend
 
     inspector = Inspector.load(Path(model), backend, batch_size=BATCH)
     if in_float32:
-        from blemish.artifact import load_detector
-        from blemish.model_folder import read_model
+        from blemish.model.folder import read_model
+        from blemish.model.tensors import load_detector
 
         inspector.backend = TorchBackend(load_detector(read_model(Path(model)), in_float32=True))
     files = sorted(Path(data).glob("test/*/*.png"))

@@ -17,10 +17,10 @@ from rich.console import Console
 
 from blemish.data import find_categories
 from blemish.data.source import load
-from blemish.evaluate import evaluate
-from blemish.images import Preprocess
-from blemish.inspector import Inspector
-from blemish.results import comparison_tables
+from blemish.evaluation.evaluate import evaluate
+from blemish.evaluation.results import comparison_tables
+from blemish.imaging.preprocess import Preprocess
+from blemish.inference.inspector import Inspector
 
 Array = NDArray[np.float32]
 

@@ -16,7 +16,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from blemish.blocks.neighbours import WIDTHS, Contraction, Neighbours, cheapest
+from blemish.detectors.parts.neighbours import WIDTHS, Contraction, Neighbours, cheapest
 from processes import print_table
 
 ROWS, VALUES, COLUMNS, CENTRES = 6144, 1024, 1536, 200

@@ -14,18 +14,19 @@ import logging
 from collections import defaultdict
 from pathlib import Path
 
-from blemish.artifact import load_detector
-from blemish.calibration import changed, smallest_rate
-from blemish.config import RunConfig
+from blemish.calibration.thresholds import changed, smallest_rate
 from blemish.data import find_categories
 from blemish.data.source import load
 from blemish.data.synthetic import CATEGORIES, synthesize
 from blemish.detectors import DETECTORS
-from blemish.export import FORMATS, Parity, compare
-from blemish.graphs import to_onnx
-from blemish.inspector import Inspector, TorchBackend
-from blemish.model_folder import read_model
-from blemish.run import fit
+from blemish.export.graphs import to_onnx
+from blemish.inference.inspector import Inspector
+from blemish.inference.torch_backend import TorchBackend
+from blemish.model.folder import read_model
+from blemish.model.tensors import load_detector
+from blemish.runs.config import RunConfig
+from blemish.runs.export import FORMATS, Parity, compare
+from blemish.runs.run import fit
 
 EPOCHS = 2
 

@@ -28,11 +28,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from blemish.blocks.convolution import halvings, widths
 from blemish.data.source import load
 from blemish.detectors.autoencoder import Autoencoder
-from blemish.images import Preprocess
-from blemish.training import Training, train
+from blemish.detectors.parts.convolution import halvings, widths
+from blemish.imaging.preprocess import Preprocess
+from blemish.training.loop import Training, train
 from blemish.types import Sample
 
 SIDE, WIDTH, LATENT, BATCH = 128, 128, 100, 8

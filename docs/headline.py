@@ -10,12 +10,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from blemish import figures
-from blemish.config import RunConfig
 from blemish.data import find_categories
 from blemish.data.synthetic import synthesize
-from blemish.inspector import Inspector
-from blemish.run import run
+from blemish.inference.inspector import Inspector
+from blemish.report import plots as figures
+from blemish.runs.config import RunConfig
+from blemish.runs.run import run
 from blemish.types import Prediction
 
 SHOWN = {

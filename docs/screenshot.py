@@ -14,9 +14,9 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from blemish.cli import train
-from blemish.config import RunConfig
 from blemish.data.synthetic import synthesize
 from blemish.report.render import report
+from blemish.runs.config import RunConfig
 
 IMAGES = Path(__file__).parent / "images"
 CATEGORIES = ("fabric", "gear", "screw")

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from blemish.data.source import ImageSource, load
-from blemish.images import Preprocess
+from blemish.imaging.preprocess import Preprocess
 from blemish.types import Sample
 
 MakeCategory = Callable[..., Path]
@@ -64,8 +64,8 @@ def part_images(tmp_path: Path) -> ImageSource:
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory: pytest.TempPathFactory, make_category: MakeCategory) -> Path:
     """What `train` leaves of a tiny category "part" (40 good images held out) beside its `data`. Not to be changed."""
-    from blemish.config import RunConfig
-    from blemish.run import run
+    from blemish.runs.config import RunConfig
+    from blemish.runs.run import run
 
     root = tmp_path_factory.mktemp("run")
     make_category(root / "data", num_train=80, num_good=4, num_bad=4)

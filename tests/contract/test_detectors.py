@@ -11,19 +11,20 @@ import numpy as np
 import pytest
 import torch
 
-from blemish.artifact import Artifact, load, load_detector, save
-from blemish.backends import ONNX, OPENVINO, OnnxBackend, OpenVinoBackend
 from blemish.data.source import ImageSource
 from blemish.data.source import load as load_images
 from blemish.detectors import DETECTORS, detector_class
 from blemish.detectors.base import Detector, LearningDetector
 from blemish.errors import BlemishError
-from blemish.graphs import to_half, to_onnx, write_onnx, write_openvino
-from blemish.images import Preprocess
-from blemish.inspector import Inspector, TorchBackend
-from blemish.model_folder import read_model
-from blemish.roi import read_roi
-from blemish.training import Training, train
+from blemish.export.graphs import to_half, to_onnx, write_onnx, write_openvino
+from blemish.imaging.preprocess import Preprocess
+from blemish.imaging.roi import read_roi
+from blemish.inference.backends import ONNX, OPENVINO, OnnxBackend, OpenVinoBackend
+from blemish.inference.inspector import Inspector
+from blemish.inference.torch_backend import TorchBackend
+from blemish.model.folder import read_model
+from blemish.model.tensors import Artifact, load, load_detector, save
+from blemish.training.loop import Training, train
 from blemish.types import Sample
 
 SIDE = 48

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 import blemish
-from blemish.artifact import load
 from blemish.cli import main
 from blemish.data import find_categories
-from blemish.demo import MODELS
 from blemish.detectors import DETECTORS, detector_class
-from blemish.inspector import Inspector, TorchBackend
-from blemish.results import read_results
+from blemish.evaluation.results import read_results
+from blemish.inference.inspector import Inspector
+from blemish.inference.torch_backend import TorchBackend
+from blemish.model.tensors import load
+from blemish.runs.demo import MODELS
 
 ROOT = Path(__file__).parents[2]
 
@@ -195,9 +196,9 @@ def test_a_report_on_no_run_is_one_line_and_leaves_nothing(tmp_path: Path, capsy
 
 
 def test_the_demo_runs_every_method_and_reuses_what_is_there(tmp_path: Path, capsys, monkeypatch):
-    monkeypatch.setattr("blemish.demo.EPOCHS", 1)
-    monkeypatch.setattr("blemish.demo.SIZE", 64)
-    monkeypatch.setattr("blemish.demo.CATEGORIES", ["gear"])
+    monkeypatch.setattr("blemish.runs.demo.EPOCHS", 1)
+    monkeypatch.setattr("blemish.runs.demo.SIZE", 64)
+    monkeypatch.setattr("blemish.runs.demo.CATEGORIES", ["gear"])
     code, text = run(["demo", str(tmp_path)], capsys)
     assert code == 0
     assert {e.method for e in read_results(tmp_path)} == set(MODELS)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from blemish.artifact import Artifact, save
-from blemish.calibration import PIXEL_RATES, from_plain
+from blemish.calibration.thresholds import PIXEL_RATES, from_plain
 from blemish.cli import main
-from blemish.config import RunConfig
 from blemish.detectors import detector_class
-from blemish.images import Preprocess
-from blemish.model_folder import TENSORS, read_model
-from blemish.run import fit, run
+from blemish.imaging.preprocess import Preprocess
+from blemish.model.folder import TENSORS, read_model
+from blemish.model.tensors import Artifact, save
+from blemish.runs.config import RunConfig
+from blemish.runs.run import fit, run
 
 
 def calibrate(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:

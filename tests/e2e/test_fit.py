@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from blemish.cli import main
-from blemish.inspector import Inspector
+from blemish.inference.inspector import Inspector
 
 
 def run(*arguments: object) -> int:

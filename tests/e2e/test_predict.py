@@ -17,10 +17,10 @@ import cv2
 import numpy as np
 import pytest
 
-from blemish.calibration import decide
+from blemish.calibration.thresholds import decide
 from blemish.cli import main
-from blemish.inspector import Inspector
-from blemish.predict import find_images, predict
+from blemish.inference.inspector import Inspector
+from blemish.inference.table import find_images, predict
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from blemish.cli import main
-from blemish.record import read_record
+from blemish.evaluation.record import read_record
 from blemish.report.read import read_runs
 from blemish.report.render import report
 from blemish.report.summarize import counts_at

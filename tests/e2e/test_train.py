@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from blemish.config import RunConfig
-from blemish.run import run
+from blemish.runs.config import RunConfig
+from blemish.runs.run import run
 
 ROOT = Path(__file__).parents[2]
 TINY = ["--size", "32", "--width", "4", "--latent_dim", "8", "--batch_size", "4", "--figures", "3"]
@@ -151,7 +151,7 @@ def test_figures_of_an_earlier_run_are_not_taken_for_those_of_one_that_stopped(d
 
     run(of(2))
     with monkeypatch.context() as patched:
-        patched.setattr("blemish.run._evaluate", stopped)
+        patched.setattr("blemish.runs.run._evaluate", stopped)
         with pytest.raises(KeyboardInterrupt):
             run(of(20))
     assert not (tmp_path / "bolt" / "evaluation.json").exists()
@@ -166,10 +166,10 @@ def test_what_was_learned_is_not_learned_again_where_testing_was_stopped(data: P
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("blemish.run._evaluate", stopped)
+        patched.setattr("blemish.runs.run._evaluate", stopped)
         with pytest.raises(KeyboardInterrupt):
             run(RunConfig.create(**fields, ckpt_path=tmp_path / "stopped"))
-    monkeypatch.setattr("blemish.training._Loop._step", stopped)
+    monkeypatch.setattr("blemish.training.loop._Loop._step", stopped)
     resumed = run(RunConfig.create(**fields, ckpt_path=tmp_path / "stopped", resume=True))
     monkeypatch.undo()
     assert resumed.metrics == run(RunConfig.create(**fields, ckpt_path=tmp_path / "whole")).metrics
@@ -193,7 +193,7 @@ def test_what_is_not_asked_for_is_as_the_detector_has_it(
         found.append((settings.epochs, settings.learning_rate, settings.patience))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("blemish.run.train", noted)
+    monkeypatch.setattr("blemish.runs.run.train", noted)
     with pytest.raises(KeyboardInterrupt):
         run(RunConfig.create(model=model, size=32, data_path=data, category=("bolt",), ckpt_path=tmp_path, **asked))
     assert found == [expected]

@@ -56,7 +56,7 @@ def _learning_parser(command: str, given: list[str]) -> tuple[Callable[..., None
 
     To know the options imports torch, so this is only for those commands themselves.
     """
-    from blemish.flags import detector_flags, fit_flags, one_value_each, run_flags, with_flags
+    from blemish.cli.flags import detector_flags, fit_flags, one_value_each, run_flags, with_flags
 
     fields, options = fit_flags() if command == "fit" else run_flags(), detector_flags()
     return with_flags(learning.COMMANDS[command], fields, options), one_value_each(given, fields | options)

@@ -31,7 +31,7 @@ def demo_command(
     out: Annotated[Path, typer.Argument(help="Folder for the data, the runs and the comparison.")] = Path("runs/demo"),
 ) -> None:
     """Make the built-in data set, run every method on it, and compare them."""
-    from blemish.demo import demo
+    from blemish.runs.demo import demo
 
     demo(out, console, errors)
 

@@ -14,7 +14,7 @@ from blemish.errors import BlemishError
 from blemish.progress import shown_progress
 
 if TYPE_CHECKING:
-    from blemish.graphs import Precision
+    from blemish.export.graphs import Precision
 
 
 def calibrate_command(
@@ -42,8 +42,8 @@ def calibrate_command(
 
     Choosing needs good images that the detector has not seen: those that `train` held out, or --images, or --folds.
     """
-    from blemish.calibrate import calibrate_model, describe
-    from blemish.model_folder import find_model
+    from blemish.model.folder import find_model
+    from blemish.runs.recalibrate import calibrate_model, describe
 
     with shown_progress("", errors) as phases:
         calibrated = calibrate_model(
@@ -86,9 +86,9 @@ def predict_command(
 
     Exit code 0 where all went well, 2 where a file could not be used, 3 with --fail-on-defect.
     """
-    from blemish.inspector import Inspector
-    from blemish.model_folder import find_model, read_model
-    from blemish.predict import find_images, predict
+    from blemish.inference.inspector import Inspector
+    from blemish.inference.table import find_images, predict
+    from blemish.model.folder import find_model, read_model
 
     folder = find_model(model)
     settings: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "threads": threads, "device": device}
@@ -128,8 +128,8 @@ def export_command(
 
     Where scores, maps or decisions differ by more than is allowed, nothing is written.
     """
-    from blemish.export import describe, export
-    from blemish.model_folder import find_model
+    from blemish.model.folder import find_model
+    from blemish.runs.export import describe, export
 
     if half and int8:
         raise BlemishError("half, int8: one precision or the other. Leave one out.")

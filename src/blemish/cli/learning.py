@@ -14,8 +14,8 @@ from blemish.errors import BlemishError
 from blemish.progress import shown_progress
 
 if TYPE_CHECKING:
-    from blemish.config import RunConfig
-    from blemish.model_folder import ModelFolder
+    from blemish.model.folder import ModelFolder
+    from blemish.runs.config import RunConfig
     from blemish.types import Evaluation
 
 
@@ -25,7 +25,7 @@ def train_command(config_path: Path | None, fields: dict[str, Any], options: dic
     For every category: 10 % of the good training images, drawn at random, are held out; the epoch with the lowest
     loss on them is kept; the whole test set is scored at its own resolution.
     """
-    from blemish.config import RunConfig
+    from blemish.runs.config import RunConfig
 
     merged = _merged(config_path, fields, options)
     for required in ("data_path", "ckpt_path"):
@@ -36,7 +36,7 @@ def train_command(config_path: Path | None, fields: dict[str, Any], options: dic
 
 def _merged(config_path: Path | None, fields: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """What the TOML file says, and over it what the flags say."""
-    from blemish.config import read_toml
+    from blemish.runs.config import read_toml
 
     from_file = read_toml(config_path) if config_path else {}
     return {**from_file, **fields, "options": {**from_file.get("options", {}), **options}}
@@ -56,9 +56,9 @@ def fit_command(
     The model is `ensemble` unless another is asked for. With --update a fitted detector learns further images without
     starting over; it keeps its settings, and its place unless --out names another.
     """
-    from blemish.config import FIT_MODEL, RunConfig
-    from blemish.run import fit
-    from blemish.update import update as update_model
+    from blemish.runs.config import FIT_MODEL, RunConfig
+    from blemish.runs.run import fit
+    from blemish.runs.update import update as update_model
 
     model: ModelFolder | None
     with shown_progress(images.name, errors) as phases:
@@ -77,7 +77,7 @@ def fit_command(
 
 def _tell(model: ModelFolder, is_updated: bool) -> None:
     """What was learned, and what its threshold is worth."""
-    from blemish.calibration import to_plain
+    from blemish.calibration.thresholds import to_plain
 
     known = model.provenance
     threshold = "" if is_updated else _threshold(to_plain(model.calibration) if model.calibration else None)
@@ -93,11 +93,11 @@ def _images(number: int) -> str:
 
 def train(config: RunConfig) -> list[Evaluation]:
     """Runs every category, prints a line for each and the headline last, and writes the results."""
-    from blemish import figures
     from blemish.data import find_categories
-    from blemish.devices import is_main_process
-    from blemish.results import write_results
-    from blemish.run import run
+    from blemish.evaluation.results import write_results
+    from blemish.features.devices import is_main_process
+    from blemish.report import plots as figures
+    from blemish.runs.run import run
 
     evaluations = []
     for category in find_categories(config.data_path, config.category):
@@ -117,7 +117,7 @@ def train(config: RunConfig) -> list[Evaluation]:
 
 
 def _line(evaluation: Evaluation) -> str:
-    from blemish.results import shown
+    from blemish.evaluation.results import shown
 
     if not evaluation.images:
         line = f"{evaluation.category}: trained; it has no test images, so there is nothing to evaluate"
@@ -141,7 +141,7 @@ def _threshold(found: dict[str, Any] | None) -> str:
 
 def _too_few(fewest: int) -> str:
     """One line where fewer images were held out than the usual false-alarm rate needs."""
-    from blemish.calibration import FALSE_ALARM_RATE, num_images_for, smallest_rate
+    from blemish.calibration.thresholds import FALSE_ALARM_RATE, num_images_for, smallest_rate
 
     if smallest_rate(fewest) <= FALSE_ALARM_RATE:
         return ""
@@ -155,7 +155,7 @@ def _too_few(fewest: int) -> str:
 
 
 def _headline(evaluations: list[Evaluation], config: RunConfig) -> Text:
-    from blemish.results import average_of
+    from blemish.evaluation.results import average_of
 
     average = average_of(evaluations, config.model, "pixel_auroc")
     where = f"results and figures are in {config.ckpt_path}"

@@ -24,7 +24,7 @@ def evaluate_command(
     resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples for the intervals; 0: none.")] = 1000,
 ) -> None:
     """Score the test images with what was learned: every metric, per category and averaged, with 95 % intervals."""
-    from blemish.run import evaluate_run
+    from blemish.runs.run import evaluate_run
 
     _refuse_file(out)
     evaluations = []
@@ -47,8 +47,8 @@ def metrics_command(
     The score of an image is the maximum of its map.
     """
     from blemish.data import find_categories
-    from blemish.evaluate import measure, predictions_from_maps
-    from blemish.record import Preview, previewed, write_measured
+    from blemish.evaluation.evaluate import measure, predictions_from_maps
+    from blemish.evaluation.record import Preview, previewed, write_measured
 
     if not maps.is_dir():
         raise BlemishError(f"maps {maps}: no such folder. Expected {maps}/<category>/test/<type>/<stem>.tiff.")
@@ -117,7 +117,7 @@ def _refuse_file(out: Path | None) -> None:
 
 def _show(evaluations: list[Evaluation], out: Path) -> None:
     """Prints all metrics and writes the tables."""
-    from blemish.results import comparison_tables, methods_of, metrics_tables, write_results
+    from blemish.evaluation.results import comparison_tables, methods_of, metrics_tables, write_results
 
     for method in methods_of(evaluations):
         for table in metrics_tables(evaluations, method):

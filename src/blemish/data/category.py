@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from blemish.ahead import map_ahead
-from blemish.data.folder import read_folder
-from blemish.data.mvtec import read_mvtec
+from blemish.data.layouts.folder import read_folder
+from blemish.data.layouts.mvtec_ad import read_mvtec
 from blemish.errors import BlemishError
 from blemish.files import absolute
-from blemish.images import read_bytes
+from blemish.imaging.read import read_bytes
+from blemish.parallel import map_ahead
 from blemish.types import Sample, Split
 
 Reader = Callable[[Path], dict[Path, list[Sample]]]

@@ -11,13 +11,13 @@ from typing import Literal
 
 import numpy as np
 
-from blemish.ahead import map_ahead
 from blemish.data.category import Category
-from blemish.data.folder import MASK_FOLDERS
-from blemish.data.mvtec import list_folders
+from blemish.data.layouts.folder import MASK_FOLDERS
+from blemish.data.layouts.mvtec_ad import list_folders
 from blemish.data.source import FileInfo
 from blemish.errors import BlemishError
-from blemish.images import is_image, read_mask
+from blemish.imaging.read import is_image, read_mask
+from blemish.parallel import map_ahead
 from blemish.types import GOOD, Sample, Size
 
 

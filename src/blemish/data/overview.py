@@ -8,11 +8,11 @@ from pathlib import Path
 
 from rich.table import Table
 
-from blemish.ahead import map_ahead
 from blemish.data.category import Category, find_categories
 from blemish.data.check import Problem, find_problems, read_mask_infos
 from blemish.data.source import FileInfo, read_file
-from blemish.images import Preprocess
+from blemish.imaging.preprocess import Preprocess
+from blemish.parallel import map_ahead
 from blemish.progress import Progress, no_progress
 
 SMALL = Preprocess((32, 32))

@@ -16,16 +16,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.ahead import map_ahead
 from blemish.errors import BlemishError
-from blemish.images import Preprocess, decode_image, has_alpha, read_bytes
+from blemish.imaging.pixels import to_batch
+from blemish.imaging.preprocess import Preprocess
+from blemish.imaging.read import decode_image, has_alpha, read_bytes
+from blemish.parallel import map_ahead
 from blemish.progress import Progress, no_progress
 from blemish.types import Sample, Size, Unreadable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from blemish.alignment import Placement
+    from blemish.imaging.alignment import Placement
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -182,15 +184,6 @@ def in_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     remaining = iter(items)
     while batch := list(islice(remaining, size)):
         yield batch
-
-
-def to_batch(pixels: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-    """(B, 3, h, w) in [0, 1], channels last in memory, from arrays (h, w, C) of one size."""
-    batch = np.empty((len(pixels), *pixels[0].shape[:2], 3), np.float32)
-    for row, image in zip(batch, pixels, strict=True):
-        scale = 1.0 if image.dtype == np.float32 else 1 / np.iinfo(image.dtype).max
-        np.multiply(image, np.float32(scale), out=row, dtype=np.float32)
-    return batch.transpose(0, 3, 1, 2)
 
 
 class PixelStore:

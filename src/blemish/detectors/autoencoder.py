@@ -8,9 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from blemish.blocks.convolution import Decoder, Encoder, to_image
-from blemish.blocks.filters import gaussian_blur, structural_similarity
 from blemish.detectors.base import ReconstructingDetector, Side, Smoothing
+from blemish.detectors.parts.convolution import Decoder, Encoder, to_image
+from blemish.features.filters import gaussian_blur, structural_similarity
 
 Width = Annotated[
     int,

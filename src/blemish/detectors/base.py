@@ -12,12 +12,13 @@ import torch
 from pydantic import Field, ValidationError, create_model
 from torch import Tensor, nn
 
-from blemish.blocks.backbones import FILTER_BANKS, Backbone, BackboneName, ComputedIn, Layers, Weights, create_backbone
-from blemish.blocks.filters import enlarging
 from blemish.data.source import ImageSource
-from blemish.detectors.apart import Apart
-from blemish.devices import uses_bfloat16
+from blemish.detectors.parts.apart import Apart
 from blemish.errors import BlemishError, first_problem
+from blemish.features.base import FILTER_BANKS, Backbone, BackboneName, ComputedIn, Layers, Weights
+from blemish.features.devices import uses_bfloat16
+from blemish.features.filters import enlarging
+from blemish.features.registry import create_backbone
 from blemish.progress import Progress, no_progress
 from blemish.types import Size
 
@@ -208,7 +209,7 @@ def scores_and_maps(distances: Tensor, images: Tensor, smoothing: float) -> tupl
 
 
 class LearningDetector(Detector):
-    """A detector that learns by gradient; `blemish.training` owns the loop that fits it.
+    """A detector that learns by gradient; `blemish.training.loop` owns the loop that fits it.
 
     An epoch sees each example once. What an example is, the detector says: by default an image and a seed.
     """
@@ -218,7 +219,7 @@ class LearningDetector(Detector):
     averaging = 0.0
     """The weights that count are a mean over about the last 1 / (1 - averaging) steps; 0: those of the last one."""
     settings: ClassVar[dict[str, Any]] = {}
-    """Fields of `blemish.training.Training` where nothing else is asked for, as far as they differ from its own."""
+    """Fields of `blemish.training.loop.Training` that differ from its own where nothing else is asked for."""
 
     def prepare(self, images: ImageSource, validation: ImageSource | None, seed: int) -> None:
         """Learns what needs no gradient, before the first epoch; the same seed gives the same bits."""
@@ -258,8 +259,8 @@ class LearningDetector(Detector):
         seed: int = 0,
         progress: Progress = no_progress,
     ) -> Self:
-        """Trains with the default settings; `blemish.training.train` takes others."""
-        from blemish.training import Training, train
+        """Trains with the default settings; `blemish.training.loop.train` takes others."""
+        from blemish.training.loop import Training, train
 
         train(self, images, validation, Training(**self.settings), seed=seed, progress=progress)
         return self

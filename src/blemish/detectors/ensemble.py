@@ -7,12 +7,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from blemish.blocks.backbones import Backbone, BackboneName, ComputedIn, Layers, Weights, batches
-from blemish.blocks.loudness import loudness, standardised
 from blemish.data.source import ImageSource
 from blemish.detectors.base import Detector, Side, Smoothing, scores_and_maps
 from blemish.detectors.padim import PaDiM, Scales, Shared, Shrinkage
+from blemish.detectors.parts.loudness import loudness, standardised
 from blemish.detectors.patchcore import NumPatches, PatchCore, Position
+from blemish.features.base import Backbone, BackboneName, ComputedIn, Layers, Weights, batches
 from blemish.progress import Progress, no_progress
 
 

@@ -10,13 +10,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from blemish.blocks.backbones import BackboneName, ComputedIn, Layers, Weights, batches
-from blemish.blocks.filters import gaussian_blur
-from blemish.blocks.gaussian import Moments, factors, log_likelihood, whitened
-from blemish.blocks.loudness import loudness, standardised
 from blemish.data.source import ImageSource
 from blemish.detectors.base import FeatureDetector, Side, Smoothing
+from blemish.detectors.parts.gaussian import Moments, factors, log_likelihood, whitened
+from blemish.detectors.parts.loudness import loudness, standardised
 from blemish.errors import BlemishError
+from blemish.features.base import BackboneName, ComputedIn, Layers, Weights, batches
+from blemish.features.filters import gaussian_blur
 from blemish.progress import Progress, no_progress
 
 logger = logging.getLogger("blemish")

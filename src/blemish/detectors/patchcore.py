@@ -11,11 +11,11 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from pydantic import Field
 from torch import Tensor
 
-from blemish.blocks.backbones import BackboneName, ComputedIn, Layers, Weights, batches
-from blemish.blocks.coreset import greedy, spread
-from blemish.blocks.neighbours import Neighbours, nearest, whole
 from blemish.data.source import ImageSource
 from blemish.detectors.base import FeatureDetector, Side, Smoothing, scores_and_maps
+from blemish.detectors.parts.coreset import greedy, spread
+from blemish.detectors.parts.neighbours import Neighbours, nearest, whole
+from blemish.features.base import BackboneName, ComputedIn, Layers, Weights, batches
 from blemish.progress import Progress, no_progress
 
 logger = logging.getLogger("blemish")

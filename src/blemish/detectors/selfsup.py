@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from blemish.blocks.backbones import FilterBank
-from blemish.blocks.foreground import find_foreground
-from blemish.blocks.gaussian import left_out
-from blemish.blocks.synthesis import OperatorNames, Synthesis, typical_contrast
 from blemish.data.source import ImageSource
-from blemish.detectors.apart import one_core_workers
 from blemish.detectors.base import LearningDetector, Side, Smoothing, scores_and_maps
 from blemish.detectors.ensemble import Ensemble
 from blemish.detectors.padim import Scales, Shared, Shrinkage
+from blemish.detectors.parts.apart import one_core_workers
+from blemish.detectors.parts.gaussian import left_out
+from blemish.detectors.parts.synthesis import OperatorNames, Synthesis, typical_contrast
 from blemish.detectors.patchcore import NumPatches, Position
+from blemish.features.base import FilterBank
+from blemish.imaging.foreground import find_foreground
 
 HeadWidth = Annotated[int, Field(ge=4, le=1024, description="channels of the network that learns from drawn defects")]
 NumDrawn = Annotated[int, Field(ge=2, le=100_000, description="pictures with drawn defects that an epoch sees")]

@@ -9,10 +9,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from blemish.blocks.convolution import Decoder, Encoder, to_image
-from blemish.blocks.filters import gaussian_blur
 from blemish.detectors.autoencoder import LatentDim, Width
 from blemish.detectors.base import ReconstructingDetector, Side, Smoothing
+from blemish.detectors.parts.convolution import Decoder, Encoder, to_image
+from blemish.features.filters import gaussian_blur
 
 Beta = Annotated[float, Field(ge=0, le=1000, description="weight of the KL term; 1 is the evidence lower bound")]
 

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from blemish.ahead import map_ahead
 from blemish.metrics.counting import Counts, count_scores
 from blemish.metrics.scores import (
     Array,
@@ -31,6 +30,7 @@ from blemish.metrics.scores import (
     threshold_key,
     to_keys,
 )
+from blemish.parallel import map_ahead
 
 
 @dataclass(frozen=True, slots=True)

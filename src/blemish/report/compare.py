@@ -10,9 +10,9 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from blemish.evaluation.results import average_of, shown
 from blemish.metrics import METRICS, Comparison, NotApplicable, Resamples, compare_categories, compare_resamples
 from blemish.report.read import Part, Run, categories_of
-from blemish.results import average_of, shown
 
 SIGNIFICANCE = 0.05
 

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from blemish.figures import ACCENT, BARS, MUTED, STYLE, new_figure
-from blemish.results import AVERAGE
+from blemish.evaluation.results import AVERAGE
+from blemish.report.plots import ACCENT, BARS, MUTED, STYLE, new_figure
 from blemish.types import GOOD
 
 Plain = dict[str, Any]

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.ahead import map_ahead
-from blemish.images import PNG
-from blemish.record import Preview, decoded, fitted, thumbnail
+from blemish.evaluation.record import Preview, decoded, fitted, thumbnail
+from blemish.imaging.read import PNG
+from blemish.parallel import map_ahead
 from blemish.report.read import Run
 
 BUDGET = 7 << 20

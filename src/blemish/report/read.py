@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from blemish.calibration import to_plain
+from blemish.calibration.thresholds import to_plain
 from blemish.errors import BlemishError
-from blemish.model_folder import DOCUMENT, read_model
-from blemish.record import Record, read_record
-from blemish.results import EVALUATION, read_evaluation
+from blemish.evaluation.record import Record, read_record
+from blemish.evaluation.results import EVALUATION, read_evaluation
+from blemish.model.folder import DOCUMENT, read_model
 from blemish.types import Evaluation
 
 

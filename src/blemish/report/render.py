@@ -11,13 +11,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib import colormaps
 
+from blemish.evaluation.results import shown
 from blemish.files import write_text
 from blemish.report.files import write_files
 from blemish.report.pictures import make_album
 from blemish.report.read import read_runs
 from blemish.report.summarize import summarize
 from blemish.report.tables import tables_of
-from blemish.results import shown
 
 SCRIPTS = ("page.js", "charts.js", "overview.js", "inspect.js", "gallery.js", "viewer.js")
 """In the order in which they run."""

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 import blemish
-from blemish.config import RunConfig
+from blemish.evaluation.results import AVERAGE, applicable, average_interval, average_of
 from blemish.metrics import METRICS, OperatingPoints
 from blemish.report.compare import best_of
 from blemish.report.health import CHECKS
 from blemish.report.pictures import Album
 from blemish.report.read import Part, Run, categories_of
-from blemish.results import AVERAGE, applicable, average_interval, average_of
+from blemish.runs.config import RunConfig
 from blemish.types import GOOD
 
 FIRST = "pixel_auroc"

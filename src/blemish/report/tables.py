@@ -7,7 +7,7 @@ import io
 import json
 from typing import Any
 
-from blemish.results import latex_escaped
+from blemish.evaluation.results import latex_escaped
 
 
 def tables_of(summary: dict[str, Any]) -> dict[str, str]:

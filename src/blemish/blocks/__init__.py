@@ -1,1 +1,0 @@
-"""What two detectors share, and nothing else."""

@@ -1,0 +1,1 @@
+"""From predictions to figures, results, and the record that a report needs."""

@@ -1,0 +1,1 @@
+"""A fitted detector as a graph that other runtimes run."""

@@ -1,0 +1,220 @@
+"""A detector as a graph that other runtimes read, in the precision that was asked for."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.errors import BlemishError
+from blemish.inference.backends import (
+    BATCH,
+    HEIGHT,
+    IMAGES,
+    MAPS,
+    ONNX,
+    OPENVINO,
+    SCORES,
+    SIDE_STEP,
+    SMALLEST_SIDE,
+    WIDTH,
+    import_openvino,
+)
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+    from torch.export import ExportedProgram
+
+    from blemish.detectors.base import Detector
+
+Precision = Literal["float32", "half", "int8"]
+OPSET = 18
+"""The one that torch's exporter is written in."""
+LARGEST_SIDE = 8192
+SMALLEST_HALF = 4096
+"""Numbers in a tensor that is worth storing in half precision; smaller ones take no room, and filters must cancel."""
+
+
+def to_onnx(detector: Detector) -> ModelProto:
+    """The fitted detector as a graph: images (batch, 3, H, W) to scores (batch,) and maps (batch, h, w).
+
+    The batch may have any size. Where the detector looks alike at every place, so may height and width, in steps of
+    SIDE_STEP from SMALLEST_SIDE on; where what it learned belongs to places, they are those of the detector.
+    """
+    batch, (height, width) = {0: _dimension(BATCH)}, detector.input_size
+    if takes_any_size(detector):
+        sides = {2: SIDE_STEP * _dimension(HEIGHT), 3: SIDE_STEP * _dimension(WIDTH)}
+        return _graph(_program(detector, batch | sides), (BATCH, HEIGHT, WIDTH))
+    return _graph(_program(detector, batch), (BATCH, height, width))
+
+
+def takes_any_size(detector: Detector) -> bool:
+    """Whether the detector, fitted at one size, has a map for another.
+
+    A network is taken to have none: where its code computes with the size, torch can work on a graph for all of them
+    without end.
+    """
+    import torch
+
+    from blemish.features.base import FILTER_BANKS
+
+    height, width = detector.input_size
+    if min(height, width) < SMALLEST_SIDE or detector.options.get("backbone", "auto") not in ("auto", *FILTER_BANKS):
+        return False
+    try:
+        with torch.inference_mode():
+            detector.eval()(torch.zeros(1, 3, height + SIDE_STEP, width + 2 * SIDE_STEP))
+    except (RuntimeError, ValueError, AssertionError):  # what it learned does not fit
+        return False
+    return True
+
+
+def _dimension(name: str) -> Any:
+    import torch
+
+    low, high = (1, None) if name == BATCH else (SMALLEST_SIDE // SIDE_STEP, LARGEST_SIDE // SIDE_STEP)
+    return torch.export.Dim(name, min=low, max=high)
+
+
+def _program(detector: Detector, dimensions: dict[int, Any]) -> ExportedProgram:
+    """What the detector computes. A detector whose code needs to know one of these dimensions fails here."""
+    import torch
+
+    images = torch.zeros(2, 3, *detector.input_size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's exporter uses what torch itself has deprecated
+        return torch.export.export(detector.eval(), (images,), dynamic_shapes=(dimensions,))
+
+
+def _graph(program: ExportedProgram, sides: tuple[str | int, ...]) -> ModelProto:
+    """The program as an ONNX graph, the dimensions of its images and maps under these names, or of these sizes."""
+    import onnx_ir
+    import torch
+    from onnx_ir.passes.common import NameFixPass
+    from onnxscript import optimizer
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exported = torch.onnx.export(
+            program,
+            opset_version=OPSET,
+            input_names=[IMAGES],
+            output_names=[SCORES, MAPS],
+            dynamo=True,
+            optimize=False,  # by its rules adding 1e-8 is adding nothing, which changes a root
+            verbose=False,
+        )
+    assert exported is not None
+    model = exported.model
+    optimizer.inline(model)
+    optimizer.fold_constants(model)
+    optimizer.remove_unused_nodes(model)
+    NameFixPass()(model)  # a value of the graph may have the name of a buffer
+    graph = onnx_ir.to_proto(model)
+    del graph.graph.value_info[:]  # whose dimensions have names of the exporter's own
+    for value, places in zip((*graph.graph.input, *graph.graph.output), ((0, 2, 3), (0,), (0, 1, 2)), strict=True):
+        for place, side in zip(places, sides, strict=False):
+            dimension = value.type.tensor_type.shape.dim[place]
+            dimension.CopyFrom(type(dimension)(**{"dim_param" if isinstance(side, str) else "dim_value": side}))
+    return graph
+
+
+def size_of(graph: ModelProto) -> tuple[int, int] | None:
+    """(height, width) of the images that the graph takes; None where it takes any."""
+    height, width = graph.graph.input[0].type.tensor_type.shape.dim[2:]
+    return None if height.dim_param else (height.dim_value, width.dim_value)
+
+
+def to_half(graph: ModelProto) -> ModelProto:
+    """The graph with what was learned stored in half precision: half the file.
+
+    It is computed in float32 still, so that a result does not depend on what a processor can do.
+    """
+    from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+    halved = ModelProto()
+    halved.CopyFrom(graph)
+    casts = []
+    for tensor in halved.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if tensor.data_type != TensorProto.FLOAT or values.size < SMALLEST_HALF:
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
+        casts.append(helper.make_node("Cast", [tensor.name], [name], f"{name}_cast", to=TensorProto.FLOAT))
+    nodes = [*casts, *halved.graph.node]
+    del halved.graph.node[:]
+    halved.graph.node.extend(nodes)
+    return halved
+
+
+def to_int8(graph: ModelProto, images: Iterator[NDArray[np.float32]]) -> ModelProto:
+    """The graph with its convolutions in 8 bits, their ranges taken from good images, each (1, 3, H, W).
+
+    Those that mix channels are meant, the bulk of a network. Filters of single channels, distances and the map itself
+    stay as they are: good images do not say how far a defect may lie beyond them. Weights have 7 bits, since processors
+    without VNNI add pairs of products in 16. Raises BlemishError where there is no such convolution.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with TemporaryDirectory(prefix="blemish-") as folder:
+        plain, simplified, quantised = (Path(folder) / f"{name}.onnx" for name in ("plain", "simplified", "quantised"))
+        onnx.save(graph, plain)
+        quant_pre_process(plain, simplified, skip_symbolic_shape=True)
+        nodes = _mixing_convolutions(onnx.load(simplified))
+        if not nodes:
+            raise BlemishError("int8: this detector has no convolution that 8 bits would speed up. Use --half.")
+        quantize_static(
+            simplified,
+            quantised,
+            _reader(images),
+            nodes_to_quantize=nodes,
+            per_channel=True,
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+        return onnx.load(quantised)
+
+
+def write_onnx(graph: ModelProto, folder: Path) -> None:
+    """Writes the graph as one file, with all that was learned."""
+    import onnx
+
+    onnx.save(graph, folder / ONNX)
+
+
+def write_openvino(graph: ModelProto, folder: Path) -> None:
+    """Writes the graph as OpenVINO's pair of files, every tensor in the precision that it has in the graph."""
+    openvino = import_openvino()
+    (folder / OPENVINO[0]).parent.mkdir()
+    model = openvino.Core().read_model(graph.SerializeToString())
+    openvino.save_model(model, folder / OPENVINO[0], compress_to_fp16=False)
+
+
+def _mixing_convolutions(graph: ModelProto) -> list[str]:
+    """Names of the convolutions by fixed weights whose outputs each look at several channels."""
+    channels = {tensor.name: tensor.dims[1] for tensor in graph.graph.initializer if len(tensor.dims) == 4}
+    nodes = (node for node in graph.graph.node if node.op_type == "Conv")
+    return [node.name for node in nodes if channels.get(node.input[1], 0) > 1]
+
+
+def _reader(images: Iterator[NDArray[np.float32]]) -> object:
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        """What the quantiser draws its images from."""
+
+        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+            """The next one, None after the last."""
+            image = next(images, None)
+            return None if image is None else {IMAGES: image}
+
+    return Reader()

@@ -1,0 +1,1 @@
+"""Pixels to vectors: filter banks and networks that describe each place of an image."""

@@ -1,0 +1,1 @@
+"""Bytes to pixels and back: decoders, preprocessing, regions of interest, tiles, alignment."""

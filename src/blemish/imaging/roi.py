@@ -1,0 +1,116 @@
+"""Regions of interest: the part of a picture that counts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.errors import BlemishError
+from blemish.imaging.read import Image, decode_image, read_bytes, read_mask
+from blemish.types import Size
+
+
+@dataclass(frozen=True, slots=True)
+class Roi:
+    """The pixels of a view that count. It belongs to one view: pictures of another shape are refused."""
+
+    png: bytes
+    """A mask as PNG; what is not black counts."""
+
+    def __post_init__(self) -> None:
+        if not _decode(self.png).any():
+            raise BlemishError(
+                "roi: the mask is black everywhere, so nothing would count. Mark what is to be inspected."
+            )
+
+    def inside(self, size: Size) -> NDArray[np.bool_]:
+        """(H, W) = `size`: True where a pixel counts. A larger or smaller picture of the same view is allowed.
+
+        Raises BlemishError for a picture of another shape.
+        """
+        return _scaled(self.png, size)
+
+    def fill(self, image: Image) -> Image:
+        """The image with one colour outside, the mean of its inside, so that nothing there can make a difference."""
+        inside = self.inside((image.shape[0], image.shape[1]))
+        colour = image[inside].astype(np.float64).mean(axis=0)
+        if image.dtype != np.float32:
+            colour = np.round(colour)
+        filled = image.copy()
+        filled[~inside] = colour.astype(image.dtype)
+        return filled
+
+
+def read_roi(path: Path) -> Roi:
+    """The region in a mask (any image, by `read_mask`) or in JSON:
+
+    {"size": [height, width], "polygons": [[[x, y], [x, y], [x, y]], ...]}, in pixels of a picture of that size.
+
+    Raises BlemishError where the file is neither, or marks nothing.
+    """
+    mask = _draw(path) if path.suffix.lower() == ".json" else read_mask(path)
+    if not mask.any():
+        raise BlemishError(f"roi {path}: marks nothing of the picture, so nothing would count. Mark what is to count.")
+    _, png = cv2.imencode(".png", mask.astype(np.uint8) * 255)
+    return Roi(png.tobytes())
+
+
+def counted(anomaly_map: NDArray[np.float32], roi: Roi | None) -> NDArray[np.float32]:
+    """The map; where there is a region of interest a masked array, whose masked pixels do not count."""
+    if roi is None:
+        return anomaly_map
+    inside = roi.inside((anomaly_map.shape[0], anomaly_map.shape[1]))
+    return np.ma.MaskedArray(anomaly_map, mask=~inside)
+
+
+def _draw(path: Path) -> NDArray[np.bool_]:
+    try:
+        content: Any = json.loads(read_bytes(path))
+        height, width = (int(side) for side in content["size"])
+        polygons = [_polygon(points) for points in content["polygons"]]
+        mask = np.zeros((height, width), np.uint8)
+        for polygon in polygons:  # one by one: where two overlap, both count
+            cv2.fillPoly(mask, [np.round(polygon).astype(np.int32)], 1)
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError, MemoryError, cv2.error) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise BlemishError(
+            f"roi {path}: cannot be used ({reason}). "
+            'Expected {"size": [height, width], "polygons": [[[x, y], [x, y], [x, y]]]}.'
+        ) from None
+    return mask.astype(bool)
+
+
+def _polygon(points: Any) -> NDArray[np.float64]:
+    polygon = np.asarray(points, np.float64).reshape(-1, 2)
+    if len(polygon) < 3:
+        raise ValueError(f"{points} has fewer than three points")
+    return polygon
+
+
+@lru_cache(maxsize=8)
+def _decode(png: bytes) -> NDArray[np.bool_]:
+    image = decode_image(png, Path("roi.png"))
+    return np.asarray(image.any(axis=2) if image.ndim == 3 else image != 0)
+
+
+@lru_cache(maxsize=8)
+def _scaled(png: bytes, size: Size) -> NDArray[np.bool_]:
+    mask = _decode(png)
+    height, width = mask.shape
+    if abs(size[0] * width - size[1] * height) > max(height, width):  # more than rounding explains
+        raise BlemishError(
+            f"the picture is {size[0]}x{size[1]}, its region of interest was drawn for {height}x{width}: another view. "
+            "Use pictures of one shape, or learn without --roi."
+        )
+    scaled = cv2.resize(mask.view(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST).view(bool)
+    if not scaled.any():
+        raise BlemishError(f"nothing is left of the region of interest in a picture of {size[0]}x{size[1]}.")
+    scaled.flags.writeable = False  # it is shared
+    return scaled

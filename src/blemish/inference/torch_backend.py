@@ -1,0 +1,31 @@
+"""What runs a fitted detector with torch."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from blemish.detectors.base import Detector
+from blemish.model.folder import ModelFolder
+from blemish.model.tensors import load_detector
+
+
+class TorchBackend:
+    """Runs a fitted detector with torch, on the device that it is on."""
+
+    def __init__(self, detector: Detector):
+        self.detector = detector.eval()
+
+    def __call__(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Scores and maps of the batch."""
+        with torch.inference_mode():
+            scores, maps = self.detector(torch.from_numpy(images).to(self.detector.device))
+        return scores.float().cpu().numpy(), maps.float().cpu().numpy()
+
+
+def torch_backend(model: ModelFolder, threads: int = 0, device: str = "auto") -> TorchBackend:
+    """What runs the detector of a model folder with torch; its number of threads is that of the whole process."""
+    if threads:
+        torch.set_num_threads(threads)
+    return TorchBackend(load_detector(model, device))

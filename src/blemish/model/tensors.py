@@ -1,0 +1,90 @@
+"""A fitted detector on disk: a folder of JSON and safetensors, which can run no code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from blemish.calibration.thresholds import Calibration
+from blemish.detectors import detector_class
+from blemish.detectors.base import Detector
+from blemish.errors import BlemishError
+from blemish.features.devices import device_named, has_int8, uses_bfloat16
+from blemish.files import make_folder, write_tensors
+from blemish.imaging.preprocess import Preprocess
+from blemish.model.folder import TENSORS, ModelFolder, read_model, write_model
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A fitted detector, how images are brought to it, how its scores become decisions, and how it came about."""
+
+    model: str
+    """The name that the detector is registered under."""
+    detector: Detector
+    preprocess: Preprocess
+    provenance: dict[str, Any]
+    """Plain data: configuration, seed, versions, data hash, losses."""
+    calibration: Calibration | None = None
+    metrics: dict[str, float | None] = field(default_factory=dict)
+
+
+def save(artifact: Artifact, folder: Path) -> ModelFolder:
+    """Writes the artifact into `folder`. The document comes last and knows the hashes, so what does not fit it shows.
+
+    Where the tensors cannot be written, what was there before is whole.
+    """
+    make_folder(folder)
+    write_tensors(folder / TENSORS, artifact.detector.state_dict())
+    model = ModelFolder(
+        folder,
+        artifact.model,
+        artifact.detector.options | artifact.detector.choices,
+        artifact.preprocess,
+        artifact.calibration,
+        artifact.metrics,
+        artifact.provenance,
+    )
+    return write_model(model, [TENSORS])
+
+
+def load(folder: Path) -> Artifact:
+    """The artifact in `folder`; raises BlemishError where it is missing, damaged, or from a newer blemish."""
+    model = read_model(folder)
+    detector = load_detector(model)
+    return Artifact(model.model, detector, model.preprocess, model.provenance, model.calibration, model.metrics)
+
+
+def load_detector(model: ModelFolder, device: str = "cpu", *, in_float32: bool = False) -> Detector:
+    """The fitted detector of a model folder, on a device.
+
+    A network that was fitted in bfloat16 or int8 computes in float32, with the same weights, where this is asked for or
+    the hardware has no such arithmetic. Raises BlemishError where there is no such device, and where the tensors are
+    damaged or do not fit the detector.
+    """
+    place, path, options = device_named(device), model.file(TENSORS), dict(model.options)
+    hardware: dict[str, Callable[[torch.device], bool]] = {
+        "bfloat16": partial(uses_bfloat16, "auto"),
+        "int8": has_int8,
+    }
+    has = hardware.get(options.get("precision", ""))
+    if has and (in_float32 or not has(place)):
+        options["precision"] = "float32"
+    detector = detector_class(model.model).create(**options)
+    try:
+        detector.load_state_dict(load_file(path))
+        detector.is_fitted = True
+        detector.to(place).eval()
+        with torch.inference_mode():  # the shapes of what was learned depend on the data: whether they fit shows in use
+            detector(torch.zeros(1, 3, *model.preprocess.size, device=place))
+    except (SafetensorError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise BlemishError(f"{path}: does not fit the detector ({reason}). Train again, or copy it anew.") from None
+    return detector

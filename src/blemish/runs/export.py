@@ -1,0 +1,260 @@
+"""A fitted detector for another runtime, compared with torch on real images before it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.data.category import Category, find_category
+from blemish.data.source import ImageSource, load
+from blemish.errors import BlemishError, extras
+from blemish.evaluation.evaluate import evaluate
+from blemish.export.graphs import Precision, size_of, to_half, to_int8, to_onnx, write_onnx, write_openvino
+from blemish.files import replacing
+from blemish.imaging.pixels import to_batch
+from blemish.inference.backends import ONNX, OPENVINO, OnnxBackend, OpenVinoBackend
+from blemish.inference.inspector import Backend, Inspector
+from blemish.inference.torch_backend import TorchBackend
+from blemish.model.folder import ModelFolder, read_model, write_model
+from blemish.model.tensors import load_detector
+from blemish.progress import Phases, Progress, no_progress, told
+from blemish.types import Prediction, Sample, Size
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+RANGE_IMAGES = 100
+"""Good training images that the ranges of int8 are taken from, at most."""
+TIE = 1e-5
+"""Scores so close to the threshold, relative to it, are a tie: rounding decides."""
+SMALL = 0.01
+"""A score below this part of the largest one is compared relative to this part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A runtime's files, how a graph is written as them into a folder, and what runs the first of them."""
+
+    files: tuple[str, ...]
+    write: Callable[[ModelProto, Path], None]
+    backend: Callable[[Path], Backend]
+
+
+FORMATS = {
+    "onnx": Format((ONNX,), write_onnx, OnnxBackend),
+    "openvino": Format(OPENVINO, write_openvino, OpenVinoBackend),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far an export may be from the detector in torch."""
+
+    error: float
+    """Of scores and of maps; see `Parity`."""
+    changed: float
+    """Part of the images that may be decided otherwise."""
+
+
+TOLERANCES: dict[Precision, Tolerance] = {
+    "float32": Tolerance(1e-3, 0.0),
+    "half": Tolerance(2e-2, 0.01),
+    "int8": Tolerance(0.25, 0.05),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How far an export is from the detector in torch."""
+
+    num_images: int
+    score_error: float
+    """The largest difference of a score, relative to the score."""
+    map_error: float
+    """The largest difference at a pixel, relative to the largest value of its map."""
+    num_changed: int | None
+    """Images that are decided otherwise; None where the model is not calibrated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What was written, and how good it is."""
+
+    files: tuple[Path, ...]
+    precision: Precision
+    size: Size | None
+    """(height, width) of the images that it takes; None where it takes any."""
+    parity: Parity
+    auroc: dict[str, tuple[float, float]]
+    """Name -> in torch and exported, where the precision is lower and there are labels: what it cost."""
+
+
+def export(
+    path: Path,
+    name: str,
+    precision: Precision = "float32",
+    data_path: Path | None = None,
+    phases: Phases = lambda _: no_progress,
+) -> Export:
+    """Writes the fitted detector in the folder `path` in one of FORMATS, by its name, into the same folder.
+
+    It is compared with the detector in torch on the test images under `data_path`, on the good training images where
+    there are none; by default on those of the data set that it learned from. Where it differs by more than TOLERANCES
+    allow, BlemishError is raised and the folder is as it was.
+    """
+    if name not in FORMATS:
+        raise BlemishError(f"format {name}: there is none of this name. Choose from: {', '.join(FORMATS)}.")
+    model, chosen = read_model(path), FORMATS[name]
+    category = _category(model, data_path)
+    detector = load_detector(model, in_float32=True)
+    with extras(), _staged(path) as staged:
+        told_of = phases("exporting")
+        graph = to_onnx(detector)
+        if precision == "half":
+            graph = to_half(graph)
+        elif precision == "int8":
+            graph = to_int8(graph, _range_images(category, model, phases))
+        chosen.write(graph, staged)
+        told_of(1, 1)
+        backends = TorchBackend(detector), chosen.backend(staged / chosen.files[0])
+        reference, candidate = (Inspector(backend, model.preprocess, model.calibration) for backend in backends)
+        source = _load(category.of("test") or category.of("train"), model, phases)
+        parity = compare(reference, candidate, source, phases("comparing"))
+        _refuse(parity, name, precision)
+        auroc = {} if precision == "float32" else _auroc(reference, candidate, source, category)
+        size = size_of(graph)
+        _publish(model, name, staged, {"precision": precision, "size": size, "parity": asdict(parity)})
+    return Export(tuple(path / file for file in chosen.files), precision, size, parity, auroc)
+
+
+def compare(
+    reference: Inspector, candidate: Inspector, source: ImageSource, progress: Progress = no_progress
+) -> Parity:
+    """How far the candidate is from the reference on these images, decisions by the reference's calibration."""
+    scores, tops, score_gaps, map_gaps, num_changed = [], [], [], [], 0
+    expected = told(reference.predict(source), len(source.samples), progress)
+    for first, second in zip(expected, candidate.predict(source), strict=True):
+        scores.append(abs(first.score))
+        tops.append(float(np.abs(first.map).max()))
+        score_gaps.append(abs(first.score - second.score))
+        map_gaps.append(float(np.abs(first.map - second.map).max()))
+        num_changed += _is_changed(reference, first, second)
+    return Parity(
+        len(scores),
+        _relative(score_gaps, scores),
+        _relative(map_gaps, tops),
+        num_changed if reference.calibration else None,
+    )
+
+
+def _is_changed(inspector: Inspector, first: Prediction, second: Prediction) -> bool:
+    """Whether the two are decided differently, other than by rounding."""
+    decisions = inspector.decide(first), inspector.decide(second)
+    if inspector.calibration is None or decisions[0] is None or decisions[1] is None:
+        return False
+    threshold = inspector.calibration.threshold
+    is_tie = abs(first.score - threshold) <= TIE * abs(threshold)
+    return decisions[0].is_defect != decisions[1].is_defect and not is_tie
+
+
+def _relative(gaps: Sequence[float], values: Sequence[float]) -> float:
+    """The largest gap relative to its value, or to SMALL of the largest value; infinite where a gap is not a number."""
+    scale = np.maximum(values, SMALL * max(values))
+    relative = np.divide(gaps, scale, out=np.where(np.equal(gaps, 0), 0, np.inf), where=scale > 0)
+    return float(np.nan_to_num(relative, nan=np.inf).max())
+
+
+def _refuse(parity: Parity, name: str, precision: Precision) -> None:
+    tolerance = TOLERANCES[precision]
+    is_close = max(parity.score_error, parity.map_error) <= tolerance.error
+    if is_close and (parity.num_changed or 0) <= tolerance.changed * parity.num_images:
+        return
+    allowed = f"{tolerance.error:g} and {tolerance.changed:.0%} of the decisions are allowed"
+    advice = {"int8": "Use --half.", "half": "Export without --half."}.get(precision, "Report it, please.")
+    raise BlemishError(f"{name} in {precision} is too far from torch: {describe(parity)}; {allowed}. {advice}")
+
+
+def describe(parity: Parity) -> str:
+    """The comparison in words."""
+    decisions = "no decisions, not calibrated"
+    if parity.num_changed is not None:
+        decisions = f"{parity.num_changed} of {parity.num_images} decisions changed"
+    return f"scores differ by {parity.score_error:.1e} at most, maps by {parity.map_error:.1e}, {decisions}"
+
+
+def _category(model: ModelFolder, data_path: Path | None) -> Category:
+    """Where the images are that the export is compared on."""
+    known = data_path or model.provenance.get("data_path")
+    if known is None or not Path(known).is_dir():
+        raise BlemishError(
+            f"data_path {known or ''}: no such folder. Give --data_path, a data set or folder of images to compare on."
+        )
+    return find_category(Path(known), model.folder.resolve().name)
+
+
+def _load(samples: Sequence[Sample], model: ModelFolder, phases: Phases) -> ImageSource:
+    source = load(samples, model.preprocess, progress=phases("reading"))
+    for info in source.files:
+        if info.error:
+            raise BlemishError(info.error)
+    return source
+
+
+def _range_images(category: Category, model: ModelFolder, phases: Phases) -> Iterator[NDArray[np.float32]]:
+    """Good training images as the detector sees them, evenly from all of them."""
+    samples = category.of("train")
+    if not samples:
+        raise BlemishError(f"{category.root}: no good training images, which --int8 takes its ranges from.")
+    source = _load(samples[:: -(-len(samples) // RANGE_IMAGES)], model, phases)
+    return (np.ascontiguousarray(to_batch([frame.pixels])) for frame in source)
+
+
+def _auroc(
+    reference: Inspector, candidate: Inspector, source: ImageSource, category: Category
+) -> dict[str, tuple[float, float]]:
+    """Metric -> in torch and exported, for those that are applicable."""
+    before, after = (
+        evaluate(
+            inspector.predict(source),
+            source.samples,
+            method="",
+            category=category.name,
+            root=category.root,
+            roi=inspector.preprocess.roi,
+        ).metrics
+        for inspector in (reference, candidate)
+    )
+    pairs = {name: (before[name], after[name]) for name in ("image_auroc", "pixel_auroc")}
+    return {name: (old, new) for name, (old, new) in pairs.items() if old is not None and new is not None}
+
+
+@contextmanager
+def _staged(folder: Path) -> Iterator[Path]:
+    """A folder inside of `folder` to write into, which is gone in the end."""
+    for left in folder.glob(".export-????????"):
+        rmtree(left)  # by a process that was killed
+    staged = Path(mkdtemp(prefix=".export-", dir=folder))
+    try:
+        yield staged
+    finally:
+        rmtree(staged)
+
+
+def _publish(model: ModelFolder, name: str, staged: Path, record: dict[str, Any]) -> None:
+    """Moves the files into the model folder. Meanwhile model.json knows no such export, so none is half there."""
+    files = FORMATS[name].files
+    kept = {file: digest for file, digest in model.sha256.items() if file not in files}
+    others = {other: known for other, known in model.exports.items() if other != name}
+    model = write_model(replace(model, sha256=kept, exports=others))
+    for file in files:
+        with replacing(model.folder / file) as temporary:
+            (staged / file).replace(temporary)
+    write_model(replace(model, exports=others | {name: record}), files)

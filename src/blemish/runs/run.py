@@ -1,0 +1,364 @@
+"""A run: fit on the good images of one category, predict its test images, evaluate, save."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from blemish.calibration.thresholds import to_plain
+from blemish.data.category import Category, data_hash, file_digests, find_categories, find_category, hold_out
+from blemish.data.check import Problem, find_problems, read_mask_infos, refuse
+from blemish.data.facts import image_facts
+from blemish.data.source import ImageSource
+from blemish.data.source import load as load_images
+from blemish.detectors import detector_class
+from blemish.detectors.base import Detector, LearningDetector, ReconstructingDetector
+from blemish.errors import BlemishError
+from blemish.evaluation.evaluate import NUM_RESAMPLES, Measured, evaluate, measure
+from blemish.evaluation.record import (
+    PICTURE_SIDE,
+    RECORD,
+    Picture,
+    Preview,
+    previewed,
+    thumbnail,
+    with_reconstructions,
+    write_measured,
+)
+from blemish.evaluation.results import EVALUATION
+from blemish.features.devices import device_named, is_main_process
+from blemish.files import making_folder
+from blemish.imaging.alignment import Alignment, choose_alignment
+from blemish.imaging.preprocess import Preprocess
+from blemish.imaging.roi import Roi, read_roi
+from blemish.inference.inspector import Inspector, backend_of
+from blemish.inference.torch_backend import TorchBackend
+from blemish.model.folder import DOCUMENT, ModelFolder, read_model, write_model
+from blemish.model.tensors import Artifact, save
+from blemish.progress import Phases, no_progress, told
+from blemish.report import plots as figures
+from blemish.runs.config import RunConfig
+from blemish.runs.provenance import finished, identity_of, machine, versions
+from blemish.runs.recalibrate import calibrate_on, digests, with_defects, without_copies
+from blemish.training.loop import Training, train
+from blemish.types import Evaluation, Prediction, Sample
+
+logger = logging.getLogger("blemish")
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+def run(config: RunConfig, phases: Phases = lambda _: no_progress) -> Evaluation:
+    """Does one run on one category and gives its figures; what it leaves is under `config.ckpt_path/<category>`.
+
+    With `config.resume`, what an earlier run with the same settings and data has done is not done again. Raises
+    BlemishError where the configuration or the data would make the result wrong.
+    """
+    category, data_sha256 = _split(_only_category(config), config)
+    folder = config.ckpt_path / category.name
+    roi = read_roi(config.roi) if config.roi else None
+    identity = identity_of(config, data_sha256, roi)
+    if config.resume and (done := finished(folder, identity)):
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+        return done
+    with making_folder(folder):
+        fitted = _learn(config, category, folder, identity, roi, phases)
+    if fitted is None:
+        return Evaluation(config.model, category.name, {})
+    measured, previews = _evaluate(fitted, category, config, phases)
+    evaluation = measured.evaluation
+    calibration = with_defects(fitted.model.calibration, evaluation.images)
+    write_model(replace(fitted.model, calibration=calibration, metrics=evaluation.metrics))
+    evaluation = replace(
+        evaluation,
+        durations={"fit": fitted.seconds} | evaluation.durations,
+        validation=[{"path": _relative(found.sample, category), "score": found.score} for found in fitted.held_out],
+        calibration=to_plain(calibration) if calibration else None,
+    )
+    facts = {
+        "config": config.model_dump(mode="json"),
+        "data_sha256": identity["data_sha256"],
+        "versions": versions(),
+        "machine": machine(fitted.detector),
+        "problems": [asdict(problem) | {"path": str(problem.path)} for problem in fitted.problems],
+        "images": image_facts(category, fitted.source),
+    }
+    write_measured(replace(measured, evaluation=evaluation), previews, facts, folder)
+    (folder / CHECKPOINT).unlink(missing_ok=True)  # until now a resumed run would have gone on with what was learned
+    return evaluation
+
+
+def fit(config: RunConfig, phases: Phases = lambda _: no_progress) -> ModelFolder | None:
+    """Learns from the good images of one category alone; the fitted detector is then in `config.ckpt_path` itself.
+
+    None in the processes that only help.
+    """
+    category = _only_category(config)
+    samples = tuple(category.of("train"))
+    root = samples[0].image.parent if samples else category.root
+    category, data_sha256 = _split(replace(category, root=root, samples=samples), config)
+    roi = read_roi(config.roi) if config.roi else None
+    identity = identity_of(config, data_sha256, roi)
+    with making_folder(config.ckpt_path):
+        fitted = _learn(config, category, config.ckpt_path, identity, roi, phases)
+    if fitted is None:
+        return None
+    (config.ckpt_path / CHECKPOINT).unlink(missing_ok=True)
+    return fitted.model
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """What learning left: the model on disk, and what evaluating it needs."""
+
+    model: ModelFolder
+    detector: Detector
+    inspector: Inspector
+    source: ImageSource
+    problems: list[Problem]
+    training: dict[str, Any]
+    held_out: list[Prediction]
+    """The validation images' predictions, without their maps."""
+    seconds: float
+
+
+def _learn(
+    config: RunConfig, category: Category, folder: Path, identity: dict[str, Any], roi: Roi | None, phases: Phases
+) -> _Fitted | None:
+    """Reads, fits, calibrates and saves to `folder`; None in the processes that only help."""
+    detector = detector_class(config.model).create(**_shared(config), **config.options)
+    detector.to(device_named(config.device))
+    overlap = config.overlap if config.tile else 0
+    alignment, reason = _alignment(config, category, roi)
+    preprocess = Preprocess(detector.input_size, config.aspect, config.tile, overlap, roi, alignment)
+    source, problems = _load(category, preprocess, config, phases)
+    started = time.perf_counter()
+    training = _fit(detector, source, config, folder / CHECKPOINT, phases)
+    seconds = time.perf_counter() - started
+    if not is_main_process():
+        return None
+    inspector = Inspector(TorchBackend(detector), preprocess, batch_size=config.batch_size)
+    validation = without_copies(source.where(lambda sample: sample.split == "val"))
+    predictions = told(inspector.predict(validation), len(validation.samples), phases("calibrating"))
+    calibration, held_out = calibrate_on(predictions, roi)
+    known = {split: sorted(digests(source.where(lambda s, of=split: s.split == of))) for split in ("train", "val")}  # type: ignore[misc]
+    provenance = identity | {
+        "training": training,
+        "versions": versions(),
+        "learned_from": known["train"],
+        "held_out": known["val"],
+        "choices": [reason, *detector.reasons],
+        "data_path": str(config.data_path.resolve()),
+    }
+    for stale in (EVALUATION, RECORD):  # of an earlier run: with the new model they would be taken for its own
+        (folder / stale).unlink(missing_ok=True)
+    model = save(Artifact(config.model, detector, preprocess, provenance, calibration), folder)
+    return _Fitted(model, detector, inspector, source, problems, training, held_out, seconds)
+
+
+def evaluate_run(
+    folder: Path,
+    data_path: Path,
+    names: Sequence[str] = (),
+    num_resamples: int = 0,
+    phases: Phases = lambda _: no_progress,
+) -> list[Evaluation]:
+    """Evaluates the detectors that a run left in `folder`, on the test images of their categories under `data_path`.
+
+    `folder` may be that of one detector. Raises BlemishError where there is none for a category that is named in
+    `names`, or for none of those that the data has.
+    """
+    evaluations = []
+    for category, model in _learned(folder, data_path, names):
+        batch_size = model.provenance["config"]["batch_size"]
+        inspector = Inspector(backend_of(model), model.preprocess, model.calibration, batch_size=batch_size)
+        samples = category.of("test")
+        predictions = told(inspector.predict(samples), len(samples), phases(category.name))
+        evaluation = evaluate(
+            predictions,
+            samples,
+            method=model.model,
+            category=category.name,
+            root=category.root,
+            num_resamples=num_resamples,
+            roi=model.preprocess.roi,
+        )
+        calibration = to_plain(model.calibration) if model.calibration else None
+        evaluations.append(replace(evaluation, calibration=calibration))
+    return evaluations
+
+
+def _learned(folder: Path, data_path: Path, names: Sequence[str]) -> list[tuple[Category, ModelFolder]]:
+    """Each category of the data that a detector was left for, with it."""
+    if (folder / DOCUMENT).exists():
+        category = find_category(data_path, folder.resolve().name)
+        if set(names) - {category.name}:
+            raise BlemishError(f"{folder}: the detector of {category.name} alone. Give the folder of the run.")
+        return [(category, read_model(folder))]
+    categories = find_categories(data_path, names)
+    found = [category for category in categories if names or (folder / category.name / DOCUMENT).exists()]
+    if not found:
+        known = ", ".join(category.name for category in categories)
+        raise BlemishError(f"{folder}: holds a detector of no category under {data_path}, which has {known}.")
+    return [(category, read_model(folder / category.name)) for category in found]
+
+
+def _split(category: Category, config: RunConfig) -> tuple[Category, str]:
+    """The category with its validation images drawn, and the hash of its files."""
+    digests = file_digests(category.files)
+    return hold_out(category, config.validation, config.seed, digests), data_hash(category, digests)
+
+
+def _shared(config: RunConfig) -> dict[str, Any]:
+    """The settings that are options of the detector too; its size, if it is left open, is near that of a tile."""
+    size = config.size
+    if size is None and config.tile is not None:
+        size = min(1024, max(32, 16 * round(config.tile / 16)))
+    given = {"size": size, "precision": config.precision}
+    known = detector_class(config.model).option_fields()
+    return {name: value for name, value in given.items() if name in known and value is not None}
+
+
+def _relative(sample: Sample, category: Category) -> str:
+    return sample.image.relative_to(category.root).as_posix()
+
+
+def _only_category(config: RunConfig) -> Category:
+    found = find_categories(config.data_path, config.category)
+    if len(found) != 1:
+        names = ", ".join(category.name for category in found)
+        raise BlemishError(f"category: a run is of one category, {config.data_path} has {names}. Name one.")
+    return found[0]
+
+
+def _load(
+    category: Category, preprocess: Preprocess, config: RunConfig, phases: Phases
+) -> tuple[ImageSource, list[Problem]]:
+    """Every image of the category, decoded once, and what is odd; refused where that would make the result wrong."""
+    source = load_images(
+        category.samples,
+        preprocess,
+        memory_budget=config.memory_budget,
+        workers=config.workers,
+        progress=phases("reading"),
+    )
+    problems = find_problems(category, source.files, read_mask_infos(category.samples))
+    refuse(problems)
+    for problem in problems:
+        logger.warning("%s", problem)
+    return source, problems
+
+
+def _alignment(config: RunConfig, category: Category, roi: Roi | None) -> tuple[Alignment | None, str]:
+    if roi is not None:
+        return None, "align: off, since a region of interest lies still"
+    return choose_alignment(category.of("train"), category.of("val"), config.align)
+
+
+def _fit(
+    detector: Detector, source: ImageSource, config: RunConfig, checkpoint: Path, phases: Phases
+) -> dict[str, Any]:
+    """Fits the detector and gives what is worth recording of it."""
+    images = source.where(lambda sample: sample.split == "train")
+    validation = source.where(lambda sample: sample.split == "val")
+    if not isinstance(detector, LearningDetector):
+        detector.fit(images, validation=validation, seed=config.seed, progress=phases("fitting"))
+        return {}
+    assert config.precision != "int8"  # the configuration refuses it
+    left_open = {"epochs": config.epochs, "learning_rate": config.learning_rate, "patience": config.patience}
+    asked = {name: value for name, value in left_open.items() if value is not None}
+    always = {"batch_size": config.batch_size, "device": config.device, "precision": config.precision}
+    settings = Training(**(detector.settings | always | asked))
+    history = train(
+        detector,
+        images,
+        validation,
+        settings,
+        seed=config.seed,
+        checkpoint=checkpoint,
+        resume=config.resume,
+        progress=phases("training"),
+    )
+    return {"train": history.train, "validation": history.validation, "best_epoch": history.best_epoch}
+
+
+def _evaluate(fitted: _Fitted, category: Category, config: RunConfig, phases: Phases) -> tuple[Measured, list[Preview]]:
+    """Predicts the entire test set, evaluates it, and draws the category's figures."""
+    test = fitted.source.where(lambda sample: sample.split == "test")
+    chosen = choose(test.samples, config.figures)
+    shown: list[Prediction] = []
+    previews: list[Preview] = []
+    started = time.perf_counter()
+    spent = [0.0]
+    predictions = told(_timed(fitted.inspector.predict(test), spent), len(test.samples), phases("testing"))
+    measured = measure(
+        previewed(_kept(predictions, set(chosen), shown), category.root, previews, fitted.model.calibration),
+        test.samples,
+        method=config.model,
+        category=category.name,
+        root=category.root,
+        num_resamples=NUM_RESAMPLES,
+        roi=test.preprocess.roi,
+    )
+    seconds = time.perf_counter() - started
+    rebuilt = list(_rebuilt(fitted.detector, test)) if isinstance(fitted.detector, ReconstructingDetector) else []
+    if rebuilt:
+        previews = with_reconstructions(previews, rebuilt)
+    out = config.ckpt_path / "figures"
+    figures.examples(category, out / f"{category.name}_examples.png")
+    if fitted.training:
+        title = f"{config.model} on {category.name}"
+        figures.losses(fitted.training, title, out / f"{category.name}_losses.png")
+    if shown:
+        pictures = [picture for picture, sample in zip(rebuilt, test.samples, strict=False) if sample in set(chosen)]
+        figures.predictions(shown, pictures or None, out / f"{category.name}_predictions.png")
+    evaluation = replace(measured.evaluation, durations={"predict": spent[0], "test": seconds})
+    return replace(measured, evaluation=evaluation), previews
+
+
+def _timed(predictions: Iterator[Prediction], spent: list[float]) -> Iterator[Prediction]:
+    """The predictions as they come; the seconds that they took are added to `spent[0]`."""
+    while True:
+        started = time.perf_counter()
+        prediction = next(predictions, None)
+        spent[0] += time.perf_counter() - started
+        if prediction is None:
+            return
+        yield prediction
+
+
+def _kept(predictions: Iterable[Prediction], chosen: set[Sample], shown: list[Prediction]) -> Iterator[Prediction]:
+    """The predictions as they come, the chosen ones put aside."""
+    for prediction in predictions:
+        if prediction.sample in chosen:
+            shown.append(prediction)
+        yield prediction
+
+
+def choose(samples: list[Sample], count: int) -> list[Sample]:
+    """Up to `count` samples, taken in turn from each defect type (and the good ones), in order of the list."""
+    types = list(dict.fromkeys(sample.defect for sample in samples))
+    of_type = {defect: [sample for sample in samples if sample.defect == defect] for defect in types}
+    turns = (of_type[defect][turn] for turn in range(count) for defect in types if turn < len(of_type[defect]))
+    taken = set(list(turns)[:count])
+    return [sample for sample in samples if sample in taken]
+
+
+def _rebuilt(detector: ReconstructingDetector, test: ImageSource) -> Iterator[Picture]:
+    """What the detector takes the good version of each image to be, in the shape of the image's file."""
+    for sample in test.samples:
+        one = test.where(lambda other, sample=sample: other is sample)  # type: ignore[misc]
+        with torch.inference_mode():
+            pieces = detector.reconstruct(one.batch(range(len(one))).to(detector.device)).float().cpu().numpy()
+        (file,) = one.files
+        channels = [
+            test.preprocess.assemble(list(pieces[:, channel]), file.size, file.placement) for channel in range(3)
+        ]
+        yield thumbnail(np.clip(np.stack(channels, axis=2), 0, 1), PICTURE_SIDE)

@@ -1,0 +1,47 @@
+"""A fitted detector takes in further good images without starting over."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from blemish.data.category import find_categories
+from blemish.data.source import load as load_images
+from blemish.errors import BlemishError
+from blemish.model.folder import ModelFolder
+from blemish.model.tensors import load, save
+from blemish.progress import Phases, no_progress
+from blemish.runs.recalibrate import digests
+
+logger = logging.getLogger("blemish")
+
+
+def update(path: Path, images: Path, out: Path | None = None, phases: Phases = lambda _: no_progress) -> ModelFolder:
+    """The detector in the folder `path` with further good images learned, written to `out` or in its place.
+
+    Images that it has learned from already, or that were held out to calibrate with, are left out. The calibration
+    stays as it was, since the images that it came from are not at hand. Raises BlemishError where nothing is new, a
+    file cannot be used, or the method can't do it.
+    """
+    artifact = load(path)
+    categories = find_categories(images)
+    if len(categories) != 1:
+        raise BlemishError(f"{images}: holds several categories. Give the folder of one.")
+    source = load_images(categories[0].of("train"), artifact.preprocess, progress=phases("reading"))
+    for info in source.files:
+        if info.error:
+            raise BlemishError(info.error)
+    learned, held_out = (set(artifact.provenance.get(name, ())) for name in ("learned_from", "held_out"))
+    digest_of = dict(zip(source.samples, digests(source), strict=True))
+    new = source.where(lambda sample: digest_of[sample] not in learned | held_out)
+    if not len(new):
+        raise BlemishError(f"{images}: no good image that {path} does not know already. Give further ones.")
+    artifact.detector.update(new, seed=artifact.provenance["config"]["seed"], progress=phases("learning"))
+    if artifact.calibration:
+        logger.info("the threshold is that of before; blemish calibrate --images FOLDER makes one for what was learned")
+    provenance = artifact.provenance | {
+        "learned_from": sorted({*learned, *digests(new)}),
+        "updates": [*artifact.provenance.get("updates", []), {"num_images": len(new)}],
+    }
+    return save(replace(artifact, provenance=provenance), out or path)

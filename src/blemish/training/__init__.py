@@ -1,0 +1,1 @@
+"""The loop of every detector that learns by gradient, and its checkpoints."""

@@ -1,0 +1,199 @@
+"""PaDiM and its Gaussians against scipy and numpy in float64."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import mahalanobis as scipy_mahalanobis
+from scipy.stats import multivariate_normal
+
+from blemish.data.source import ImageSource, load
+from blemish.detectors.padim import PaDiM
+from blemish.detectors.parts.gaussian import Moments, factors, left_out, log_likelihood, mahalanobis, whitened
+from blemish.detectors.parts.loudness import loudness, standardised
+from blemish.errors import BlemishError
+from blemish.imaging.preprocess import Preprocess
+from blemish.types import Sample
+
+
+def draw(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_moments_in_batches_are_those_of_all():
+    values = draw(3, 50, 4) * 2 + 1e4
+    moments = Moments.empty(3, 4)
+    for part in values.split([1, 9, 40], dim=1):
+        moments.add(part)
+    assert moments.count == 50
+    for place in range(3):
+        expected = np.cov(values[place].numpy().T, bias=True)
+        np.testing.assert_allclose(moments.covariance[place].numpy(), expected, rtol=1e-9)
+        np.testing.assert_allclose(moments.mean[place].numpy(), values[place].numpy().mean(0), rtol=1e-14)
+
+
+def test_distances_equal_scipy_s():
+    values, mean = draw(2, 6, 5, seed=1), draw(2, 5, seed=2)
+    mixed = draw(2, 40, 5, seed=3)
+    covariance = mixed.mT @ mixed / 40
+    factor = factors(covariance, 1e-12)
+    found = mahalanobis(values, mean, factor)
+    for place in range(2):
+        inverse = np.linalg.inv(covariance[place].numpy())
+        for row in range(6):
+            expected = scipy_mahalanobis(values[place, row].numpy(), mean[place].numpy(), inverse)
+            assert float(found[place, row]) == pytest.approx(expected, rel=1e-8)
+
+
+@pytest.mark.parametrize("options", [{}, {"shared": True}, {"reduction": "project", "dimensions": 7}])
+def test_the_map_is_scipy_s_distance_of_each_place(part_images, options):
+    detector = PaDiM(64, smoothing=0, shrinkage=0.05, **options).fit(part_images)
+    features = torch.cat([detector.features(part_images.batch([row])) for row in range(len(part_images))])
+    values = (features.permute(2, 3, 0, 1) @ detector.projection).flatten(0, 1).double().numpy()
+    every = [values.reshape(-1, values.shape[2])] if detector.shared else list(values)
+    covariances = [np.cov(cell.T, bias=True) for cell in every]
+    ridge = 0.05 * np.mean([np.diag(covariance).mean() for covariance in covariances])
+    found = detector.distances(features)[5].flatten()
+    for place in (0, 13, 63):
+        which = 0 if detector.shared else place
+        inverse = np.linalg.inv(covariances[which] + ridge * np.eye(values.shape[2]))
+        expected = scipy_mahalanobis(values[place, 5], every[which].mean(0), inverse)
+        assert float(found[place]) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("reduction", ["select", "project", "pca"])
+def test_reductions_keep_lengths(part_images, reduction):
+    projection = PaDiM(64, dimensions=9, reduction=reduction).fit(part_images).projection
+    assert projection.shape == (48, 9)
+    torch.testing.assert_close(projection.T @ projection, torch.eye(9), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_further_images_count_as_if_they_had_been_there(part_images, shared):
+    whole = PaDiM(64, shared=shared).fit(part_images)
+    some = PaDiM(64, shared=shared)
+    some._new_features = lambda: whole.features
+    some.features = whole.features
+    whole.features.fit = lambda *rest: whole.features
+    some.fit(part_images.where(lambda sample: sample.image.stem < "5"))
+    some.update(part_images.where(lambda sample: sample.image.stem >= "5"))
+    assert int(some.count) == int(whole.count)
+    torch.testing.assert_close(some.mean, whole.mean, rtol=1e-4, atol=1e-5)
+    batch = part_images.batch([0, 1])
+    torch.testing.assert_close(some(batch)[1], whole(batch)[1], rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize(("number", "channels"), [(30, 4), (12, 6), (200, 48)])
+def test_a_sample_is_left_out_as_if_it_had_not_been_there(number, channels):
+    generator = torch.Generator().manual_seed(number)
+    values = torch.randn(3, number, channels, generator=generator, dtype=torch.float64).cumsum(2)
+    seen = torch.randn(3, 5, channels, generator=generator, dtype=torch.float64)
+    every, others = (Moments.empty(3, channels) for _ in range(2))
+    every.add(values)
+    others.add(values[:, 1:])
+    learned = every.mean, factors(every.covariance, 1e-12)
+    own = whitened(values[:, :1], *learned)
+    for deviations in (whitened(seen, *learned), own):
+        of_these = seen if deviations.shape[1] == 5 else values[:, :1]
+        expected = whitened(of_these, others.mean, factors(others.covariance, 1e-12))
+        torch.testing.assert_close(left_out(deviations, own, every.count), expected, rtol=1e-6, atol=1e-9)
+
+
+def test_what_does_not_fit_into_memory_is_refused_before_it_starts(part_images: ImageSource):
+    part_images.memory_budget = 1_000_000
+    with pytest.raises(BlemishError, match=r"at 65 places of 48 features take .*_budget allows .*--dimensions"):
+        PaDiM(64).fit(part_images)
+    PaDiM(64, shared=True).fit(part_images)
+
+
+def drawn(folder: Path, number: int, *, part: bool) -> ImageSource:
+    """Pictures of a part that lies still, or of a texture."""
+    generator = np.random.default_rng(0)
+    for index in range(number):
+        expected = np.where(np.arange(64) < 32, 60, 180) if part else 120
+        picture = (expected + generator.normal(0, 4 if part else 20, (64, 64))).clip(0, 255).astype(np.uint8)
+        cv2.imwrite(str(folder / f"{index:02}.png"), picture)
+    samples = [Sample(path, False, split="train") for path in sorted(folder.glob("*.png"))]
+    return load(samples, Preprocess((64, 64)))
+
+
+@pytest.mark.parametrize("part", [True, False])
+def test_what_is_shared_is_what_held_out_images_are_likelier_under(tmp_path, part):
+    images = drawn(tmp_path, 40, part=part)
+    train = images.where(lambda sample: sample.image.stem < "30")
+    held_out = images.where(lambda sample: sample.image.stem >= "30")
+    chosen = PaDiM(64, dimensions=4).fit(train, validation=held_out)
+    assert chosen.choices["shared"] is not part
+    assert ("a Gaussian per place" in chosen.reasons[0]) is part
+    features = torch.cat([chosen.features(held_out.batch([row])) for row in range(10)])
+    likelihoods = {}
+    for shared in (True, False):
+        way = PaDiM(64, dimensions=4, shared=shared, scales=(0,)).fit(train, validation=held_out)
+        likelihoods[shared] = log_likelihood(way._reduced(features)[0], way.mean, way.factor)
+    assert likelihoods[not part] > likelihoods[part]
+
+
+def test_log_likelihood_is_scipy_s_but_for_the_constant():
+    values, mean, mixed = draw(1, 30, 4, seed=1), draw(1, 4, seed=2), draw(1, 40, 4, seed=3)
+    covariance = mixed.mT @ mixed / 40
+    expected = multivariate_normal(mean[0].numpy(), covariance[0].numpy()).logpdf(values[0].numpy()).mean()
+    found = log_likelihood(values, mean, factors(covariance, 1e-12)) - 2 * np.log(2 * np.pi)
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_choice_that_was_made_is_kept_by_the_options(part_images):
+    detector = PaDiM(64).fit(part_images, validation=part_images)
+    twin = PaDiM.create(**detector.options | detector.choices)
+    assert (twin.shared, twin.shrinkage) == (detector.chosen("shared"), detector.chosen("shrinkage"))
+    assert PaDiM(64, shared=True, shrinkage=0.1, scales=(0,)).fit(part_images, validation=part_images).choices == {}
+
+
+def test_several_scales_are_added_equally_loud(tmp_path):
+    images = drawn(tmp_path, 12, part=True)
+    held_out = images.where(lambda sample: sample.image.stem >= "08")
+    options = {"dimensions": 4, "shared": False, "shrinkage": 0.1}
+    both = PaDiM(64, **options, scales=(0, 1.5)).fit(images, validation=held_out)
+    expected, features = 0, both.features(held_out.batch([0, 1, 2, 3]))
+    for width in (0, 1.5):
+        one = PaDiM(64, **options, scales=(width,)).fit(images)
+        offset, scale = loudness(one.distances(features)[None])
+        expected += (one.distances(features) - offset) / scale / 2
+    torch.testing.assert_close(both.distances(features), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("number", "part", "dimensions", "expected"),
+    [(30, True, 4, (0.0, 3.0)), (30, False, 4, (0.0,)), (6, True, 48, (0.0,))],
+    ids=["a part", "a texture", "fewer images than features"],
+)
+def test_wide_scales_are_for_places_with_enough_images(tmp_path, number, part, dimensions, expected):
+    images = drawn(tmp_path, number, part=part)
+    held_out = images.where(lambda sample: sample.image.stem >= "25")
+    train = images.where(lambda sample: sample.image.stem < "25")
+    found = PaDiM(64, dimensions=dimensions).fit(train, validation=held_out or images)
+    assert found.choices["scales"] == expected
+    assert len(found.factor) == len(expected) * (64 if not found.chosen("shared") else 1)
+    assert PaDiM(64, dimensions=dimensions).fit(images).choices["scales"] == (0.0,)
+
+
+def test_a_state_saved_when_there_was_one_scale_is_read(part_images):
+    fitted = PaDiM(64, shared=False).fit(part_images)
+    state = {name: value for name, value in fitted.state_dict().items() if name not in ("offset", "loudness")}
+    read = PaDiM(64, shared=False)
+    read.choices = {"shrinkage": fitted.chosen("shrinkage")}
+    read.load_state_dict(state)
+    read.is_fitted = True
+    images = part_images.batch([0, 1])
+    assert torch.equal(read(images)[1], fitted(images)[1])
+
+
+def test_loudness_takes_no_notice_of_units():
+    maps = draw(2, 5, 8, 8, seed=4)
+    offset, scale = loudness(maps)
+    found = standardised(maps, offset, scale)
+    torch.testing.assert_close(found.flatten(2).amax(2).mean(1), torch.ones(2, dtype=maps.dtype))
+    torch.testing.assert_close(found, standardised(3 * maps + 7, *loudness(3 * maps + 7)))

@@ -1,0 +1,132 @@
+"""Regions of interest: nothing outside makes a difference, to the pixels, the map, the score or the figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from blemish.errors import BlemishError
+from blemish.evaluation.evaluate import evaluate
+from blemish.imaging.preprocess import Preprocess
+from blemish.imaging.roi import Roi, counted, read_roi
+from blemish.inference.inspector import Inspector
+from blemish.metrics import rank_pixels
+from blemish.types import Prediction, Sample
+
+
+def sharp(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A backend with a wide view: its map is the distance of each pixel to the blurred picture."""
+    maps = np.stack([np.abs(image[0] - cv2.GaussianBlur(image[0], (0, 0), 5)) for image in images])
+    return maps.max(axis=(1, 2)), maps
+
+
+@pytest.fixture
+def roi(tmp_path: Path) -> Roi:
+    mask = np.zeros((60, 80), np.uint8)
+    mask[10:40, 20:70] = 255
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    return read_roi(tmp_path / "mask.png")
+
+
+@pytest.mark.parametrize(("dtype", "channels"), [(np.uint8, 3), (np.uint16, 1), (np.uint8, 1), (np.float32, 3)])
+@pytest.mark.parametrize(
+    "preprocess", [Preprocess((48, 48)), Preprocess((48, 48), "pad"), Preprocess((32, 32), tile=32, overlap=8)]
+)
+def test_nothing_outside_makes_a_difference(roi, tmp_path: Path, preprocess, dtype, channels):
+    from dataclasses import replace
+
+    generator = np.random.default_rng(0)
+    image = generator.random((60, 80, 3)).astype(np.float32)
+    other = image.copy()
+    other[~roi.inside((60, 80))] = generator.random(3)
+    scale = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    for name, picture in (("a", image), ("b", other)):
+        pixels = (picture * scale).astype(dtype)
+        cv2.imwrite(str(tmp_path / f"{name}.tiff"), pixels if channels == 3 else pixels[:, :, 0])
+    inspector = Inspector(sharp, replace(preprocess, roi=roi))
+    first, second = inspector.predict([tmp_path / "a.tiff", tmp_path / "b.tiff"])
+    np.testing.assert_array_equal(first.map, second.map)
+    inside = roi.inside((60, 80))
+    assert first.score == second.score == first.map[inside].max()
+    assert (first.map[~inside] == first.map[inside].min()).all()
+
+
+def test_a_mask_and_the_same_polygon_are_one_region(roi, tmp_path: Path):
+    polygon = [[20, 10], [69, 10], [69, 39], [20, 39]]
+    (tmp_path / "roi.json").write_text(json.dumps({"size": [60, 80], "polygons": [polygon, polygon]}))
+    assert read_roi(tmp_path / "roi.json") == roi
+
+
+def test_a_larger_picture_of_the_same_view_is_allowed_and_another_view_is_not(roi):
+    assert roi.inside((60, 80)).sum() == 30 * 50
+    assert roi.inside((120, 160)).sum() == 4 * 30 * 50
+    assert roi.inside((45, 60)).mean() == pytest.approx(roi.inside((60, 80)).mean(), abs=0.02)
+    with pytest.raises(BlemishError, match="the picture is 80x60, its region of interest was drawn for 60x80"):
+        roi.inside((80, 60))
+
+
+WRONG = {
+    "black.png": (np.zeros((4, 4), np.uint8), r"black\.png: marks nothing"),
+    "text.png": ("nothing", "truncated, or not an image"),
+    "list.json": ("[1]", "cannot be used"),
+    "deep.json": ("[" * 100_000, "cannot be used"),
+    "no_size.json": ('{"polygons": []}', r"no_size\.json: cannot be used \('size' is missing\)"),
+    "line.json": ('{"size": [4, 4], "polygons": [[[0, 0], [3, 3]]]}', "has fewer than three points"),
+    "outside.json": ('{"size": [4, 4], "polygons": [[[9, 9], [8, 9], [9, 8]]]}', r"outside\.json: marks nothing"),
+    "words.json": ('{"size": [4, 4], "polygons": [["a", "b"]]}', "cannot be used"),
+    "huge.json": ('{"size": [1e30, 4], "polygons": []}', "cannot be used"),
+    "negative.json": ('{"size": [-3, 4], "polygons": [[[0, 0], [1, 1], [0, 1]]]}', "cannot be used"),
+    "empty.json": ('{"size": [4, 4], "polygons": []}', r"empty\.json: marks nothing"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "expected"), [(name, *rest) for name, rest in WRONG.items()], ids=WRONG)
+def test_a_region_that_cannot_be_used_is_one_line(name, content, expected, tmp_path: Path):
+    path = tmp_path / name
+    if isinstance(content, str):
+        path.write_text(content)
+    else:
+        cv2.imwrite(str(path), content)
+    with pytest.raises(BlemishError, match=expected) as raised:
+        read_roi(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_file_that_is_missing_is_named(tmp_path: Path):
+    with pytest.raises(BlemishError, match=r"none\.json: No such file"):
+        read_roi(tmp_path / "none.json")
+
+
+def test_pixels_outside_are_in_no_metric(roi, tmp_path: Path):
+    generator = np.random.default_rng(0)
+    inside, samples, predictions, truth, scores = roi.inside((60, 80)), [], [], [], []
+    for index, corner in enumerate([(20, 30), (45, 5), None]):
+        mask = np.zeros((60, 80), np.uint8)
+        if corner:
+            mask[corner[0] - 12 : corner[0], corner[1] : corner[1] + 9] = 255  # the second lies outside altogether
+            cv2.imwrite(str(tmp_path / f"{index}_mask.png"), mask)
+        own = tmp_path / f"{index}_mask.png" if corner else None
+        samples.append(Sample(tmp_path / f"{index}.png", corner is not None, own, "bad" if corner else "good"))
+        values = generator.normal(size=(60, 80)).astype(np.float32) + mask / np.float32(255)
+        predictions.append(Prediction(samples[-1], float(values[inside].max()), values))
+        truth.append(mask[inside] > 0)
+        scores.append(values[inside])
+    found = evaluate(predictions, samples, method="m", category="c", root=tmp_path, roi=roi)
+    expected = roc_auc_score(np.concatenate(truth), np.concatenate(scores))
+    assert found.metrics["pixel_auroc"] == pytest.approx(expected)
+    assert [row["label"] for row in found.images] == [True, False, False]
+    labels = [True, False, False]
+    assert found.metrics["image_auroc"] == roc_auc_score(labels, [row["score"] for row in found.images])
+
+
+def test_a_ranking_leaves_masked_pixels_out(roi):
+    values = np.random.default_rng(0).random((60, 80), np.float32)
+    mask = np.zeros((60, 80), np.uint8)
+    mask[35:45, 30:40] = 1  # half of it lies outside
+    image = rank_pixels([(mask, counted(values, roi))]).images[0]
+    assert (image.anomalous.size, image.num_pixels, image.components.weights.sum()) == (50, 1500, pytest.approx(1))

@@ -1,0 +1,388 @@
+"""The report before it is looked at: every figure of it, by value."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from rich.console import Console
+
+from blemish.calibration.thresholds import PIXEL_RATES, calibrate, find_regions
+from blemish.data import find_categories
+from blemish.errors import BlemishError
+from blemish.evaluation.evaluate import Measured, evaluate, measure
+from blemish.evaluation.record import (
+    MOST_REGIONS,
+    OUTLINE_UNITS,
+    Preview,
+    Record,
+    decoded,
+    previewed,
+    read_record,
+    write_measured,
+    write_record,
+)
+from blemish.evaluation.results import shown, write_results
+from blemish.imaging.read import read_image, read_mask
+from blemish.metrics import Resamples, paired_bootstrap, rank_images, rank_labelled
+from blemish.report.compare import best_of, compare_parts, compare_runs, verdicts_table
+from blemish.report.pictures import make_album
+from blemish.report.read import Part, Run, read_runs
+from blemish.report.render import duration, render, report
+from blemish.report.summarize import best_threshold, counts_at, summarize
+from blemish.types import Evaluation, Prediction
+
+NAMES = ("bolt", "nut <script>alert(1)</script>")
+NAMES_ON_DISK = [name.replace("/", "_") for name in NAMES]
+DASH = "\N{EN DASH}"
+NOISE = {"good eyes": 15.0, "bad eyes": 150.0}
+
+
+@pytest.fixture(scope="module")
+def data(make_category, tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("report") / "data"
+    for name in NAMES:
+        make_category(root, name.replace("/", "_"), num_train=10, num_good=8, num_bad=8)
+    return root
+
+
+def predictions_of(category, noise: float):
+    for seed, sample in enumerate(category.of("test")):
+        image = read_image(sample.image).mean(axis=2)
+        values = image + np.random.default_rng(seed).normal(0, noise, image.shape)
+        smooth = cv2.blur(values, (5, 5)).astype(np.float32)
+        yield Prediction(sample, float(smooth.max()), smooth)
+
+
+def write_run(folder: Path, data: Path, method: str, *, facts=None) -> None:
+    evaluations = []
+    for category in find_categories(data):
+        previews: list[Preview] = []
+        measured = measure(
+            previewed(predictions_of(category, NOISE[method]), category.root, previews),
+            category.of("test"),
+            method=method,
+            category=category.name,
+            root=category.root,
+            num_resamples=200,
+        )
+        evaluation = replace(measured.evaluation, durations={"fit": 2.0, "predict": 0.16, "test": 0.5})
+        write_measured(replace(measured, evaluation=evaluation), previews, facts or {}, folder / category.name)
+        evaluations.append(evaluation)
+    write_results(evaluations, folder)
+
+
+@pytest.fixture(scope="module")
+def folders(data: Path, tmp_path_factory) -> list[Path]:
+    root = tmp_path_factory.mktemp("runs")
+    for method in NOISE:
+        write_run(root / method, data, method)
+    return [root / method for method in NOISE]
+
+
+@pytest.fixture(scope="module")
+def runs(folders) -> list[Run]:
+    return read_runs(folders)
+
+
+@pytest.fixture(scope="module")
+def summary(runs):
+    return summarize(runs, make_album(runs))
+
+
+def test_the_confusion_matrix_of_scores_above_a_threshold():
+    rows = [{"label": label, "score": score} for label, score in ((1, 3.0), (1, 1.0), (0, 2.0), (0, 1.0), (0, 0.5))]
+    assert counts_at(rows, 1.0) == {
+        "found": 1, "missed": 1, "false_alarms": 1, "passed": 2, "precision": 0.5, "recall": 0.5
+    }  # fmt: skip
+    assert counts_at(rows, 3.0)["precision"] is None
+    assert counts_at(rows[2:], 1.0)["recall"] is None
+
+
+def test_the_threshold_without_calibration_has_the_highest_f1_there_is():
+    generator = np.random.default_rng(3)
+    for _ in range(20):
+        labels = generator.random(12) < 0.5
+        rows = [
+            {"label": bool(y), "score": float(s)} for y, s in zip(labels, generator.integers(0, 9, 12), strict=True)
+        ]
+
+        def f1(threshold: float, rows=rows) -> float:
+            counts = counts_at(rows, threshold)
+            found = counts["found"]
+            return 2 * found / (2 * found + counts["missed"] + counts["false_alarms"]) if found else 0.0
+
+        assert f1(best_threshold(rows)) == max(f1(threshold) for threshold in np.arange(-0.5, 9, 0.5))
+
+
+def test_the_threshold_of_good_images_alone_raises_no_alarm():
+    rows = [{"label": False, "score": score} for score in (1.0, 2.0)]
+    assert counts_at(rows, best_threshold(rows))["false_alarms"] == 0
+    assert best_threshold([]) == 0.0
+
+
+def test_the_page_shows_the_figures_of_results_json(folders, tmp_path: Path):
+    report(folders, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    documents = [json.loads((folder / "results.json").read_text()) for folder in folders]
+    names = [name for name, value in documents[0]["average"]["good eyes"].items() if value is not None]
+    assert len(names) > 5
+    for name in names:
+        table = re.search(rf'<div class="scroll" data-metric="{name}".*?</table>', page, re.DOTALL).group()
+        cells = re.findall(r'<span class="value">(.*?)</span>(?: <span class="interval">(.*?)</span>)?', table)
+        expected = []
+        for category in sorted(NAMES_ON_DISK):
+            for document in documents:
+                row = next(e for e in document["evaluations"] if e["category"] == category)
+                expected.append((f"{row['metrics'][name]:.3f}", DASH.join(f"{e:.3f}" for e in row["intervals"][name])))
+        for method, document in zip(NOISE, documents, strict=True):
+            ends = document["average_intervals"][method][name]
+            expected.append((f"{document['average'][method][name]:.3f}", DASH.join(f"{end:.3f}" for end in ends)))
+        assert cells == expected
+
+
+def test_names_from_the_data_are_text_wherever_they_stand(runs):
+    hostile = [replace(run, label=f"<img src=x onerror=alert(1)>{index}") for index, run in enumerate(runs)]
+    renamed = [
+        replace(
+            run,
+            parts=tuple(replace(p, evaluation=replace(p.evaluation, method=run.label)) for p in run.parts),
+        )
+        for run in hostile
+    ]
+    page = render(summarize(renamed, make_album(renamed)))
+    assert "<script>alert" not in page
+    assert "<img src=x" not in page
+    assert page.count("</script>") == 4  # its own: data, files, colours, program
+    assert "&lt;script&gt;alert(1)" in page
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL).group(1))
+    assert data["categories"] == sorted(NAMES_ON_DISK)
+
+
+def test_a_page_asks_no_host_for_anything(summary):
+    page = render(summary)
+    assert "default-src 'none'" in page
+    outside = [address for address in re.findall(r"https?://[^\s\"'<>)]+", page) if "www.w3.org" not in address]
+    assert outside == []
+    assert not re.search(r"<(link|script|img|iframe)[^>]+(src|href)=\"(?!data:)", page)
+
+
+def test_best_is_only_what_is_significantly_better(runs, summary):
+    rows = summary["overview"]["pixel_auroc"]
+    assert [cell["best"] for cell in rows[-1]["cells"]] == [True, False]
+    twins = [runs[0], replace(runs[0], label="twin")]
+    assert best_of("pixel_auroc", twins) == ""
+    assert best_of("pixel_auroc", runs[:1]) == ""
+    assert best_of("image_fpr_at_full_recall", list(reversed(runs)), "bolt") in ("", "good eyes")
+
+
+def test_comparing_two_runs_is_the_paired_bootstrap(runs, data: Path):
+    category = find_categories(data, ["bolt"])[0]
+    samples = category.of("test")
+    rankings = []
+    for noise in NOISE.values():
+        maps = [prediction.map for prediction in predictions_of(category, noise)]
+        masks = [read_mask(sample.mask) if sample.mask else None for sample in samples]
+        rankings.append(rank_labelled([bool(s.label) for s in samples], zip(masks, maps, strict=True)))
+    expected = paired_bootstrap("pixel_auroc", *rankings, num_resamples=200)
+    assert compare_parts(runs[0].parts[0], runs[1].parts[0], "pixel_auroc") == expected
+
+
+def test_verdicts(runs):
+    verdicts = {verdict.metric: verdict for verdict in compare_runs(*runs)}
+    assert verdicts["pixel_auroc"].better == "good eyes"
+    assert verdicts["pixel_auroc"].first == pytest.approx(
+        np.mean([p.evaluation.metrics["pixel_auroc"] for p in runs[0].parts])
+    )
+    assert verdicts["pixel_auroc"].categories == "fewer than six categories"
+    assert "au_spro_0.05" not in verdicts
+    assert all(not verdict.better for verdict in compare_runs(runs[0], replace(runs[0], label="twin")))
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    with console.file:
+        console.print(verdicts_table(*runs, list(verdicts.values())))
+    row = next(line.split() for line in console.export_text().splitlines() if line.startswith("pixel AUROC"))
+    pixel = verdicts["pixel_auroc"]
+    assert row[2:5] == [shown(pixel.first), shown(pixel.second), f"{pixel.images.difference:+.3f}"]
+    assert row[-2:] == ["good", "eyes"]
+
+
+def test_the_bootstrap_of_an_average_resamples_categories_apart():
+    generator = np.random.default_rng(0)
+    draws = generator.normal(0, 0.1, 4000)
+
+    def run(label: str, gain: float) -> Run:
+        parts = [
+            Part(
+                Evaluation(label, name, {"image_auroc": 0.5 + gain}, images=[{"path": "a", "label": True}]),
+                Record(resamples={"image_auroc": Resamples(0.5 + gain, 0.5 + gain + (gain > 0) * draws)}),
+                Path(),
+            )
+            for name in "abcd"
+        ]
+        return Run(label, Path(label), tuple(parts))
+
+    comparison = compare_runs(run("first", 0.0), run("second", 0.01))[0].images
+    assert comparison.high - comparison.low == pytest.approx(
+        2 * 1.96 * 0.1 / 2, rel=0.08
+    )  # not 0.1: four times as many
+
+
+def test_runs_on_other_images_are_not_compared(runs):
+    other = replace(runs[1].parts[0].evaluation, images=runs[1].parts[0].evaluation.images[:-1])
+    part = replace(runs[1].parts[0], evaluation=other)
+    assert compare_parts(runs[0].parts[0], part, "pixel_auroc") == "other test images in bolt"
+    bare = replace(runs[1].parts[0], record=Record())
+    assert compare_parts(runs[0].parts[0], bare, "pixel_auroc") == "no resamples of bolt on disk"
+    fewer = {name: replace(found, values=found.values[:50]) for name, found in part.record.resamples.items()}
+    part = replace(runs[1].parts[0], record=replace(part.record, resamples=fewer))
+    assert compare_parts(runs[0].parts[0], part, "pixel_auroc") == "bolt was resampled another number of times"
+
+
+def test_runs_of_one_method_are_told_apart_by_their_folders(data: Path, tmp_path: Path):
+    for name in ("a", "b"):
+        write_run(tmp_path / name, data, "good eyes")
+    assert [run.label for run in read_runs([tmp_path / "a", tmp_path / "b"])] == ["good eyes (a)", "good eyes (b)"]
+    with pytest.raises(BlemishError, match="given twice"):
+        read_runs([tmp_path / "a", tmp_path / "a"])
+    with pytest.raises(BlemishError, match="holds no run"):
+        read_runs([tmp_path])
+
+
+def test_a_record_gives_back_what_was_kept(folders, runs, data: Path):
+    record = read_record(folders[0] / "bolt")
+    category = find_categories(data, ["bolt"])[0]
+    predictions = list(predictions_of(category, NOISE["good eyes"]))
+    assert [p.path for p in record.previews] == [row["path"] for row in runs[0].parts[0].evaluation.images]
+    first, prediction = record.previews[0], predictions[0]
+    np.testing.assert_array_equal(first.map, prediction.map)  # 48 pixels are small enough as they are
+    picture = read_image(prediction.sample.image)
+    assert np.abs(decoded(first.picture).astype(float) - picture).mean() < 12
+    mask = read_mask(prediction.sample.mask)
+    assert first.mask_area == mask.mean()
+    polygon = np.array(first.outline[0]).reshape(-1, 2) * 48 / OUTLINE_UNITS
+    rows, columns = np.nonzero(mask)
+    assert polygon.min(axis=0) == pytest.approx([columns.min() + 0.5, rows.min() + 0.5], abs=0.02)
+    assert polygon.max(axis=0) == pytest.approx([columns.max() + 0.5, rows.max() + 0.5], abs=0.02)
+
+
+@pytest.mark.parametrize("content", [b"", b"not safetensors", b"\x08\0\0\0\0\0\0\0{}      "])
+def test_a_damaged_record_is_one_line(folders, tmp_path: Path, content):
+    (tmp_path / "record.safetensors").write_bytes(content)
+    with pytest.raises(BlemishError, match=r"record\.safetensors: damaged"):
+        read_record(tmp_path)
+
+
+def test_a_run_that_kept_no_record_is_still_reported(folders, data: Path, tmp_path: Path):
+    write_run(tmp_path / "run", data, "good eyes")
+    for path in (tmp_path / "run").glob("*/record.safetensors"):
+        path.unlink()
+    summary = report([tmp_path / "run"], tmp_path / "report.html")
+    assert {row["status"] for check in summary["health"] for row in check["findings"]} == {"not applicable"}
+    assert summary["parts"][0]["counts"]["found"] > 0
+    assert "picture" not in summary["parts"][0]["images"][0]
+
+
+def test_what_is_calibrated_is_marked(runs):
+    calibration = {
+        "threshold": 7.5,
+        "pixel_threshold": 6.0,
+        "false_alarm_rate": 0.05,
+        "pixel_rate": 0.001,
+        "min_area": 12,
+        "good_scores": [1.0, 2.0, 3.0],
+    }
+    part = runs[0].parts[0]
+    run = replace(runs[0], parts=(replace(part, evaluation=replace(part.evaluation, calibration=calibration)),))
+    summary = summarize([run], make_album([run]))["parts"][0]
+    assert summary["threshold"]["value"] == 7.5
+    assert summary["threshold"]["text"].endswith(
+        "pictures without a region of 12 pixels pass too, which is not counted here"
+    )
+    assert summary["threshold"]["rate"] == 0.05
+    assert "3 held-out good images for a false-alarm rate of at most 5.00%" in summary["threshold"]["text"]
+    assert summary["pixel_threshold"]["value"] == 6.0
+    assert summary["held_out"] == [1.0, 2.0, 3.0]
+    assert summary["counts"] == counts_at(part.evaluation.images, 7.5)
+
+
+def test_500_images_fit_10_mb(tmp_path: Path):
+    generator = np.random.default_rng(0)
+    texture = cv2.resize(generator.integers(0, 255, (160, 160, 3), np.uint8), (320, 320))
+    picture = cv2.imencode(".jpg", texture)[1].tobytes()
+    noise = generator.random((160, 160), np.float32)
+    previews = [Preview(f"{i}.png", (1024, 1024), picture + bytes([i % 256, i // 256]), noise) for i in range(500)]
+    rows = [{"path": p.path, "defect": "x", "label": i % 2 == 0, "score": float(i)} for i, p in enumerate(previews)]
+    part = Part(Evaluation("m", "c", {"image_auroc": 0.5}, images=rows), Record(previews), Path())
+    run = Run("m", Path("m"), (part,))
+    page = render(summarize([run], make_album([run])))
+    assert 3 << 20 < len(page) < 10_000_000
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(None, "-"), (3.14, "3.1 s"), (61, "1 min 01 s"), (7260, "2 h 01 min")])
+def test_durations(seconds, words):
+    assert duration(seconds) == words
+
+
+def test_evaluating_is_measuring_without_the_rest(data: Path):
+    category = find_categories(data, ["bolt"])[0]
+    options = {"method": "m", "category": "bolt", "root": category.root}
+    measured = measure(predictions_of(category, 15.0), category.of("test"), **options)
+    assert measured.evaluation == evaluate(predictions_of(category, 15.0), category.of("test"), **options)
+    assert measured.resamples == {}
+    assert measured.points.recall[-1] == 1
+    assert measure([], [], **options) == Measured(Evaluation("m", "bolt", {}))
+
+
+def test_resamples_of_images_need_only_their_scores(runs):
+    evaluation = runs[0].parts[0].evaluation
+    labels, scores = ([row[name] for row in evaluation.images] for name in ("label", "score"))
+    assert rank_images(labels, scores).num_anomalous == 8
+    low, high = evaluation.intervals["image_auroc"]
+    values = runs[0].parts[0].record.resamples["image_auroc"].values
+    assert np.quantile(values, [0.025, 0.975]).tolist() == [low, high]
+
+
+def test_the_tables_for_other_programs(summary):
+    page = render(summary)
+    files = json.loads(re.search(r'id="files">(.*?)</script>', page, re.DOTALL).group(1))
+    first = summary["overview"]["pixel_auroc"][-1]["cells"][0]
+    assert rf"\textbf{{{100 * first['value']:.1f}}}" in files["pixel_auroc.tex"]
+    assert r"\toprule" in files["pixel_auroc.tex"]
+    assert f"pixel_auroc,average,good eyes,{first['value']}" in files["results.csv"]
+    assert json.loads(files["results.json"])["cost"][0] == {
+        "method": "good eyes", "fit_seconds": 4.0, "milliseconds": 10.0, "num_images": 32
+    }  # fmt: skip
+
+
+def test_regions_are_those_of_the_whole_map_as_long_as_the_calibration_stands(runs):
+    shown = {"box": [3, 4, 5, 6], "area": 21, "peak": 7.5, "peak_at": [4, 5], "centroid": [5.0, 6.5]}
+    part = runs[0].parts[0]
+    previews = [replace(preview, regions=[shown], num_regions=1) for preview in part.record.previews]
+    record = replace(part.record, previews=previews, regions_by=(0.5, 10))
+    calibration = {"threshold": 1.0, "pixel_threshold": 0.5, "min_area": 10, "false_alarm_rate": 0.1, "pixel_rate": 0.1}
+    for changed, expected in (({}, True), ({"pixel_threshold": 0.6}, False), ({"min_area": 0}, False)):
+        evaluation = replace(part.evaluation, calibration=calibration | {"good_scores": [1.0]} | changed)
+        run = replace(runs[0], parts=(replace(part, evaluation=evaluation, record=record),))
+        images = summarize([run], make_album([run]))["parts"][0]["images"]
+        assert {image.get("regions") == [shown] for image in images} == {expected}
+
+
+def test_the_regions_that_a_run_keeps_are_those_that_inspecting_finds(data: Path, tmp_path: Path):
+    category = find_categories(data, ["bolt"])[0]
+    level = float(np.quantile(next(predictions_of(category, 150.0)).map, 0.9))
+    calibration = calibrate([1.0, 2.0], [level] * len(PIXEL_RATES), 0.5)
+    previews: list[Preview] = []
+    predictions = list(previewed(predictions_of(category, 150.0), category.root, previews, calibration))
+    write_record(tmp_path, Record(previews, regions_by=(level, 0)))
+    kept = read_record(tmp_path)
+    assert kept.regions_by == (level, 0)
+    assert max(preview.num_regions for preview in kept.previews) > MOST_REGIONS
+    for prediction, preview in zip(predictions, kept.previews, strict=True):
+        found = find_regions(prediction.map, level)
+        assert preview.num_regions == len(found)
+        assert json.loads(json.dumps([asdict(region) for region in found[:MOST_REGIONS]])) == preview.regions
