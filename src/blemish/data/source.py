@@ -68,9 +68,7 @@ class Frame:
     """Whether it is the last piece of its file."""
 
 
-def read_file(
-    sample: Sample, preprocess: Preprocess, with_image: bool = False
-) -> tuple[list[NDArray[Any]], FileInfo]:
+def read_file(sample: Sample, preprocess: Preprocess, with_image: bool = False) -> tuple[list[NDArray[Any]], FileInfo]:
     """The preprocessed pieces (none where the file cannot be used) and what is known of the file.
 
     `with_image` keeps what a person is shown of it too.

@@ -10,16 +10,14 @@ import json
 import struct
 import zlib
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.types import Size
+from blemish.types import MapFormat, Size
 
 Map = NDArray[np.float32]
-MapFormat = Literal["uint16", "float32"]
-"""uint16: each value within 1/8190 of the map's range. float32: exact, and five to eight times the size."""
 LEVELS = 4095
 """Steps from the lowest value of a map to the highest: with more, a file holds mostly the noise of the last bits."""
 COMPRESSION_LEVEL = 4

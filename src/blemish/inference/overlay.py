@@ -27,8 +27,8 @@ QUALITY = 90
 def overlay(prediction: Prediction, decision: Decision | None, calibration: Calibration | None) -> Picture:
     """The image that was inspected, its regions outlined, above a caption: verdict, score, threshold, regions.
 
-    The image keeps its colours, but for two lines around each region. A place in the picture is the place in the file, times a whole
-    number where the image is small. Without a calibration there are no regions, and the map is laid over the image.
+    The image keeps its colours, but for two lines around each region. A place in the picture is the place in the
+    file, times a whole number where the image is small. Without a calibration the map is laid over the image.
     """
     assert prediction.image is not None, "inspect with with_images=True"
     picture = _enlarged(prediction.image)
@@ -86,9 +86,7 @@ def _heated(picture: Picture, anomaly_map: NDArray[np.float32]) -> Picture:
     return np.asarray(picture * (1 - opacity) + colours * opacity, np.uint8)
 
 
-def _caption(
-    width: int, prediction: Prediction, decision: Decision | None, calibration: Calibration | None
-) -> Picture:
+def _caption(width: int, prediction: Prediction, decision: Decision | None, calibration: Calibration | None) -> Picture:
     """(h, width, 3): as many lines as the words need."""
     verdict, colour = VERDICTS[decision.is_defect if decision else None]
     size = max(16, min(round(width / 40), 48))
