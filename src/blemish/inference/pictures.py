@@ -14,7 +14,7 @@ from blemish.errors import BlemishError
 from blemish.files import absolute, make_folder, writing
 from blemish.inference.maps import encode_map
 from blemish.inference.overlay import overlay, to_jpeg
-from blemish.inference.rows import FOLDERS, Row
+from blemish.inference.rows import FOLDERS, Row, named_file
 from blemish.types import Decision, MapFormat, Prediction
 
 SUFFIXES = {"map": ".tiff", "overlay": ".jpg"}
@@ -31,25 +31,28 @@ class Pictures:
     names: Mapping[Path, str]
     """Image -> the name of its files below their folders, without suffix."""
     calibration: Calibration | None
-    form: MapFormat
+    form: MapFormat | None
+    """Of the maps; None: that of the map which an image had."""
 
-    def write(self, found: Prediction, decision: Decision | None, fields: Collection[str]) -> Row:
-        """The fields of a row ("map", "overlay") whose files are written now; "error" tells why one cannot be."""
-        row: Row = {}
+    def write(self, found: Prediction, decision: Decision | None, fields: Collection[str], before: Row) -> Row:
+        """The fields of a row ("map", "overlay") whose files are written now; "error" tells why one cannot be.
+
+        `before` is the row that the image had.
+        """
+        kept: MapFormat = "float32" if before.get("map_format") == "float32" else "uint16"
+        form, row = self.form or kept, Row()
         for field in sorted(fields):
+            path = self.out / FOLDERS[field] / f"{self.names[found.sample.image]}{SUFFIXES[field]}"
             try:
-                row |= self._write(field, found, decision)
+                if field == "map":
+                    write_file(path, encode_map(found.map, form, found.sha256))
+                    row["map_format"] = form
+                else:
+                    write_file(path, to_jpeg(overlay(found, decision, self.calibration)))
+                row[field] = path.relative_to(self.out).as_posix()
             except BlemishError as error:
                 row["error"] = str(error)
         return row
-
-    def _write(self, field: str, found: Prediction, decision: Decision | None) -> Row:
-        path = self.out / FOLDERS[field] / f"{self.names[found.sample.image]}{SUFFIXES[field]}"
-        if field == "overlay":
-            write_file(path, to_jpeg(overlay(found, decision, self.calibration)))
-            return {field: path.relative_to(self.out).as_posix()}
-        write_file(path, encode_map(found.map, self.form, found.sha256))
-        return {field: path.relative_to(self.out).as_posix(), "map_format": self.form}
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -95,7 +98,7 @@ def names_for(images: Sequence[Path], known: Mapping[str, Row]) -> dict[Path, st
 def _named(row: Row) -> Iterator[str]:
     """The names of the map and the overlay of a row."""
     for field, folder in FOLDERS.items():
-        if field in row:
+        if named_file(Path(), row, field):
             yield str(PurePosixPath(row[field]).relative_to(folder).with_suffix(""))
 
 

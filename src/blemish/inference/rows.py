@@ -157,8 +157,8 @@ def named_file(out: Path, row: Row, field: str) -> Path | None:
     name = row.get(field)
     if not isinstance(name, str):
         return None
-    folder, *inner = PurePosixPath(name).parts
-    return out / name if folder == FOLDERS[field] and inner and ".." not in inner else None
+    inner = PurePosixPath(name).parts
+    return out / name if inner[:1] == (FOLDERS[field],) and len(inner) > 1 and ".." not in inner else None
 
 
 def _forget(out: Path, before: Iterable[Row], rows: Iterable[Row]) -> None:
@@ -172,12 +172,14 @@ def _forget(out: Path, before: Iterable[Row], rows: Iterable[Row]) -> None:
 
 
 def _is_row(row: Row) -> bool:
-    numbers = row["score"], row["threshold"], row["pixel_threshold"], row["min_area"]
-    is_right = isinstance(row["path"], str) and isinstance(row["sha256"], str) and row["score"] is not None
-    _cells(row), _line(row)  # which ask for all that stands in the table, and for finite numbers
-    areas = [region["area"] for region in row["regions"] or ()]
-    height, width = row["size"]
-    return is_right and all(math.isfinite(value) for value in (*numbers, *areas, height, width) if value is not None)
+    """Whether a line holds all that a scored row has; raises one of the errors of plain data where it does not."""
+    by = [row[name] for name in DECIDED_BY]
+    regions, (height, width) = row["regions"], row["size"]
+    numbers = [row["score"], height, width, *(region["area"] for region in regions or ())]
+    numbers += [] if by == [None] * len(by) else by
+    _cells(row), _line(row)  # which ask for all that stands in the files, and for finite numbers
+    is_text = isinstance(row["path"], str) and isinstance(row["sha256"], str)
+    return is_text and isinstance(regions, list | None) and all(map(math.isfinite, numbers))
 
 
 def _write(out: Path, rows: Iterable[Row]) -> None:

@@ -113,7 +113,7 @@ class _Plan:
     calibration: Calibration | None
     asked: frozenset[str]
     """Fields of FOLDERS that each image is to have."""
-    form: MapFormat
+    form: MapFormat | None
     known: dict[str, Row] = field(default_factory=dict)
     by_map: list[Path] = field(default_factory=list)
     inspected: list[Path] = field(default_factory=list)
@@ -175,7 +175,7 @@ def predict(
     if before:
         check_identity(out, identity or {})
     asked = frozenset([*(["map"] if maps else []), *(["overlay"] if overlays else [])])
-    plan = _plan(_Plan(inspector.calibration, asked, maps or "uint16"), before, images, out, inspector.workers)
+    plan = _plan(_Plan(inspector.calibration, asked, maps), before, images, out, inspector.workers)
     with opened(out, plan.known, identity or {}) as rows:
         pictures = Pictures(out, names_for(images, plan.known), plan.calibration, plan.form)
         _decide_by_maps(plan, inspector, rows, pictures)
@@ -230,7 +230,7 @@ def _decide_by_maps(plan: _Plan, inspector: Inspector, rows: Rows, pictures: Pic
         row = to_row(found, decision, plan.calibration)
         row |= {name: before[name] for name in ("map", "map_format", "overlay") if name in before}
         plan.from_stored[DRAWN if before["regions"] is not None or not decision else BY_MAP] += 1
-        rows.add(row | pictures.write(found, decision, fields))
+        rows.add(row | pictures.write(found, decision, fields, before))
 
 
 def _from_map(row: Row, out: Path, inspector: Inspector, with_image: bool) -> Prediction | None:
@@ -252,13 +252,15 @@ def _from_map(row: Row, out: Path, inspector: Inspector, with_image: bool) -> Pr
 def _inspected(plan: _Plan, inspector: Inspector, pictures: Pictures) -> Iterable[Row]:
     """The rows of the images that are to be inspected, their maps and overlays written."""
     fields = {path: plan.pictures.get(str(path), plan.asked) for path in plan.inspected}
+    before = dict(plan.known)
 
     def finish(found: Prediction | Unreadable) -> Row:
         if isinstance(found, Unreadable):
             return to_row(found, None, None)
         decision = inspector.decide(found)
         row = to_row(found, decision, plan.calibration)
-        return row | pictures.write(found, decision, fields[found.sample.image])
+        path = found.sample.image
+        return row | pictures.write(found, decision, fields[path], before.get(str(path), {}))
 
     with_images = any("overlay" in wanted for wanted in fields.values())
     return map_ahead(finish, inspector.inspect(plan.inspected, with_images=with_images), WRITERS, WRITERS)
