@@ -20,7 +20,7 @@ OUTLINE, RIM = (255, 40, 40), (255, 255, 255)
 PAPER, INK = (24, 24, 24), (235, 235, 235)
 VERDICTS = {True: ("DEFECT", (255, 92, 92)), False: ("GOOD", (110, 220, 130)), None: ("NOT DECIDED", (230, 190, 90))}
 """What the caption says first, and in which colour."""
-QUALITY = 90
+QUALITY = 80
 """Of JPEG."""
 
 
