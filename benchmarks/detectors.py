@@ -71,7 +71,6 @@ def network(options: argparse.Namespace, data: Path) -> None:
         "blemish, float32": lambda: of_blemish(
             "fit_and_test", folder=folder, options=patchcore | {"precision": "float32"}
         ),
-        "blemish, int8": lambda: of_blemish("fit_and_test", folder=folder, options=patchcore | {"precision": "int8"}),
     }
     if options.anomalib:
         ways = {"anomalib 2.7.0": lambda: measure(ANOMALIB, "fit-and-test", folder, python=options.anomalib)} | ways

@@ -177,8 +177,7 @@ class FeatureDetector(Detector):
         return scores_and_maps(self.distances(self.features(images)), images, self.smoothing)
 
     def _new_features(self) -> Backbone:
-        dtypes = {"bfloat16": torch.bfloat16, "int8": torch.int8}
-        dtype = dtypes.get(self.chosen("precision"), torch.float32)
+        dtype = torch.bfloat16 if self.chosen("precision") == "bfloat16" else torch.float32
         return create_backbone(self._backbone_name, self.layers, self.weights, dtype)
 
     @property
@@ -189,8 +188,6 @@ class FeatureDetector(Detector):
         """Forgets what was chosen and fits fresh features; the (C, h, w) of what they give."""
         self.choices, self.reasons = {}, []
         is_network = self._backbone_name not in FILTER_BANKS
-        if self.precision == "int8" and not is_network:
-            raise BlemishError(f"precision int8: it is for networks of timm, not for {self._backbone_name}. Use auto.")
         if is_network and self.precision == "auto" and uses_bfloat16("auto", self.device):
             self._choose({"precision": "bfloat16"}, "precision: bfloat16, which this hardware computes in")
         self.features = self._new_features().to(self.device).fit(images, seed, progress)

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.data.source import ImageSource, in_batches
-from blemish.features.devices import NetworkPrecision
+from blemish.features.devices import Precision
 from blemish.progress import Progress, no_progress
 
 FILTER_BANKS = {"gabor": "blemish.features.gabor:GaborFeatures", "pca": "blemish.features.pca:PcaFeatures"}
@@ -33,8 +33,8 @@ Layers = Annotated[
 ]
 Weights = Annotated[str, Field(description="of a network: hub, random, or a file (.safetensors, .pth)")]
 ComputedIn = Annotated[
-    NetworkPrecision,
-    Field(description="of a network: float32, bfloat16, int8, or auto: bfloat16 where the hardware computes in it"),
+    Precision,
+    Field(description="of a network: float32, bfloat16, or auto: bfloat16 where the hardware computes in it"),
 ]
 
 

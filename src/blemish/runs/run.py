@@ -271,7 +271,6 @@ def _fit(
     if not isinstance(detector, LearningDetector):
         detector.fit(images, validation=validation, seed=config.seed, progress=phases("fitting"))
         return {}
-    assert config.precision != "int8"  # the configuration refuses it
     left_open = {"epochs": config.epochs, "learning_rate": config.learning_rate, "patience": config.patience}
     asked = {name: value for name, value in left_open.items() if value is not None}
     always = {"batch_size": config.batch_size, "device": config.device, "precision": config.precision}
