@@ -168,7 +168,7 @@ def fit_and_test(folder: str, options: dict[str, Any]) -> dict[str, Any]:
         "test_processor": processor_time() - fit_computed,
         "fit_memory": fit_memory,
         "memory": peak_memory(),
-        "bank": len(detector.bank),
+        "bank": len(detector.memory.bank),
         "image_auroc": figures["image_auroc"],
         "pixel_auroc": figures["pixel_auroc"],
     }

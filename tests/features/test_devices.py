@@ -173,6 +173,7 @@ def test_auto_is_the_accelerator_of_this_process(monkeypatch, environment, expec
 
 
 def test_naming_a_device_leaves_the_state_of_accelerate_alone():
+    AcceleratorState._reset_state(reset_partial_state=True)
     host = Accelerator(cpu=True, mixed_precision="bf16")
     device_named("auto")
     assert is_main_process()

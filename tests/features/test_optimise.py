@@ -219,7 +219,7 @@ def test_other_weights_or_another_size_are_rearranged_anew():
 @pytest.fixture
 def detector(make_category, tmp_path) -> PatchCore:
     category = find_categories(make_category(tmp_path))[0]
-    made = PatchCore(64, "resnet18", weights="random", num_patches=200, precision="float32")
+    made = PatchCore.create(size=64, backbone="resnet18", weights="random", num_patches=200, precision="float32")
     return made.fit(load(category.of("train"), Preprocess((64, 64))))
 
 

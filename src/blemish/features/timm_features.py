@@ -31,7 +31,7 @@ STRIDES = (8, 16)
 
 
 class NetworkFeatures(Backbone):
-    """The features of some layers, those of the coarser ones brought to the finest grid, side by side.
+    """The features of some layers of a network.
 
     Layers are counted as timm's `features_only` counts them: for a ResNet 1 to 4 are its stages, for a ViT they are its
     blocks from 0 on. By default those of stride 8 and 16, and the blocks at half and three quarters of a ViT.
@@ -68,15 +68,12 @@ class NetworkFeatures(Backbone):
         """Changes nothing: a backbone is never trained."""
         return super().train(False)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, sum of the layers' channels, h, w)."""
+    def levels(self, images: Tensor) -> list[Tensor]:
+        """The features of each layer, in the order of the layers."""
         if self.patch > 1:  # a transformer takes whole patches
             sides = [max(1, round(side / self.patch)) * self.patch for side in images.shape[-2:]]
             images = F.interpolate(images, size=sides, mode="bilinear")
-        levels = self._computes(self._normalised(images))
-        first, *rest = (level.float() for level in levels)
-        coarser = [F.interpolate(level, size=first.shape[-2:], mode="bilinear") for level in rest]
-        return torch.cat([first, *coarser], 1)
+        return [level.float() for level in self._computes(self._normalised(images))]
 
     def _normalised(self, images: Tensor) -> Tensor:
         return ((images - self.mean) / self.deviation).to(self.dtype)

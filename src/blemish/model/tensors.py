@@ -18,6 +18,7 @@ from blemish.features.devices import device_named, uses_bfloat16
 from blemish.files import make_folder, write_tensors
 from blemish.imaging.preprocess import Preprocess
 from blemish.model.folder import TENSORS, ModelFolder, read_model, write_model
+from blemish.model.state_keys import completed, renamed
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +72,10 @@ def load_detector(model: ModelFolder, device: str = "cpu", *, in_float32: bool =
     precision, has_bfloat16 = options.get("precision"), not in_float32 and uses_bfloat16("auto", place)
     if precision == "int8" or (precision == "bfloat16" and not has_bfloat16):  # int8: by an earlier blemish
         options["precision"] = "float32"
-    detector = detector_class(model.model).create(**options)
     try:
-        detector.load_state_dict(load_file(path))
+        tensors = load_file(path)
+        detector = detector_class(model.model).create(**completed(model.model, options, tensors))
+        detector.load_state_dict(renamed(model.model, tensors))
         detector.is_fitted = True
         detector.to(place).eval()
         with torch.inference_mode():  # the shapes of what was learned depend on the data: whether they fit shows in use
