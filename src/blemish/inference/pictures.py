@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -41,15 +41,15 @@ class Pictures:
         """
         kept: MapFormat = "float32" if before.get("map_format") == "float32" else "uint16"
         form, row = self.form or kept, Row()
+        encode: dict[str, Callable[[], bytes]] = {
+            "map": lambda: encode_map(found.map, form, found.sha256),
+            "overlay": lambda: to_jpeg(overlay(found, decision, self.calibration)),
+        }
         for field in sorted(fields):
             path = self.out / FOLDERS[field] / f"{self.names[found.sample.image]}{SUFFIXES[field]}"
             try:
-                if field == "map":
-                    write_file(path, encode_map(found.map, form, found.sha256))
-                    row["map_format"] = form
-                else:
-                    write_file(path, to_jpeg(overlay(found, decision, self.calibration)))
-                row[field] = path.relative_to(self.out).as_posix()
+                write_file(path, encode[field]())
+                row |= {field: path.relative_to(self.out).as_posix()} | ({"map_format": form} if field == "map" else {})
             except BlemishError as error:
                 row["error"] = str(error)
         return row

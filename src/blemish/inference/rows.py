@@ -22,6 +22,8 @@ from blemish.types import Decision, Prediction, Unreadable
 ROWS, TABLE, SETTINGS = "predictions.jsonl", "predictions.csv", "predictions.json"
 FOLDERS = {"map": "maps", "overlay": "overlays"}
 """Field of a row -> the folder of the files that it names."""
+SHOWN = frozenset({"overlay"})
+"""Those of them that show the image and the decision: they take its pixels, and are made anew with the decision."""
 COLUMNS = (
     *("path", "score", "decision", "p_value", "threshold"),
     *("regions", "x", "y", "width", "height", "area", "peak", "error"),

@@ -15,12 +15,13 @@ from blemish.calibration.thresholds import Calibration
 from blemish.data.source import read_file
 from blemish.errors import BlemishError
 from blemish.files import absolute
-from blemish.imaging.read import MAX_BYTES, is_image
+from blemish.imaging.read import is_image, read_bytes
 from blemish.inference.inspector import Inspector
 from blemish.inference.maps import decode_map
 from blemish.inference.pictures import Pictures, names_for
 from blemish.inference.rows import (
     FOLDERS,
+    SHOWN,
     Row,
     Rows,
     check_identity,
@@ -131,12 +132,12 @@ class _Plan:
     def settle(self, out: Path, row: Row, is_given: bool = True) -> None:
         """Decides a row of an image again that has not changed, or plans what else that takes."""
         path, again = row["path"], decided_again(row, self.calibration)
-        if again != row:  # the overlay tells of the former decision
-            again.pop("overlay", None)
+        if again != row:  # they tell of the former decision
+            again = {name: value for name, value in again.items() if name not in SHOWN}
         self.known[path] = again
         had = frozenset(name for name in FOLDERS if name in row)
         there = {name for name in FOLDERS if (file := named_file(out, again, name)) and file.is_file()}
-        wanted = (self.asked | had if is_given else had - {"overlay"}) - there
+        wanted = (self.asked | had if is_given else had - SHOWN) - there
         if "map" in there and "map" in self.asked and is_given and self.form == "float32" != row.get("map_format"):
             wanted |= {"map"}
         lacks_regions = self.calibration is not None and again["regions"] is None
@@ -209,11 +210,8 @@ def _plan(plan: _Plan, before: Mapping[str, Row], images: Sequence[Path], out: P
 def _digest(path: Path) -> str | None:
     """The SHA-256 of an image file; None where it cannot be read."""
     try:
-        if not path.is_file() or path.stat().st_size > MAX_BYTES:
-            return None
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, ValueError):
+        return hashlib.sha256(read_bytes(path)).hexdigest()
+    except BlemishError:
         return None
 
 
@@ -221,14 +219,14 @@ def _decide_by_maps(plan: _Plan, inspector: Inspector, rows: Rows, pictures: Pic
     """Decides again what takes the stored map; where that cannot be read, the image is to be inspected."""
     for path in plan.by_map:
         before, fields = plan.known[str(path)], plan.pictures[str(path)]
-        found = _from_map(before, pictures.out, inspector, "overlay" in fields)
+        found = _from_map(before, pictures.out, inspector, bool(SHOWN & fields))
         if found is None:
             plan.pictures[str(path)] = fields | {"map"}
             plan.inspect(path, NO_MAP)
             continue
         decision = inspector.decide(found)
         row = to_row(found, decision, plan.calibration)
-        row |= {name: before[name] for name in ("map", "map_format", "overlay") if name in before}
+        row |= {name: before[name] for name in (*FOLDERS, "map_format") if name in before}
         plan.from_stored[DRAWN if before["regions"] is not None or not decision else BY_MAP] += 1
         rows.add(row | pictures.write(found, decision, fields, before))
 
@@ -262,7 +260,7 @@ def _inspected(plan: _Plan, inspector: Inspector, pictures: Pictures) -> Iterabl
         path = found.sample.image
         return row | pictures.write(found, decision, fields[path], before.get(str(path), {}))
 
-    with_images = any("overlay" in wanted for wanted in fields.values())
+    with_images = any(SHOWN & wanted for wanted in fields.values())
     return map_ahead(finish, inspector.inspect(plan.inspected, with_images=with_images), WRITERS, WRITERS)
 
 
