@@ -131,8 +131,8 @@ class _Plan:
     def settle(self, out: Path, row: Row, is_given: bool = True) -> None:
         """Decides a row of an image again that has not changed, or plans what else that takes."""
         path, again = row["path"], decided_again(row, self.calibration)
-        if again != row:  # they tell of the former decision
-            again = {name: value for name, value in again.items() if name not in SHOWN}
+        if again != row:  # these tell of the former decision: the row keeps the field, so that a later run knows of it
+            again |= dict.fromkeys(SHOWN & again.keys())
         self.known[path] = again
         had = frozenset(name for name in FOLDERS if name in row)
         there = {name for name in FOLDERS if (file := named_file(out, again, name)) and file.is_file()}
