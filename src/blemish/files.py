@@ -1,16 +1,17 @@
-"""State on disk is written whole or not at all."""
+"""State on disk is written whole or not at all; only regular files are read."""
 
 from __future__ import annotations
 
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 from shutil import rmtree
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,52 @@ from blemish.errors import BlemishError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def check_file(path: Path) -> None:
+    """Raises BlemishError where there is no regular file, whose content is there to be read: a pipe would be waited for."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    if not stat.S_ISREG(mode):
+        raise BlemishError(f"{path}: {_KINDS.get(stat.S_IFMT(mode), 'special')}, where a file is expected.")
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A regular file, open to be read; raises BlemishError where it cannot be."""
+    check_file(path)
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def read_bytes(path: Path, largest: int | None = None) -> bytes:
+    """The content of a regular file; raises BlemishError where it cannot be read, or has more than `largest` bytes."""
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if largest is not None and size > largest:
+            raise BlemishError(
+                f"{path}: {size / 1e6:,.0f} MB, where at most {largest / 1e6:,.0f} MB are read. Give a smaller file."
+            )
+        return file.read()
+
+
+def _unreadable(path: Path, error: OSError | ValueError) -> BlemishError:
+    reason = (error.strerror if isinstance(error, OSError) else None) or error
+    return BlemishError(f"{path}: {reason}. Check the path and its permissions.")
 
 
 @contextmanager

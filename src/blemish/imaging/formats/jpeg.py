@@ -1,0 +1,123 @@
+"""JPEG: what libjpeg-turbo only warns of, and then fills with grey or with what came before, is damage."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import simplejpeg
+
+from blemish.errors import BlemishError
+from blemish.imaging.formats.decoded import (
+    Decoded,
+    Image,
+    check_size,
+    damaged,
+    exif_orientation,
+    several,
+    strictly,
+    upright,
+)
+
+FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+"""Markers of a frame's header."""
+SCAN, END = 0xDA, 0xD9
+ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
+"""Markers without a body."""
+PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+LARGEST_RATIO = 512
+"""Pixels at most of a byte: each block of 8x8 takes a bit."""
+MOST_SCANS = 200
+"""Of a progressive image; encoders write about ten, and each takes the time of all pixels."""
+COLOURS = {1: "GRAY", 3: "RGB"}
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a JPEG says of itself before its first scan."""
+
+    width: int
+    height: int
+    channels: int
+    depth: int
+    """Bits of a sample."""
+    is_progressive: bool
+    orientation: int
+    scan: int
+    """Where the first scan begins."""
+
+
+def decode(data: bytes, max_pixels: int) -> Decoded:
+    """The image of a JPEG. Raises BlemishError for damage that the decoder notices: JPEG has no checksum."""
+    header = read_header(data)
+    if header.channels == 4:
+        raise BlemishError("four bands (CMYK), where one (grey) or three (RGB) are read. Convert it to RGB.")
+    check(header, data, max_pixels)
+    _refuse_several(data, header)
+    return Decoded(upright(pixels_of(data, header), header.orientation))
+
+
+def pixels_of(data: bytes, header: Header) -> Image:
+    """(H, W) or (H, W, 3): the pixels as they are stored."""
+    with strictly():
+        pixels = simplejpeg.decode_jpeg(data, COLOURS[header.channels], fastdct=False, fastupsample=False, strict=True)
+    return pixels[:, :, 0] if header.channels == 1 else pixels
+
+
+def check(header: Header, data: bytes, max_pixels: int) -> None:
+    """Raises BlemishError before anything is allocated where the header is not one of an image that is read."""
+    if header.channels not in COLOURS:
+        raise BlemishError(f"{header.channels} bands, where one (grey) or three (RGB) are read. Convert it to RGB.")
+    if header.depth != 8:
+        raise BlemishError(f"a JPEG of {header.depth} bits; those of 8 are read. Save it as 16-bit PNG.")
+    check_size(header.width, header.height, max_pixels)
+    if header.width * header.height > LARGEST_RATIO * len(data):
+        raise damaged(f"{len(data)} bytes cannot hold {header.width}x{header.height} pixels")
+    if header.is_progressive and data.count(b"\xff\xda", header.scan) > MOST_SCANS:
+        raise damaged(f"it has more than {MOST_SCANS} scans")
+
+
+def read_header(data: bytes, place: int = 0) -> Header:
+    """What stands before the first scan of the JPEG that begins at `place`; raises BlemishError where it is cut off."""
+    frame: tuple[int, ...] | None = None
+    orientation = marker = 1
+    place += 2
+    while marker != SCAN:
+        marker, start, end = _segment(data, place)
+        place = end
+        if marker in FRAMES and end - start >= 6:
+            frame = (marker, *struct.unpack_from(">BHHB", data, start))
+        elif marker == 0xE1 and data.startswith(b"Exif\0\0", start):
+            orientation = exif_orientation(data[start + 6 : end])
+    if frame is None:
+        raise damaged("it has no frame")
+    kind, depth, height, width, channels = frame
+    return Header(width, height, channels, depth, kind in PROGRESSIVE, orientation, place)
+
+
+def _segment(data: bytes, place: int) -> tuple[int, int, int]:
+    """The next marker, and where its body begins and ends."""
+    while data[place : place + 2] == b"\xff\xff":  # fill bytes
+        place += 1
+    if place + 4 > len(data) or data[place] != 0xFF or data[place + 1] in (0, END):
+        raise damaged("it ends, or is damaged, before its first scan")
+    marker = data[place + 1]
+    if marker in ALONE:
+        return marker, place + 2, place + 2
+    length = struct.unpack_from(">H", data, place + 2)[0]
+    if length < 2 or place + 2 + length > len(data):
+        raise damaged("it ends, or is damaged, before its first scan")
+    return marker, place + 4, place + 2 + length
+
+
+def _refuse_several(data: bytes, header: Header) -> None:
+    """Raises BlemishError where another image of the size follows; smaller ones are previews and gain maps."""
+    place = data.find(b"\xff\xd8\xff", header.scan)
+    while place >= 0:
+        try:
+            other = read_header(data, place)
+        except BlemishError:
+            return
+        if other.width >= header.width and other.height >= header.height:
+            raise several("several")
+        place = data.find(b"\xff\xd8\xff", other.scan)
