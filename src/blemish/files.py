@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -9,9 +10,10 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from glob import escape
+from io import BufferedReader
 from pathlib import Path
 from shutil import rmtree
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 
 
 _KINDS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a pipe",
+    stat.S_IFDIR: os.strerror(errno.EISDIR),
+    stat.S_IFIFO: "a pipe (FIFO)",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
@@ -32,7 +34,7 @@ _KINDS = {
 
 
 def check_file(path: Path) -> None:
-    """Raises BlemishError where there is no regular file, whose content is there to be read: a pipe would be waited for."""
+    """Raises BlemishError where there is no regular file: a pipe or a device would be waited for."""
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:
@@ -42,7 +44,7 @@ def check_file(path: Path) -> None:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path) -> Iterator[BufferedReader]:
     """A regular file, open to be read; raises BlemishError where it cannot be."""
     check_file(path)
     try:

@@ -190,7 +190,7 @@ def test_what_cannot_be_used_is_refused_with_its_path(data, message, tmp_path: P
 def test_a_path_that_is_no_file_is_refused(tmp_path: Path):
     (tmp_path / "x.png").mkdir()
     (tmp_path / "dangling.png").symlink_to(tmp_path / "gone")
-    with pytest.raises(BlemishError, match=r"x\.png: a folder, where a file is expected"):
+    with pytest.raises(BlemishError, match=r"x\.png: Is a directory, where a file is expected"):
         read_image(tmp_path / "x.png")
     with pytest.raises(BlemishError, match=r"dangling\.png: No such file"):
         read_image(tmp_path / "dangling.png")

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.imaging import tiles
-from blemish.imaging.read import MAX_PIXELS, Image
+from blemish.imaging.formats import Image
+from blemish.imaging.limits import MAX_PIXELS
 from blemish.types import Size
 
 if TYPE_CHECKING:

@@ -12,13 +12,7 @@ from numpy.typing import NDArray
 from blemish.errors import BlemishError
 from blemish.files import read_bytes
 from blemish.imaging.formats import EXTENSIONS, Decoded, Image, decode, num_pages
-
-MAX_PIXELS = 200_000_000
-"""Of an image, unless another limit is given."""
-BYTES_PER_PIXEL = 16
-"""Of a file at most: four bands of float."""
-HEADERS = 64 << 20
-"""Bytes that a file may have beside its pixels."""
+from blemish.imaging.limits import BYTES_PER_PIXEL, HEADERS, MAX_PIXELS
 
 cv2.setNumThreads(1)  # blemish decodes several files at a time instead
 # OpenCV complains of broken files on standard error; blemish says it once, in its own words.

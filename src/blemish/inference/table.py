@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from blemish.calibration.thresholds import Calibration, to_plain
 from blemish.errors import BlemishError
 from blemish.files import absolute, make_folder, replacing, write_json, writing
-from blemish.imaging.read import is_image, read_image
+from blemish.imaging.limits import MAX_PIXELS
+from blemish.imaging.read import is_image, page_paths, read_image
 from blemish.inference.inspector import Inspector
 from blemish.model.folder import DOCUMENT
 from blemish.progress import Progress, no_progress
@@ -56,11 +57,14 @@ class Summary:
     """Of the first image that could not be read."""
 
 
-def find_images(arguments: Sequence[str], listed: Iterable[str] = (), out: Path | None = None) -> list[Path]:
+def find_images(
+    arguments: Sequence[str], listed: Iterable[str] = (), out: Path | None = None, *, pages: bool = False
+) -> list[Path]:
     """The image files that are meant: files as they are, folders with all below them, patterns, and "-" for `listed`.
 
     A file is taken by its name, so that one that is missing has its row; the pictures that `predict` wrote to `out` are
-    left out of folders and patterns. Raises BlemishError where a folder or a pattern holds no image.
+    left out of folders and patterns. With `pages` a file of several images is named page by page. Raises BlemishError
+    where a folder or a pattern holds no image.
     """
 
     own = [absolute(out / name) for name in (MAPS, OVERLAYS)] if out else []
@@ -86,7 +90,8 @@ def find_images(arguments: Sequence[str], listed: Iterable[str] = (), out: Path 
         found += images
     if not found:
         raise BlemishError("no images were named. Give files, folders, patterns, or - for a list on standard input.")
-    return list(dict.fromkeys(found))
+    unique = list(dict.fromkeys(found))
+    return [page for path in unique for page in page_paths(path)] if pages else unique
 
 
 def predict(
@@ -282,7 +287,7 @@ def overlay(prediction: Prediction, decision: Decision | None, calibration: Cali
     With a calibration all pictures share a scale: colour begins where a tenth of the good area lies above, and is half
     way at the pixel threshold. Without one the scale is the picture's own.
     """
-    image = read_image(prediction.sample.image)
+    image = read_image(prediction.sample.image, max(MAX_PIXELS, prediction.map.size))
     scale = 1.0 if image.dtype == np.float32 else 1 / np.iinfo(image.dtype).max
     grey = (image if image.ndim == 2 else image.mean(axis=2)).astype(np.float32) * np.float32(scale)
     low, high = _heat_range(prediction.map, calibration)

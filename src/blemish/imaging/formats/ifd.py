@@ -44,9 +44,9 @@ class Tag(IntEnum):
 
 
 TYPES: Mapping[int, str] = MappingProxyType(
-    {1: "B", 2: "s", 3: "H", 4: "I", 6: "b", 7: "s", 8: "h", 9: "i", 11: "f", 12: "d", 13: "I", 16: "Q", 17: "q", 18: "Q"}
+    {1: "B", 2: "s", 3: "H", 4: "I", 6: "b", 7: "s", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 )
-"""Type of a tag's values -> their code in `struct`; a fraction is of no use here."""
+"""Type of a tag's values -> their code in `struct`; fractions are of no use here."""
 MOST_PAGES = 100_000
 
 

@@ -60,7 +60,8 @@ def decode(data: bytes, max_pixels: int) -> Decoded:
 def pixels_of(data: bytes, header: Header) -> Image:
     """(H, W) or (H, W, 3): the pixels as they are stored."""
     with strictly():
-        pixels = simplejpeg.decode_jpeg(data, COLOURS[header.channels], fastdct=False, fastupsample=False, strict=True)
+        exact = {"fastdct": False, "fastupsample": False, "strict": True}
+        pixels: Image = simplejpeg.decode_jpeg(data, COLOURS[header.channels], **exact)
     return pixels[:, :, 0] if header.channels == 1 else pixels
 
 

@@ -40,11 +40,11 @@ class _Chunk:
 
     def is_whole(self, data: bytes) -> bool:
         end = self.start + self.length
-        return zlib.crc32(data[self.start - 4 : end]) == struct.unpack_from(">I", data, end)[0]
+        return zlib.crc32(data[self.start - 4 : end]).to_bytes(4, "big") == data[end : end + 4]
 
 
 def decode(data: bytes, max_pixels: int) -> Decoded:
-    """The image of a PNG; of an animated one none. Raises BlemishError for damage that its checksums or lengths show."""
+    """The image of a PNG; an animated one is refused. Raises BlemishError for damage, which its checksums show."""
     chunks = list(_chunks(data))
     _check(data, chunks, max_pixels)
     orientation, has_transparency = 1, False

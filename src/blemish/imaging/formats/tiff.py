@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import lzma
 import re
-import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -129,9 +128,7 @@ def _layout(page: Page, max_pixels: int) -> _Layout:
     compression, predictor = page.get(Tag.COMPRESSION, 1), page.get(Tag.PREDICTOR, 1)
     is_planar = page.get(Tag.PLANAR, 1) == 2 and samples > 1
     depth, kind = bits.pop(), formats.pop()
-    layout = _Layout(
-        page, width, height, samples, depth, kind, photometric, compression, predictor, is_planar, *block
-    )
+    layout = _Layout(page, width, height, samples, depth, kind, photometric, compression, predictor, is_planar, *block)
     _refuse_bands(layout)
     _refuse_kinds(layout)
     return layout
@@ -214,7 +211,7 @@ def _block(stored: bytes, rows: int, layout: _Layout) -> NDArray[Any]:
     if layout.compression == JPEG:
         return _jpeg_block(stored, rows, layout)
     if layout.page.get(Tag.FILL_ORDER, 1) == 2:
-        stored = imagecodecs.bitorder_decode(stored)
+        stored = bytes(imagecodecs.bitorder_decode(stored))
     needed, most = layout.block_bytes(rows), layout.block_bytes(layout.block_height)
     raw = DECODERS[layout.compression](stored, most)
     if len(raw) < needed:
@@ -300,20 +297,18 @@ def _lzma(stored: bytes, most: int) -> bytes:
 
 
 def _lzw(stored: bytes, most: int) -> bytes:
-    raw: bytes = imagecodecs.lzw_decode(stored, out=most + 1)
+    raw = bytes(imagecodecs.lzw_decode(stored, out=most + 1))
     if len(raw) > most:
         raise damaged("a strip or tile holds more than its pixels")
     return raw
 
 
 def _packbits(stored: bytes, most: int) -> bytes:
-    raw: bytes = imagecodecs.packbits_decode(stored, out=most)
-    return raw
+    return bytes(imagecodecs.packbits_decode(stored, out=most))
 
 
 def _zstd(stored: bytes, most: int) -> bytes:
-    raw: bytes = imagecodecs.zstd_decode(stored, out=most)
-    return raw
+    return bytes(imagecodecs.zstd_decode(stored, out=most))
 
 
 DECODERS: Mapping[int, Callable[[bytes, int], bytes]] = MappingProxyType(

@@ -13,7 +13,7 @@ from blemish.imaging.formats.decoded import Decoded, check_size, damaged, severa
 
 
 def decode(data: bytes, max_pixels: int) -> Decoded:
-    """The image of a WebP; of an animated one none. Raises BlemishError for damage that the decoder notices."""
+    """The image of a WebP; an animated one is refused. Raises BlemishError for damage that the decoder notices."""
     if data[8:12] != b"WEBP":
         raise BlemishError("a RIFF file that is no WebP. Replace or remove it.")
     chunks = dict(_chunks(data))
