@@ -95,7 +95,7 @@ def test_an_unreadable_file_is_a_row_and_is_tried_again(model: Path, images: Pat
     assert "2 unreadable" in said
     assert "the first that could not be read: " in said
     errors = {row["path"]: row["error"] for row in table_of(out) if row["error"]}
-    assert "truncated, or not an image" in errors[str(bad)]
+    assert "truncated or damaged" in errors[str(bad)]
     assert "No such file" in errors[str(missing)]
     assert sum("error" in row for row in rows_of(out)) == 2
     bad.write_bytes(content)

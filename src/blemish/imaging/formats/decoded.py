@@ -43,7 +43,7 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
 def damaged(reason: object) -> BlemishError:
     """The error for a file that is not whole, in one line."""
     words = " ".join(str(reason).split()).rstrip(".")
-    return BlemishError(f"truncated, or not an image that is whole ({words[:200]}). Replace or remove it.")
+    return BlemishError(f"truncated or damaged ({words[:200]}). Replace or remove it.")
 
 
 def several(number: int | str, what: str = "images") -> BlemishError:

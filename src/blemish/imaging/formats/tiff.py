@@ -234,7 +234,7 @@ def _unpredicted(raw: bytes, needed: int, shape: tuple[int, int, int], layout: _
     if layout.predictor == 2:
         unsigned = whole.view(stored.str.replace("f", "u"))
         native = unsigned.astype(unsigned.dtype.newbyteorder("="))
-        return np.cumsum(native, axis=1, dtype=native.dtype).view(stored.newbyteorder("="))
+        return np.asarray(imagecodecs.delta_decode(native, axis=1)).view(stored.newbyteorder("="))
     return whole
 
 
