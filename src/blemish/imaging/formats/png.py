@@ -52,7 +52,7 @@ def decode(data: bytes, max_pixels: int) -> Decoded:
         has_transparency |= chunk.kind == b"tRNS"
         if chunk.kind == b"eXIf" and chunk.is_whole(data):
             orientation = exif_orientation(chunk.body(data))
-    with strictly():
+    with strictly(harmless="Interlace handling should be turned on"):  # of how libpng was called, which mends it
         found = without_alpha(imagecodecs.png_decode(_essential(data, chunks)))
     return Decoded(upright(found.pixels, orientation), found.has_alpha or has_transparency)
 
