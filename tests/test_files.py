@@ -1,10 +1,11 @@
-"""State on disk is written whole or not at all."""
+"""State on disk is written whole or not at all; only regular files are read."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from blemish.errors import BlemishError
-from blemish.files import make_folder, making_folder, replacing, write_json, write_text
+from blemish.files import check_file, make_folder, making_folder, read_bytes, replacing, write_json, write_text
+from blemish.imaging.read import read_image
 
 
 @pytest.fixture
@@ -218,3 +220,57 @@ def test_a_full_disk_is_one_line(written, path: Path):
     assert done.stdout.endswith("). Free some space, or choose another place.\n")
     assert path.read_text() == "old"
     assert names(path.parent) == ["state.json"]
+
+
+@pytest.fixture
+def special(tmp_path: Path, monkeypatch) -> dict[str, Path]:
+    """Kind -> a path of it, none of which has a content to be read."""
+    monkeypatch.chdir(tmp_path)  # the name of a socket must be short
+    os.mkfifo("fifo")
+    (tmp_path / "folder").mkdir()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("socket")
+    (tmp_path / "link").symlink_to("fifo")
+    found = {"Is a directory": "folder", "a pipe (FIFO)": "fifo", "a socket": "socket", "a device": os.devnull}
+    return {kind: Path(name) for kind, name in found.items()}
+
+
+@pytest.mark.parametrize("read", [check_file, read_bytes])
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(read, special):
+    for kind, path in special.items():
+        with pytest.raises(BlemishError) as raised:
+            read(path)
+        assert str(raised.value) == f"{path}: {kind}, where a file is expected."
+    with pytest.raises(BlemishError, match=r"^link: a pipe"):
+        read(Path("link"))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("gone", "No such file"), ("a" * 300, "File name too long"), ("a\0b", "null")]
+)
+def test_a_path_that_names_no_file_is_told(name, reason, tmp_path: Path):
+    with pytest.raises(BlemishError, match=reason):
+        read_bytes(tmp_path / name)
+
+
+def test_no_more_than_the_largest_size_is_read(path: Path):
+    assert read_bytes(path, 3) == b"old"
+    with pytest.raises(BlemishError, match="Give a smaller file"):
+        read_bytes(path, 2)
+
+
+def test_a_huge_file_is_refused_before_it_is_read(tmp_path: Path):
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.truncate(30 << 30)  # it takes no place on the disk
+    with pytest.raises(BlemishError, match=r"huge\.png: 32,212 MB, where at most 3,267 MB are read"):
+        read_image(tmp_path / "huge.png")
+
+
+@pytest.mark.parametrize("kind", ["a pipe (FIFO)", "a socket", "Is a directory"])
+def test_what_is_no_regular_file_is_never_replaced(kind, special):
+    """A rename would take the place of a device for every process of the machine."""
+    path = special[kind]
+    before = path.stat()
+    with pytest.raises(BlemishError, match=f"{path}: .*where a file is expected"):
+        write_text(path, "new")
+    assert (path.stat().st_mode, path.stat().st_ino) == (before.st_mode, before.st_ino)

@@ -75,9 +75,11 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary path to write to, which takes the place of `path` once all is written and on the disk.
 
     Two processes must not write the same file at the same time: one of them then fails, and what is there is whole.
-    Raises BlemishError where it cannot be written.
+    Raises BlemishError where it cannot be written, or would take the place of a folder or a device.
     """
     make_folder(path.parent)
+    if os.path.exists(path):  # noqa: PTH110 - it never raises
+        check_file(path)
     for left in path.parent.glob(f".{escape(path.name)}.????????"):
         rmtree(left, ignore_errors=True)  # by a process that was killed while it wrote
     with writing(path):

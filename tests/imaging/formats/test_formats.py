@@ -145,7 +145,7 @@ def test_a_limit_of_pixels_is_the_caller_s_to_choose():
     data = by_pillow("PNG", SOFT)
     assert decode_image(data, Path("x"), 96 * 120).shape == SOFT.shape
     for image in (data, JPEG, by_pillow("WEBP", SOFT), by_pillow("BMP", SOFT), by_pillow("TIFF", SOFT)):
-        with pytest.raises(BlemishError, match="120x96 pixels are 11,520; at most 11,519 are read.*--max-pixels"):
+        with pytest.raises(BlemishError, match=r"120x96 pixels are 11,520; at most 11,519 are read.*--max-pixels"):
             decode_image(image, Path("x"), 96 * 120 - 1)
 
 
@@ -176,6 +176,9 @@ def test_previews_within_and_behind_a_jpeg_are_not_the_image():
         np.testing.assert_array_equal(read(data), read(JPEG))
 
 
+PASSES = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+
+
 @pytest.mark.parametrize("colour", [0, 2, 3, 4, 6])
 def test_an_interlaced_png_is_read(colour):
     mode = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}[colour]
@@ -184,7 +187,7 @@ def test_an_interlaced_png_is_read(colour):
     np.testing.assert_array_equal(read(by_pillow("PNG", drawn)), expected)
     plain = np.asarray(drawn).reshape(*SOFT.shape[:2], -1)
     rows = b""
-    for top, left, down, right in ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)):  # fmt: skip
+    for top, left, down, right in PASSES:
         rows += b"".join(raw_row(row) for row in plain[top::down, left::right])
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 120, 96, 8, colour, 0, 0, 1))
     palette = [chunk(b"PLTE", bytes(drawn.getpalette()))] if colour == 3 else []

@@ -203,7 +203,10 @@ REFUSED = {
     "12 bits": (tiff(GREY_16, tags={258: (3, 12)}), "pixels of type uint12; allowed are"),
     "several depths": (tiff(RGB, tags={258: (3, (8, 8, 16))}), "samples of several types"),
     "a stack in depth": (tiff(GREY, tags={32997: (4, 5)}), "holds several images"),
-    "a stack of ImageJ": (tiff(GREY, tags={270: (2, b"ImageJ=1.53\nimages=12\nslices=12\n\0")}), "holds several images"),
+    "a stack of ImageJ": (
+        tiff(GREY, tags={270: (2, b"ImageJ=1.53\nimages=12\n\0")}),
+        "holds several images",
+    ),
     "too many pixels": (tiff(GREY, tags={256: (4, 20_000), 257: (4, 10_001)}), "at most 200 million are read"),
     "no pixels": (tiff(GREY, tags={256: (4, 0)}), "its header says 0x21 pixels"),
     "enormous tiles": (tiff(GREY, tile=16, tags={322: (4, 1 << 20), 323: (4, 1 << 20)}), "its blocks are"),
@@ -299,7 +302,11 @@ def test_each_page_has_a_path_that_is_read(tmp_path: Path):
 
 
 def test_a_file_of_one_image_stands_for_itself(tmp_path: Path):
-    for name, data in (("x.tiff", tiff(RGB)), ("x.png", cv2.imencode(".png", RGB)[1].tobytes()), ("x.jpg", b"no image")):
+    for name, data in (
+        ("x.tiff", tiff(RGB)),
+        ("x.png", cv2.imencode(".png", RGB)[1].tobytes()),
+        ("x.jpg", b"no image"),
+    ):
         (tmp_path / name).write_bytes(data)
         assert page_paths(tmp_path / name) == [tmp_path / name]
     assert page_paths(tmp_path / "gone.tiff") == [tmp_path / "gone.tiff"]

@@ -57,10 +57,11 @@ def strictly(harmless: str = "") -> Iterator[None]:
 
     A warning that says `harmless` is none of the file.
     """
-    _heard.words = []
+    before, heard = _heard.words, list[str]()
+    _heard.words = heard
     try:
         yield
-        words = [word for word in _heard.words if not harmless or harmless not in word]
+        words = [word for word in heard if not harmless or harmless not in word]
         if words:
             raise damaged(words[0])
     except (MemoryError, BlemishError):
@@ -68,7 +69,7 @@ def strictly(harmless: str = "") -> Iterator[None]:
     except (ValueError, RuntimeError, OverflowError, struct.error, cv2.error) as error:
         raise damaged(getattr(error, "err", None) or error or type(error).__name__) from None
     finally:
-        _heard.words = None
+        _heard.words = before
 
 
 def upright(pixels: Image, orientation: int) -> Image:
