@@ -48,7 +48,7 @@ def finished(folder: Path, identity: dict[str, Any]) -> Evaluation | None:
 
 def versions() -> dict[str, str]:
     """The versions that a result depends on."""
-    packages = ("blemish", "torch", "numpy", "opencv-python-headless", "safetensors")
+    packages = ("blemish", "torch", "numpy", "opencv-python-headless", "imagecodecs", "simplejpeg", "safetensors")
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 

@@ -102,6 +102,13 @@ REFUSED = {
         "cannot hold 14000x14000 pixels",
     ),
     "jpeg of 12 bits": (JPEG.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c", 1), "a JPEG of 12 bits"),
+    "lossless jpeg": (JPEG.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc3\0\x11\x08", 1), "a lossless or arithmetic JPEG"),
+    "progressive jpeg of 120 million": (
+        by_pillow("JPEG", SOFT, progressive=True).replace(
+            struct.pack(">HH", 96, 120), struct.pack(">HH", 10_000, 12_000), 1
+        ),
+        "10000 pixels are 120 million; at most 100 million are read",
+    ),
     "jpeg without a frame": (b"\xff\xd8\xff\xda\0\x08" + bytes(20), "it has no frame"),
     "jpeg of many scans": (
         by_pillow("JPEG", SOFT, progressive=True) + b"\xff\xda" * 300,

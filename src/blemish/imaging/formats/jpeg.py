@@ -24,9 +24,8 @@ FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 SCAN, END = 0xDA, 0xD9
 ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 """Markers without a body."""
-PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
-LARGEST_RATIO = 512
-"""Pixels at most of a byte: each block of 8x8 takes a bit."""
+SEQUENTIAL, PROGRESSIVE = (0xC0, 0xC1), 0xC2
+"""Frames that are read: those that others can read too."""
 MOST_SCANS = 200
 """Of a progressive image; encoders write about ten, and each takes the time of all pixels."""
 COLOURS = {1: "GRAY", 3: "RGB"}
@@ -41,7 +40,10 @@ class Header:
     channels: int
     depth: int
     """Bits of a sample."""
-    is_progressive: bool
+    kind: int
+    """The marker of its frame."""
+    fewest_bytes: int
+    """Of its scans: a block of 8x8 takes a bit at least, and two where all of it is in one scan."""
     orientation: int
     scan: int
     """Where the first scan begins."""
@@ -71,29 +73,41 @@ def check(header: Header, data: bytes, max_pixels: int) -> None:
         raise BlemishError(f"{header.channels} bands, where one (grey) or three (RGB) are read. Convert it to RGB.")
     if header.depth != 8:
         raise BlemishError(f"a JPEG of {header.depth} bits; those of 8 are read. Save it as 16-bit PNG.")
-    check_size(header.width, header.height, max_pixels)
-    if header.width * header.height > LARGEST_RATIO * len(data):
+    if header.kind not in (*SEQUENTIAL, PROGRESSIVE):
+        raise BlemishError("a lossless or arithmetic JPEG; baseline and progressive are read. Save it as PNG.")
+    is_progressive = header.kind == PROGRESSIVE
+    # All coefficients of a progressive one are in memory beside its pixels.
+    check_size(header.width, header.height, max_pixels // 2 if is_progressive else max_pixels)
+    if header.fewest_bytes > len(data) - header.scan:
         raise damaged(f"{len(data)} bytes cannot hold {header.width}x{header.height} pixels")
-    if header.is_progressive and data.count(b"\xff\xda", header.scan) > MOST_SCANS:
+    if is_progressive and data.count(b"\xff\xda", header.scan) > MOST_SCANS:
         raise damaged(f"it has more than {MOST_SCANS} scans")
 
 
 def read_header(data: bytes, place: int = 0) -> Header:
     """What stands before the first scan of the JPEG that begins at `place`; raises BlemishError where it is cut off."""
-    frame: tuple[int, ...] | None = None
+    frame, kind = b"", 0
     orientation = marker = 1
     place += 2
     while marker != SCAN:
         marker, start, end = _segment(data, place)
         place = end
         if marker in FRAMES and end - start >= 6:
-            frame = (marker, *struct.unpack_from(">BHHB", data, start))
+            frame, kind = data[start:end], marker
         elif marker == 0xE1 and data.startswith(b"Exif\0\0", start):
             orientation = exif_orientation(data[start + 6 : end])
-    if frame is None:
+    if not frame:
         raise damaged("it has no frame")
-    kind, depth, height, width, channels = frame
-    return Header(width, height, channels, depth, kind in PROGRESSIVE, orientation, place)
+    depth, height, width, channels = struct.unpack_from(">BHHB", frame)
+    bits = _num_blocks(width, height, frame) * (2 if kind in SEQUENTIAL else 1)
+    return Header(width, height, channels, depth, kind, bits // 8, orientation, place)
+
+
+def _num_blocks(width: int, height: int, frame: bytes) -> int:
+    """Blocks of 8x8 of all bands, of which those of colour may be fewer."""
+    factors = [(max(1, both >> 4), max(1, both & 15)) for both in frame[7::3]]
+    widest, highest = (max((pair[axis] for pair in factors), default=1) for axis in (0, 1))
+    return sum(-(-width * across // (8 * widest)) * -(-height * down // (8 * highest)) for across, down in factors)
 
 
 def _segment(data: bytes, place: int) -> tuple[int, int, int]:
