@@ -155,6 +155,7 @@ def test_what_a_result_depends_on_is_part_of_its_identity(field):
         "device",
         "workers",
         "memory_budget",
+        "max_pixels",
         "figures",
         "roi",  # its content counts, which `run` adds
     }
