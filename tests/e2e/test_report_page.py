@@ -12,9 +12,9 @@ import pytest
 
 from blemish.cli import main
 from blemish.evaluation.record import read_record
+from blemish.report.decisions import counts_at
 from blemish.report.read import read_runs
 from blemish.report.render import report
-from blemish.report.summarize import counts_at
 
 sync_api = pytest.importorskip("playwright.sync_api")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

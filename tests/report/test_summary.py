@@ -16,25 +16,18 @@ from blemish.calibration.thresholds import PIXEL_RATES, calibrate, find_regions
 from blemish.data import find_categories
 from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import Measured, evaluate, measure
-from blemish.evaluation.record import (
-    MOST_REGIONS,
-    OUTLINE_UNITS,
-    Preview,
-    Record,
-    decoded,
-    previewed,
-    read_record,
-    write_measured,
-    write_record,
-)
+from blemish.evaluation.record import Record, previewed, read_record, write_measured, write_record
 from blemish.evaluation.results import shown, write_results
 from blemish.imaging.read import read_image, read_mask
+from blemish.imaging.thumbnails import decoded
+from blemish.inference.previews import MOST_REGIONS, OUTLINE_UNITS, Preview
 from blemish.metrics import Resamples, paired_bootstrap, rank_images, rank_labelled
 from blemish.report.compare import best_of, compare_parts, compare_runs, verdicts_table
+from blemish.report.decisions import best_threshold, counts_at
 from blemish.report.pictures import make_album
 from blemish.report.read import Part, Run, read_runs
 from blemish.report.render import duration, render, report
-from blemish.report.summarize import best_threshold, counts_at, summarize
+from blemish.report.summarize import summarize
 from blemish.types import Evaluation, Prediction
 
 NAMES = ("bolt", "nut <script>alert(1)</script>")

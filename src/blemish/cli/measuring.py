@@ -48,7 +48,8 @@ def metrics_command(
     """
     from blemish.data import find_categories
     from blemish.evaluation.evaluate import measure, predictions_from_maps
-    from blemish.evaluation.record import Preview, previewed, write_measured
+    from blemish.evaluation.record import previewed, write_measured
+    from blemish.inference.previews import Preview
 
     if not maps.is_dir():
         raise BlemishError(f"maps {maps}: no such folder. Expected {maps}/<category>/test/<type>/<stem>.tiff.")

@@ -56,7 +56,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     twice = [folder for folder in folders if resolved.count(folder.resolve()) > 1]
     if twice:
         raise BlemishError(f"{twice[0]}: given twice. Give each run once.")
-    return _labelled([_read_run(folder) for folder in folders])
+    return labelled([_read_run(folder) for folder in folders])
 
 
 def categories_of(runs: Sequence[Run]) -> list[str]:
@@ -86,7 +86,7 @@ def _read_part(path: Path) -> Part:
     return Part(evaluation, read_record(path.parent) or Record(), path.parent)
 
 
-def _labelled(runs: Sequence[Run]) -> list[Run]:
+def labelled(runs: Sequence[Run]) -> list[Run]:
     """The runs under names that differ."""
     labels = [run.label for run in runs]
     for name in (lambda run: run.folder.name, lambda run: str(run.folder)):
