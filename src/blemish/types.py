@@ -40,6 +40,10 @@ class Prediction:
     """Higher is more anomalous."""
     map: NDArray[np.float32]
     """(H, W) at the image file's own size; higher is more anomalous."""
+    sha256: str = ""
+    """Of the content that was inspected; empty where it came from no file."""
+    image: NDArray[np.uint8] | None = None
+    """(h, w, 3) RGB: what was inspected, as it is shown, where that was asked for; reduced where it is very large."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import typer
 
 from blemish.cli.terminal import Model, console, errors
 from blemish.errors import BlemishError
+from blemish.files import absolute
 from blemish.progress import shown_progress
 
 if TYPE_CHECKING:
@@ -71,6 +72,9 @@ def predict_command(
     out: Annotated[Path, typer.Option(help="Folder for predictions.csv and predictions.jsonl.")],
     maps: Annotated[bool, typer.Option("--maps", help="Write anomaly maps: float TIFF at the file's size.")] = False,
     overlays: Annotated[bool, typer.Option("--overlays", help="Write pictures with the map over them: PNG.")] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Write OUT/report.html, a page to look at every decision in.")
+    ] = False,
     fail_on_defect: Annotated[
         bool, typer.Option("--fail-on-defect", help="Exit with 3 where a defect was found.")
     ] = False,
@@ -90,20 +94,30 @@ def predict_command(
     from blemish.inference.table import find_images, predict
     from blemish.model.folder import find_model, read_model
 
+    if report:  # what draws the page may be missing, which is to be known before
+        from blemish.report.render import report as write_report
     folder = find_model(model)
     settings: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "threads": threads, "device": device}
     inspector = Inspector.load(folder, backend, **settings)
     if fail_on_defect and inspector.calibration is None:
         raise BlemishError(f"{folder}: not calibrated, so nothing is a defect. Run 'blemish calibrate' first.")
-    identity = {"backend": backend, "sha256": read_model(folder).sha256}
+    used = read_model(folder)
+    identity = {"backend": backend, "sha256": used.sha256}
+    about = {"model": str(absolute(folder)), "method": used.model, "backend": backend}
     with shown_progress("", errors) as phases:
         found = find_images(images, sys.stdin if "-" in images else (), out)
-        options: dict[str, Any] = {"maps": maps, "overlays": overlays, "progress": phases("inspecting")}
-        summary = predict(inspector, found, out, identity=identity, **options)
+        options: dict[str, Any] = {"maps": maps, "overlays": overlays, "previews": report}
+        summary = predict(
+            inspector, found, out, identity=identity, about=about, progress=phases("inspecting"), **options
+        )
+        if report:
+            write_report([out], out / "report.html", phases=phases)
     decided = f"{summary.num_defects} defects" if inspector.calibration else "not calibrated, so none is decided"
     speed = f"; {summary.rate:.1f} images/s" if summary.rate else ", none left to inspect"
     line = f"{summary.num_images} images: {decided}, {summary.num_unreadable} unreadable{speed}"
     console.print(f"{line}\npredictions.csv and predictions.jsonl are in {out}", soft_wrap=True)
+    hint = f"the report is {out / 'report.html'}" if report else f"to look at them: blemish report {out}"
+    console.print(hint, soft_wrap=True)
     if summary.first_error:
         errors.print(f"the first that could not be read: {summary.first_error}", soft_wrap=True)
     if fail_on_defect and summary.num_defects:

@@ -14,5 +14,6 @@ errors = Console(markup=False, highlight=False, stderr=True)
 
 Folder = Annotated[Path, typer.Argument(help="A data set's root, one category's folder, or a folder of images.")]
 Runs = Annotated[list[Path], typer.Argument(help="Folders that `train` left, one or several.")]
+Reported = Annotated[list[Path], typer.Argument(help="Folders that `train` or `predict` left, one or several.")]
 
 Model = Annotated[Path, typer.Argument(help="Folder of a fitted detector, as `train` leaves one per category.")]

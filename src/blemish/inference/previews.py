@@ -9,21 +9,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from blemish.calibration.thresholds import Calibration, find_regions, to_plain
 from blemish.errors import BlemishError
-from blemish.files import write_arrays, write_json
+from blemish.files import replacing, write_json
+from blemish.imaging.pixels import thumbnail
 from blemish.imaging.read import decode_image, read_bytes, read_mask
-from blemish.imaging.thumbnails import Picture, decoded, small_map, thumbnail, to_jpeg
+from blemish.imaging.thumbnails import Picture, small_map, to_jpeg
 from blemish.types import Prediction, Size
 
 PICTURE_SIDE, MAP_SIDE = 320, 160
@@ -75,18 +77,20 @@ PLAIN = ("path", "size", "outline", "mask_area", "at_maximum", "regions", "num_r
 """The fields of a preview that are no arrays."""
 
 
-def preview(prediction: Prediction, path: str, pixel_threshold: float | None = None, sha256: str = "") -> Preview:
-    """The preview of a prediction, whose image file is read anew; with its regions where there is a pixel threshold.
+def preview(prediction: Prediction, path: str, pixel_threshold: float | None = None) -> Preview:
+    """The preview of a prediction; with its regions where there is a pixel threshold.
 
-    Without its picture where the file cannot be read any more, or is not that of `sha256`, where that is given.
+    The image file is read anew where the prediction brings no image; there is no picture where that fails, or it is
+    another file by now.
     """
     sample, values = prediction.sample, prediction.map
     found = () if pixel_threshold is None else find_regions(values, pixel_threshold)
     mask = read_mask(sample.mask) if sample.mask else None
+    picture = picture_of(sample.image, prediction.sha256) if prediction.image is None else prediction.image
     return Preview(
         path,
         (values.shape[0], values.shape[1]),
-        to_jpeg(picture) if (picture := picture_of(sample.image, sha256)) is not None else b"",
+        b"" if picture is None else to_jpeg(thumbnail(picture, PICTURE_SIDE)),
         small_map(values, MAP_SIDE),
         [] if mask is None else outline_of(mask),
         None if mask is None else float(mask.mean()),
@@ -123,10 +127,9 @@ def outline_of(mask: NDArray[np.bool_]) -> Outline:
     return [polygon.tolist() for polygon in scaled]
 
 
-def write_inspected_by(out: Path, model: str, method: str, backend: str, calibration: Calibration | None) -> None:
-    """Writes what the predictions in `out` are made and decided by."""
-    by = {"model": model, "method": method, "backend": backend}
-    write_json(out / INSPECTED_BY, by | {"calibration": to_plain(calibration) if calibration else None})
+def write_inspected_by(out: Path, about: Mapping[str, str], calibration: Calibration | None) -> None:
+    """Writes what the predictions in `out` are made (model, method, backend) and decided by."""
+    write_json(out / INSPECTED_BY, {**about, "calibration": to_plain(calibration) if calibration else None})
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,39 +141,41 @@ class Kept:
     """What its regions were found by; None where the detector was not calibrated."""
 
 
-def keep_preview(prediction: Prediction, out: Path, pixel_threshold: float | None, sha256: str = "") -> str:
+def keep_preview(prediction: Prediction, out: Path, pixel_threshold: float | None) -> str:
     """Writes the preview of a prediction, some 20 to 40 kB, whole or not at all; its path below `out`.
 
     An image that is inspected again, by the same path, replaces its preview.
     """
-    shown = preview(prediction, str(prediction.sample.image), pixel_threshold, sha256)
+    shown = preview(prediction, str(prediction.sample.image), pixel_threshold)
     name = hashlib.sha256(os.fsencode(shown.path)).hexdigest()[:32]
-    path = Path(PREVIEWS, name[:2], f"{name[2:]}.safetensors")  # no folder of thousands of files
+    path = Path(PREVIEWS, name[:2], f"{name[2:]}.npz")  # no folder of thousands of files
     values = small_map(prediction.map, MAP_SIDE)
     low, high = float(values.min()), float(values.max())
     grey = np.round((values - low) * (255 / (high - low or 1.0))).astype(np.uint8)
-    header = {name: getattr(shown, name) for name in PLAIN}
-    header |= {"version": VERSION, "range": (low, high), "pixel_threshold": pixel_threshold}
-    arrays = {
-        "map": cv2.imencode(".png", grey)[1].reshape(-1),
-        "picture": np.frombuffer(shown.picture, np.uint8),
-    }
-    write_arrays(out / path, arrays, {"preview": json.dumps(header, allow_nan=False)})
+    plain = {name: getattr(shown, name) for name in PLAIN}
+    header = json.dumps(plain | {"range": (low, high), "pixel_threshold": pixel_threshold}, allow_nan=False)
+    with replacing(out / path) as temporary:
+        np.savez(
+            temporary,
+            version=VERSION,
+            header=np.frombuffer(header.encode(), np.uint8),
+            map=cv2.imencode(".png", grey)[1].reshape(-1),
+            picture=np.frombuffer(shown.picture, np.uint8),
+        )
     return path.as_posix()
 
 
 def read_preview(path: Path) -> Kept | None:
     """What `keep_preview` wrote; None where it is gone, damaged or of another version: a page can do without one."""
     try:
-        with safe_open(path, framework="numpy") as file:
-            header = json.loads((file.metadata() or {})["preview"])
-            picture, grey = (file.get_tensor(name).tobytes() for name in ("picture", "map"))
+        with np.load(path, allow_pickle=False) as file:
+            if int(file["version"]) != VERSION:
+                return None
+            header, picture = json.loads(file["header"].tobytes()), file["picture"].tobytes()
+            levels = np.asarray(cv2.imdecode(file["map"], cv2.IMREAD_GRAYSCALE))
         low, high = header["range"]
-        levels = cv2.imdecode(np.frombuffer(grey, np.uint8), cv2.IMREAD_GRAYSCALE)
-        if header["version"] != VERSION or (picture and decoded(picture).ndim != 3):
-            return None
         plain = {name: header[name] for name in PLAIN} | {"size": tuple(header["size"])}
-        values = np.asarray(low + np.asarray(levels) * np.float32((high - low) / 255), np.float32)
+        values = np.asarray(low + levels * np.float32((high - low) / 255), np.float32)
         return Kept(Preview(**plain, picture=picture, map=values), header["pixel_threshold"])
-    except (OSError, SafetensorError, cv2.error, ValueError, KeyError, TypeError):
+    except (OSError, EOFError, BadZipFile, zlib.error, cv2.error, ValueError, KeyError, TypeError):
         return None

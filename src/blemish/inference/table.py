@@ -24,6 +24,7 @@ from blemish.errors import BlemishError
 from blemish.files import absolute, make_folder, replacing, write_json, writing
 from blemish.imaging.read import is_image, read_image
 from blemish.inference.inspector import Inspector
+from blemish.inference.previews import keep_preview, write_inspected_by
 from blemish.model.folder import DOCUMENT
 from blemish.progress import Progress, no_progress
 from blemish.types import Decision, Prediction, Region, Unreadable
@@ -95,8 +96,10 @@ def predict(
     out: Path,
     *,
     identity: dict[str, Any] | None = None,
+    about: dict[str, str] | None = None,
     maps: bool = False,
     overlays: bool = False,
+    previews: bool = False,
     progress: Progress = no_progress,
 ) -> Summary:
     """Inspects the images and writes `predictions.jsonl` and `predictions.csv` into `out`, row by row.
@@ -104,6 +107,8 @@ def predict(
     A row is written after the map and the overlay of its image, and an image that has its row is not inspected again:
     the same call after a stop, however hard, goes on. Files that could not be used are tried again. Raises BlemishError
     where `out` holds a fitted detector, or rows of another model (`identity`), calibration or choice of files to write.
+    With `previews` what a report shows of each image is kept as well; images whose row has none are inspected again.
+    `about` says what it is inspected by: model, method and backend.
     """
     if (out / DOCUMENT).exists():
         raise BlemishError(f"out {out}: holds a fitted detector. Choose another folder.")
@@ -115,24 +120,28 @@ def predict(
         "maps": maps,
         "overlays": overlays,
     }
-    with _rows(out, settings) as rows:
+    with _rows(out, settings, "preview" if previews else "path") as rows:
+        write_inspected_by(out, about or {}, inspector.calibration)
         names = _names(images, root, {name for row in rows.known.values() for name in _written(row)})
         wanted = {str(path) for path in images}
         left = [path for path in images if str(path) not in rows.known]
+        level = inspector.calibration.pixel_threshold if inspector.calibration else None
         started, before = time.monotonic(), len(images) - len(left)
-        for done, found in enumerate(inspector.inspect(left), start=1):
+        for number, found in enumerate(inspector.inspect(left), start=1):
             decision = inspector.decide(found) if isinstance(found, Prediction) else None
             row = to_row(found, decision)
             if isinstance(found, Prediction):
                 name = names[found.sample.image]
+                if previews:
+                    row["preview"] = keep_preview(found, out, level)
                 if maps:
                     row["map"] = write_image(out / MAPS / f"{name}.tiff", found.map, out)
                 if overlays:
                     picture = overlay(found, decision, inspector.calibration)
                     row["overlay"] = write_image(out / OVERLAYS / f"{name}.png", picture[:, :, ::-1], out)
             rows.add(row)
-            rate = done / max(time.monotonic() - started, 1e-9)
-            progress(before + done, len(images), **{"images/s": rate})
+            rate = number / max(time.monotonic() - started, 1e-9)
+            progress(before + number, len(images), **{"images/s": rate})
         return _summary([row for path, row in rows.known.items() if path in wanted], len(left), started)
 
 
@@ -164,10 +173,10 @@ class _Rows:
 
 
 @contextmanager
-def _rows(out: Path, settings: dict[str, Any]) -> Iterator[_Rows]:
-    """The rows of an earlier run with the same settings, whole ones only, and where new ones go."""
+def _rows(out: Path, settings: dict[str, Any], needed: str) -> Iterator[_Rows]:
+    """The whole rows of an earlier run with the same settings that have what is needed, and where new ones go."""
     make_folder(out)
-    known = _known(out, settings)
+    known = {path: row for path, row in _known(out, settings).items() if needed in row}
     write_json(out / SETTINGS, settings)
     with replacing(out / ROWS) as temporary:
         temporary.write_text("".join(json.dumps(row) + "\n" for row in known.values()), encoding="utf-8")

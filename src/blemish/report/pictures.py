@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.imaging.pixels import thumbnail
 from blemish.imaging.read import PNG
-from blemish.imaging.thumbnails import decoded, small_map, thumbnail
+from blemish.imaging.thumbnails import decoded, small_map
 from blemish.inference.previews import Preview
 from blemish.parallel import map_ahead
 from blemish.report.read import Run

@@ -81,9 +81,7 @@ def _read_inspected_by(folder: Path) -> Plain:
         content = json.loads(path.read_text(encoding="utf-8"))
         calibration = content["calibration"]
         return {
-            "model": str(content["model"]),
-            "method": str(content["method"]),
-            "backend": str(content["backend"]),
+            **{name: str(content.get(name, "")) for name in ("model", "method", "backend")},
             "calibration": json.loads(json.dumps(to_plain(from_plain(calibration)))) if calibration else None,
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -27,9 +27,10 @@ from blemish.evaluation.results import EVALUATION
 from blemish.features.devices import device_named, is_main_process
 from blemish.files import making_folder
 from blemish.imaging.alignment import Alignment, choose_alignment
+from blemish.imaging.pixels import thumbnail
 from blemish.imaging.preprocess import Preprocess
 from blemish.imaging.roi import Roi, read_roi
-from blemish.imaging.thumbnails import Picture, thumbnail
+from blemish.imaging.thumbnails import Picture
 from blemish.inference.inspector import Inspector, backend_of
 from blemish.inference.previews import PICTURE_SIDE, Preview
 from blemish.inference.torch_backend import TorchBackend
