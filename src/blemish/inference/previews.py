@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -22,7 +20,7 @@ from numpy.typing import NDArray
 
 from blemish.calibration.thresholds import Calibration, find_regions, to_plain
 from blemish.errors import BlemishError
-from blemish.files import replacing, write_json
+from blemish.files import write_json
 from blemish.imaging.pixels import thumbnail
 from blemish.imaging.read import decode_image, read_bytes, read_mask
 from blemish.imaging.thumbnails import Picture, small_map, to_jpeg
@@ -86,7 +84,9 @@ def preview(prediction: Prediction, path: str, pixel_threshold: float | None = N
     sample, values = prediction.sample, prediction.map
     found = () if pixel_threshold is None else find_regions(values, pixel_threshold)
     mask = read_mask(sample.mask) if sample.mask else None
-    picture = picture_of(sample.image, prediction.sha256) if prediction.image is None else prediction.image
+    picture = prediction.image
+    if picture is None:
+        picture, _ = picture_of(sample.image, prediction.sha256) or (None, None)
     return Preview(
         path,
         (values.shape[0], values.shape[1]),
@@ -101,13 +101,14 @@ def preview(prediction: Prediction, path: str, pixel_threshold: float | None = N
     )
 
 
-def picture_of(path: Path, sha256: str = "") -> Picture | None:
-    """The image in a file, as small as it is kept; None where it cannot be read, or is not that of `sha256`."""
+def picture_of(path: Path, sha256: str = "") -> tuple[Picture, Size] | None:
+    """The image in a file, as small as it is kept, and its size; None where it cannot be read, or is another file."""
     try:
         data = read_bytes(path)
         if sha256 and hashlib.sha256(data).hexdigest() != sha256:
             return None
-        return thumbnail(decode_image(data, path), PICTURE_SIDE)
+        image = decode_image(data, path)
+        return thumbnail(image, PICTURE_SIDE), (image.shape[0], image.shape[1])
     except BlemishError:
         return None
 
@@ -141,41 +142,33 @@ class Kept:
     """What its regions were found by; None where the detector was not calibrated."""
 
 
-def keep_preview(prediction: Prediction, out: Path, pixel_threshold: float | None) -> str:
-    """Writes the preview of a prediction, some 20 to 40 kB, whole or not at all; its path below `out`.
+def encode_preview(prediction: Prediction, pixel_threshold: float | None) -> bytes:
+    """A file of the preview of a prediction, some 20 to 40 kB: a checksum, a line of JSON, a JPEG and a PNG of the map.
 
-    An image that is inspected again, by the same path, replaces its preview.
+    The map has 256 levels between its lowest and its highest value.
     """
     shown = preview(prediction, str(prediction.sample.image), pixel_threshold)
-    name = hashlib.sha256(os.fsencode(shown.path)).hexdigest()[:32]
-    path = Path(PREVIEWS, name[:2], f"{name[2:]}.npz")  # no folder of thousands of files
     values = small_map(prediction.map, MAP_SIDE)
     low, high = float(values.min()), float(values.max())
     grey = np.round((values - low) * (255 / (high - low or 1.0))).astype(np.uint8)
-    plain = {name: getattr(shown, name) for name in PLAIN}
-    header = json.dumps(plain | {"range": (low, high), "pixel_threshold": pixel_threshold}, allow_nan=False)
-    with replacing(out / path) as temporary:
-        np.savez(
-            temporary,
-            version=VERSION,
-            header=np.frombuffer(header.encode(), np.uint8),
-            map=cv2.imencode(".png", grey)[1].reshape(-1),
-            picture=np.frombuffer(shown.picture, np.uint8),
-        )
-    return path.as_posix()
+    header = {name: getattr(shown, name) for name in PLAIN}
+    header |= {"version": VERSION, "pixel_threshold": pixel_threshold, "range": (low, high)}
+    line = json.dumps(header | {"picture": len(shown.picture)}, allow_nan=False).encode() + b"\n"
+    body = line + shown.picture + cv2.imencode(".png", grey)[1].tobytes()
+    return zlib.crc32(body).to_bytes(4) + body
 
 
 def read_preview(path: Path) -> Kept | None:
-    """What `keep_preview` wrote; None where it is gone, damaged or of another version: a page can do without one."""
+    """What `encode_preview` made; None where the file is gone, damaged or of another version: a page can do without."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if int(file["version"]) != VERSION:
-                return None
-            header, picture = json.loads(file["header"].tobytes()), file["picture"].tobytes()
-            levels = np.asarray(cv2.imdecode(file["map"], cv2.IMREAD_GRAYSCALE))
+        content = path.read_bytes()
+        line, _, pictures = content[4:].partition(b"\n")
+        if content[:4] != zlib.crc32(content[4:]).to_bytes(4) or (header := json.loads(line))["version"] != VERSION:
+            return None
+        levels = cv2.imdecode(np.frombuffer(pictures[header["picture"] :], np.uint8), cv2.IMREAD_GRAYSCALE)
         low, high = header["range"]
+        values = np.asarray(low + np.asarray(levels) * np.float32((high - low) / 255), np.float32)
         plain = {name: header[name] for name in PLAIN} | {"size": tuple(header["size"])}
-        values = np.asarray(low + levels * np.float32((high - low) / 255), np.float32)
-        return Kept(Preview(**plain, picture=picture, map=values), header["pixel_threshold"])
-    except (OSError, EOFError, BadZipFile, zlib.error, cv2.error, ValueError, KeyError, TypeError):
+        return Kept(Preview(**plain, picture=pictures[: header["picture"]], map=values), header["pixel_threshold"])
+    except (OSError, ValueError, KeyError, TypeError, cv2.error):
         return None

@@ -24,7 +24,7 @@ from blemish.errors import BlemishError
 from blemish.files import absolute, make_folder, replacing, write_json, writing
 from blemish.imaging.read import is_image, read_image
 from blemish.inference.inspector import Inspector
-from blemish.inference.previews import keep_preview, write_inspected_by
+from blemish.inference.previews import PREVIEWS, encode_preview, write_inspected_by
 from blemish.model.folder import DOCUMENT
 from blemish.progress import Progress, no_progress
 from blemish.types import Decision, Prediction, Region, Unreadable
@@ -133,7 +133,9 @@ def predict(
             if isinstance(found, Prediction):
                 name = names[found.sample.image]
                 if previews:
-                    row["preview"] = keep_preview(found, out, level)
+                    row["preview"] = f"{PREVIEWS}/{name}.preview"
+                    with replacing(out / row["preview"]) as temporary:
+                        temporary.write_bytes(encode_preview(found, level))
                 if maps:
                     row["map"] = write_image(out / MAPS / f"{name}.tiff", found.map, out)
                 if overlays:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from blemish.parallel import map_ahead
 from blemish.progress import Progress, no_progress, told
 from blemish.report.decisions import part_summary
 from blemish.report.pictures import Album
-from blemish.report.read import Part, Run, labelled
+from blemish.report.read import Part, Run, labelled, refuse_twice
 from blemish.types import Evaluation
 
 IMAGES = "images"
@@ -43,6 +44,7 @@ def read_predictions(folders: Sequence[Path], progress: Progress = no_progress) 
     The facts of its record are what it was inspected by, and the rows without a score (`unreadable`). Raises
     BlemishError where a folder holds none, or they are damaged.
     """
+    refuse_twice(folders)
     return labelled([_read_folder(folder, progress) for folder in folders])
 
 
@@ -64,14 +66,17 @@ def _read_folder(folder: Path, progress: Progress) -> Run:
 def _read_rows(folder: Path) -> list[Row]:
     """The whole rows, one per path."""
     if not holds_predictions(folder):
-        raise BlemishError(f"{folder}: holds no predictions. Give the folder that 'blemish predict --out' wrote to.")
+        raise BlemishError(
+            f"{folder}: holds no predictions, another folder does. "
+            "Report on what 'blemish predict' left apart from what 'blemish train' left."
+        )
     rows: dict[str, Row] = {}
     for line in (folder / ROWS).read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
             rows[str(row["path"])] = row
         except (ValueError, KeyError, TypeError):
-            break  # the line that was being written
+            continue  # such as the line that is being written
     return list(rows.values())
 
 
@@ -92,10 +97,10 @@ def _preview(folder: Path, row: Row, calibration: Plain | None) -> Preview | Non
     """What is shown of a row: what was kept, or else the file as it is, where it is what was inspected."""
     kept = read_preview(folder / row["preview"]) if "preview" in row else None
     if kept is None:
-        picture = picture_of(Path(row["path"]), row.get("sha256", ""))
-        if picture is None:
+        found = picture_of(Path(row["path"]), row.get("sha256", ""))
+        if found is None:
             return None
-        return _with_regions(Preview(row["path"], picture.shape[:2], to_jpeg(picture), None), row, calibration)
+        return _with_regions(Preview(row["path"], found[1], to_jpeg(found[0]), None), row, calibration)
     if calibration and kept.pixel_threshold == calibration["pixel_threshold"]:
         return replace(kept.preview, path=row["path"])
     return _with_regions(replace(kept.preview, path=row["path"]), row, calibration)
@@ -103,9 +108,9 @@ def _preview(folder: Path, row: Row, calibration: Plain | None) -> Preview | Non
 
 def _with_regions(shown: Preview, row: Row, calibration: Plain | None) -> Preview:
     """The preview with the regions of the row, which are known where the score is above the threshold."""
-    if calibration is None or row["score"] <= calibration["threshold"]:
+    found = row["regions"] if calibration and row["score"] > calibration["threshold"] else None
+    if found is None:
         return replace(shown, regions=None, num_regions=0, largest_region=None)
-    found = row["regions"]
     largest = max((region["area"] for region in found), default=0)
     return replace(shown, regions=found[:MOST_REGIONS], num_regions=len(found), largest_region=largest)
 
@@ -145,4 +150,4 @@ def _part(run: Run, album: Album) -> Plain:
 
 def _printable(name: str) -> str:
     """The name without what no page can hold: names of files need not be UTF-8."""
-    return os.fsencode(name).decode("utf-8", "replace")
+    return re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", name)

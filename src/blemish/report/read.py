@@ -52,11 +52,16 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
 
     Raises BlemishError where a folder holds no run, or the same one is given twice.
     """
+    refuse_twice(folders)
+    return labelled([_read_run(folder) for folder in folders])
+
+
+def refuse_twice(folders: Sequence[Path]) -> None:
+    """Raises BlemishError where a folder is given twice."""
     resolved = [folder.resolve() for folder in folders]
     twice = [folder for folder in folders if resolved.count(folder.resolve()) > 1]
     if twice:
-        raise BlemishError(f"{twice[0]}: given twice. Give each run once.")
-    return labelled([_read_run(folder) for folder in folders])
+        raise BlemishError(f"{twice[0]}: given twice. Give each folder once.")
 
 
 def categories_of(runs: Sequence[Run]) -> list[str]:
