@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Split = Literal["train", "val", "test"]
+MapFormat = Literal["uint16", "float32"]
+"""Of a map in a file. uint16: each value within 1/8190 of the map's range. float32: exact, several times as long."""
 Size = tuple[int, int]
 """(height, width) in pixels."""
 

@@ -34,8 +34,8 @@ MOST_REGIONS = 12
 """Regions that are kept of an image; more are only counted."""
 MOST_POLYGONS = 500
 """Edges that are drawn of a mask, the longest: a mask of countless specks must not make a record that is too large."""
-PREVIEWS, VERSION = "previews", 1
-"""Folder below the predictions for their previews, and the version of the files in it."""
+VERSION = 1
+"""Of the file of a preview."""
 INSPECTED_BY = "inspected_by.json"
 """Beside the predictions: the detector and the calibration, which says what the scores of good images are."""
 Outline = list[list[int]]
@@ -84,9 +84,7 @@ def preview(prediction: Prediction, path: str, pixel_threshold: float | None = N
     sample, values = prediction.sample, prediction.map
     found = () if pixel_threshold is None else find_regions(values, pixel_threshold)
     mask = read_mask(sample.mask) if sample.mask else None
-    picture = prediction.image
-    if picture is None:
-        picture, _ = picture_of(sample.image, prediction.sha256) or (None, None)
+    picture = picture_of(sample.image, prediction.sha256) if prediction.image is None else prediction.image
     return Preview(
         path,
         (values.shape[0], values.shape[1]),
@@ -101,14 +99,13 @@ def preview(prediction: Prediction, path: str, pixel_threshold: float | None = N
     )
 
 
-def picture_of(path: Path, sha256: str = "") -> tuple[Picture, Size] | None:
-    """The image in a file, as small as it is kept, and its size; None where it cannot be read, or is another file."""
+def picture_of(path: Path, sha256: str = "") -> Picture | None:
+    """The image in a file, as small as it is kept; None where it cannot be read, or is not that of `sha256`."""
     try:
         data = read_bytes(path)
         if sha256 and hashlib.sha256(data).hexdigest() != sha256:
             return None
-        image = decode_image(data, path)
-        return thumbnail(image, PICTURE_SIDE), (image.shape[0], image.shape[1])
+        return thumbnail(decode_image(data, path), PICTURE_SIDE)
     except BlemishError:
         return None
 

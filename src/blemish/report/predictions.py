@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from blemish.evaluation.record import Record
 from blemish.files import absolute
 from blemish.imaging.thumbnails import to_jpeg
 from blemish.inference.previews import INSPECTED_BY, MOST_REGIONS, Preview, picture_of, read_preview
-from blemish.inference.table import ROWS
+from blemish.inference.rows import ROWS, Row, named_file, stored
 from blemish.parallel import map_ahead
 from blemish.progress import Progress, no_progress, told
 from blemish.report.decisions import part_summary
@@ -29,7 +29,6 @@ IMAGES = "images"
 """The one category of a page of predictions."""
 MOST_UNREADABLE = 200
 """Files that could not be used which a page lists; the table has all of them."""
-Row = dict[str, Any]
 Plain = dict[str, Any]
 
 
@@ -49,9 +48,13 @@ def read_predictions(folders: Sequence[Path], progress: Progress = no_progress) 
 
 
 def _read_folder(folder: Path, progress: Progress) -> Run:
-    rows, by = _read_rows(folder), _read_inspected_by(folder)
-    scored = [row for row in rows if "score" in row]
-    facts = by | {"unreadable": [row for row in rows if "score" not in row]}
+    if not holds_predictions(folder):
+        raise BlemishError(
+            f"{folder}: holds no predictions, another folder does. "
+            "Report on what 'blemish predict' left apart from what 'blemish train' left."
+        )
+    known, by = stored(folder), _read_inspected_by(folder)
+    scored, facts = list(known.values()), by | {"unreadable": _unreadable(folder, known)}
     previews = list(
         told(map_ahead(lambda row: _preview(folder, row, by["calibration"]), scored), len(scored), progress)
     )
@@ -59,23 +62,19 @@ def _read_folder(folder: Path, progress: Progress) -> Run:
     evaluation = Evaluation(by["method"], IMAGES, {}, images=images, calibration=by["calibration"])
     # Whose regions count stands in the previews: those that the current calibration did not find are left out of them.
     level = (by["calibration"]["pixel_threshold"], 0) if by["calibration"] else None
-    part = Part(evaluation, Record([shown for shown in previews if shown], facts=facts, regions_by=level), folder)
+    part = Part(evaluation, Record(previews, facts=facts, regions_by=level), folder)
     return Run(by["method"], folder, (part,))
 
 
-def _read_rows(folder: Path) -> list[Row]:
-    """The whole rows, one per path."""
-    if not holds_predictions(folder):
-        raise BlemishError(
-            f"{folder}: holds no predictions, another folder does. "
-            "Report on what 'blemish predict' left apart from what 'blemish train' left."
-        )
+def _unreadable(folder: Path, scored: Mapping[str, Row]) -> list[Row]:
+    """The rows of files that could not be used: path and error."""
     rows: dict[str, Row] = {}
     for line in (folder / ROWS).read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
-            rows[str(row["path"])] = row
-        except (ValueError, KeyError, TypeError):
+            if "score" not in row and row["path"] not in scored:
+                rows[row["path"]] = {"path": str(row["path"]), "error": str(row["error"])}
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue  # such as the line that is being written
     return list(rows.values())
 
@@ -93,14 +92,14 @@ def _read_inspected_by(folder: Path) -> Plain:
         raise BlemishError(f"{path}: missing or damaged. Run the same 'blemish predict' again: it goes on.") from None
 
 
-def _preview(folder: Path, row: Row, calibration: Plain | None) -> Preview | None:
+def _preview(folder: Path, row: Row, calibration: Plain | None) -> Preview:
     """What is shown of a row: what was kept, or else the file as it is, where it is what was inspected."""
-    kept = read_preview(folder / row["preview"]) if "preview" in row else None
+    file = named_file(folder, row, "preview")
+    kept = read_preview(file) if file else None
     if kept is None:
-        found = picture_of(Path(row["path"]), row.get("sha256", ""))
-        if found is None:
-            return None
-        return _with_regions(Preview(row["path"], found[1], to_jpeg(found[0]), None), row, calibration)
+        picture = picture_of(Path(row["path"]), row["sha256"])
+        content = b"" if picture is None else to_jpeg(picture)
+        return _with_regions(Preview(row["path"], tuple(row["size"]), content, None), row, calibration)
     if calibration and kept.pixel_threshold == calibration["pixel_threshold"]:
         return replace(kept.preview, path=row["path"])
     return _with_regions(replace(kept.preview, path=row["path"]), row, calibration)
@@ -137,7 +136,7 @@ def _part(run: Run, album: Album) -> Plain:
     root = os.path.commonpath([absolute(Path(path)).parent for path in paths]) if paths else ""
     for image in summary["images"]:
         image["path"] = _printable(os.path.relpath(absolute(Path(image["path"])), root))
-    errors = [{"path": _printable(row["path"]), "error": _printable(str(row.get("error", "")))} for row in unreadable]
+    errors = [{"path": _printable(row["path"]), "error": _printable(str(row["error"]))} for row in unreadable]
     return summary | {
         "folder": _printable(str(run.folder)),
         "root": _printable(root),
