@@ -367,3 +367,21 @@ def test_predictions_are_not_put_into_a_fitted_detector(model: Path, images: Pat
     code, said = run(capsys, model, images, "--out", model)
     assert (code, "holds a fitted detector. Choose another folder" in said) == (2, True)
     assert sorted(path.name for path in model.iterdir()) == before
+
+
+def test_pictures_that_a_full_disk_does_not_take_are_told_in_their_rows(model: Path, images: Path, tmp_path: Path):
+    """The rows are short enough; the maps are not."""
+    code = (
+        "import resource, sys; from blemish.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
+        "main(['predict', *sys.argv[1:]])"
+    )
+    files = [str(images / "good" / name) for name in ("000.png", "001.png")]
+    arguments = [sys.executable, "-c", code, str(model), *files, "--out", str(tmp_path / "out")]
+    done = subprocess.run([*arguments, "--maps-format", "float32"], capture_output=True, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "0 unreadable, 2 without the files that were asked for" in done.stdout
+    assert "000.tiff: cannot be written (File too large)" in done.stderr
+    rows = rows_of(tmp_path / "out")
+    assert all(row["score"] > 0 and "cannot be written" in row["error"] and "map" not in row for row in rows)
+    assert len(rows) == 2

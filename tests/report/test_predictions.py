@@ -206,6 +206,28 @@ def test_what_cannot_be_reported_is_one_line(run_folder: Path, model: Path, imag
     assert not page.exists()
 
 
+def test_what_is_decided_again_is_shown_as_it_is_decided_then(model: Path, images: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    run("predict", model, images, "--out", out, "--maps", "--report")
+    before = {path: path.stat().st_mtime_ns for path in (out / "previews").rglob("*.preview")}
+    scores = sorted(image["score"] for image in part_of(out)["images"])
+    fitted = read_model(model)
+    write_model(replace(fitted, calibration=changed(fitted.calibration, threshold=scores[5])))
+    run("predict", model, images, "--out", out, "--report")
+    assert {path: path.stat().st_mtime_ns for path in (out / "previews").rglob("*.preview")} == before
+    part = part_of(out)
+    assert (part["threshold"]["value"], part["counts"]["defects"]) == (scores[5], 2)
+    assert part["threshold"]["text"] == "set by hand"
+    level = fitted.calibration.pixel_levels[3]  # by which the regions in the previews are not known
+    write_model(replace(fitted, calibration=changed(fitted.calibration, pixel_threshold=level)))
+    run("predict", model, images, "--out", out, "--report")
+    rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+    found = {os.path.relpath(row["path"], images): row["regions"] for row in rows if row.get("regions")}
+    shown = {image["path"]: image["regions"] for image in part_of(out)["images"] if "regions" in image}
+    assert found
+    assert shown == {path: regions[:12] for path, regions in found.items()}
+
+
 def test_a_row_that_is_half_written_is_left_out(model: Path, images: Path, tmp_path: Path):
     out = tmp_path / "out"
     run("predict", model, images, "--out", out)

@@ -1,11 +1,11 @@
-"""The maps and overlays of predictions as files, each under a name that file systems take."""
+"""The maps, overlays and previews of predictions as files, each under a name that file systems take."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -26,7 +26,7 @@ LONGEST = 200
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Where the maps and overlays of a run are written, and how."""
+    """Where these files of a run are written, and how."""
 
     out: Path
     names: Mapping[Path, str]
@@ -42,18 +42,17 @@ class Pictures:
         """
         kept: MapFormat = "float32" if before.get("map_format") == "float32" else "uint16"
         form, row = self.form or kept, Row()
+        level = self.calibration.pixel_threshold if self.calibration else None
+        encode: dict[str, Callable[[], bytes]] = {
+            "map": lambda: encode_map(found.map, form, found.sha256),
+            "overlay": lambda: to_jpeg(overlay(found, decision, self.calibration)),
+            "preview": lambda: encode_preview(found, level),
+        }
         for field in sorted(fields):
             path = self.out / FOLDERS[field] / f"{self.names[found.sample.image]}{SUFFIXES[field]}"
             try:
-                if field == "map":
-                    write_file(path, encode_map(found.map, form, found.sha256))
-                    row["map_format"] = form
-                elif field == "preview":
-                    level = self.calibration.pixel_threshold if self.calibration else None
-                    write_file(path, encode_preview(found, level))
-                else:
-                    write_file(path, to_jpeg(overlay(found, decision, self.calibration)))
-                row[field] = path.relative_to(self.out).as_posix()
+                write_file(path, encode[field]())
+                row |= {field: path.relative_to(self.out).as_posix()} | ({"map_format": form} if field == "map" else {})
             except BlemishError as error:
                 row["error"] = str(error)
         return row

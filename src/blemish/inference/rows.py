@@ -22,8 +22,10 @@ from blemish.types import Decision, Prediction, Unreadable
 ROWS, TABLE, SETTINGS = "predictions.jsonl", "predictions.csv", "predictions.json"
 FOLDERS = {"map": "maps", "overlay": "overlays", "preview": "previews"}
 """Field of a row -> the folder of the files that it names."""
-OF_IMAGE = frozenset({"overlay", "preview"})
-"""Those whose files show the image."""
+SHOWN = frozenset({"overlay"})
+"""Those of them that show the image and the decision: they take its pixels, and are made anew with the decision."""
+OF_IMAGE = SHOWN | {"preview"}
+"""Those that take the pixels of the image."""
 COLUMNS = (
     *("path", "score", "decision", "p_value", "threshold"),
     *("regions", "x", "y", "width", "height", "area", "peak", "error"),

@@ -15,7 +15,7 @@ from blemish.calibration.thresholds import Calibration
 from blemish.data.source import read_file
 from blemish.errors import BlemishError
 from blemish.files import absolute
-from blemish.imaging.read import MAX_BYTES, is_image
+from blemish.imaging.read import is_image, read_bytes
 from blemish.inference.inspector import Inspector
 from blemish.inference.maps import decode_map
 from blemish.inference.pictures import Pictures, names_for
@@ -23,8 +23,8 @@ from blemish.inference.previews import write_inspected_by
 from blemish.inference.rows import (
     FOLDERS,
     OF_IMAGE,
+    SHOWN,
     Row,
-    Rows,
     check_identity,
     decided_again,
     named_file,
@@ -133,8 +133,8 @@ class _Plan:
     def settle(self, out: Path, row: Row, is_given: bool = True) -> None:
         """Decides a row of an image again that has not changed, or plans what else that takes."""
         path, again = row["path"], decided_again(row, self.calibration)
-        if again != row:  # the overlay tells of the former decision
-            again.pop("overlay", None)
+        if again != row:  # they tell of the former decision
+            again = {name: value for name, value in again.items() if name not in SHOWN}
         self.known[path] = again
         had = frozenset(name for name in FOLDERS if name in row)
         there = {name for name in FOLDERS if (file := named_file(out, again, name)) and file.is_file()}
@@ -185,13 +185,13 @@ def predict(
     with opened(out, plan.known, identity or {}) as rows:
         write_inspected_by(out, about or {}, plan.calibration)
         pictures = Pictures(out, names_for(images, plan.known), plan.calibration, plan.form)
-        _decide_by_maps(plan, inspector, rows, pictures)
-        started, num_left = time.monotonic(), len(plan.inspected)
-        for done, row in enumerate(_inspected(plan, inspector, pictures), start=1):
+        started, num_left = time.monotonic(), len(plan.by_map) + len(plan.inspected)
+        num_settled = max(0, len(images) - num_left)
+        for done, row in enumerate(_made(plan, inspector, pictures), start=1):
             rows.add(row)
             rate = done / max(time.monotonic() - started, 1e-9)
-            progress(len(images) - num_left + done, len(images), **{"images/s": rate})
-    rate = num_left / max(time.monotonic() - started, 1e-9)
+            progress(num_settled + done, num_settled + num_left, **{"images/s": rate})
+    rate = len(plan.inspected) / max(time.monotonic() - started, 1e-9)
     return _summary([rows.known[str(path)] for path in images], plan, rate)
 
 
@@ -216,28 +216,33 @@ def _plan(plan: _Plan, before: Mapping[str, Row], images: Sequence[Path], out: P
 def _digest(path: Path) -> str | None:
     """The SHA-256 of an image file; None where it cannot be read."""
     try:
-        if not path.is_file() or path.stat().st_size > MAX_BYTES:
-            return None
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, ValueError):
+        return hashlib.sha256(read_bytes(path)).hexdigest()
+    except BlemishError:
         return None
 
 
-def _decide_by_maps(plan: _Plan, inspector: Inspector, rows: Rows, pictures: Pictures) -> None:
-    """Decides again what takes the stored map; where that cannot be read, the image is to be inspected."""
-    for path in plan.by_map:
+def _made(plan: _Plan, inspector: Inspector, pictures: Pictures) -> Iterable[Row]:
+    """The rows that are made in this run: by stored maps, where these can be used, and by inspecting."""
+
+    def again(path: Path) -> Row | None:
         before, fields = plan.known[str(path)], plan.pictures[str(path)]
         found = _from_map(before, pictures.out, inspector, bool(OF_IMAGE & fields))
         if found is None:
-            plan.pictures[str(path)] = fields | {"map"}
-            plan.inspect(path, NO_MAP)
-            continue
+            return None
         decision = inspector.decide(found)
         row = to_row(found, decision, plan.calibration)
         row |= {name: before[name] for name in (*FOLDERS, "map_format") if name in before}
-        plan.from_stored[DRAWN if before["regions"] is not None or not decision else BY_MAP] += 1
-        rows.add(row | pictures.write(found, decision, fields, before))
+        return row | pictures.write(found, decision, fields, before)
+
+    for path, row in zip(plan.by_map, map_ahead(again, plan.by_map, inspector.workers), strict=True):
+        if row is None:
+            plan.pictures[str(path)] |= {"map"}
+            plan.inspect(path, NO_MAP)
+            continue
+        was_open = plan.known[str(path)]["regions"] is None and plan.calibration is not None
+        plan.from_stored[BY_MAP if was_open else DRAWN] += 1
+        yield row
+    yield from _inspected(plan, inspector, pictures)
 
 
 def _from_map(row: Row, out: Path, inspector: Inspector, with_image: bool) -> Prediction | None:
