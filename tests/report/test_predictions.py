@@ -102,6 +102,7 @@ def test_without_previews_the_page_shows_the_files_as_they_are(model: Path, imag
     for path, row in found.items():
         assert shown[path]["size"] == [48, 48]
         assert [region["box"] for region in shown[path]["regions"]] == [region["box"] for region in row["regions"]]
+    assert "8 images here without a map" in (out / "again.html").read_text(encoding="utf-8")
     assert run("predict", model, images, "--out", out, "--report") == 2  # keeps the previews that are missing
     assert part_of(out)["num_previews"] == 7
 
