@@ -353,7 +353,7 @@ def test_a_file_of_too_many_bytes_is_refused_before_it_is_read(paths, tmp_path):
     for _ in range(2):
         summary, seen = run(paths, tmp_path / "out")
         assert (summary.num_images, summary.num_unreadable) == (4, 1)
-        assert "faint.png: 32.2 GB" in summary.first_error
+        assert "faint.png: 32,212 MB" in summary.first_error
     assert seen == 0
 
 
@@ -366,3 +366,24 @@ def test_a_score_that_is_no_number_is_a_row(paths, tmp_path):
     summary = predict(Inspector(broken, Preprocess((SIDE, SIDE)), CALIBRATION), paths, tmp_path / "out")
     assert (summary.num_images, summary.num_unreadable, summary.num_defects) == (4, 1, 1)
     assert "strong.png: its score is no finite number" in rows_of(tmp_path / "out")["strong.png"]["error"]
+
+
+@pytest.mark.parametrize("maps", [None, "float32"])
+@pytest.mark.parametrize("stop_after", [1, 2, 3])
+def test_a_run_that_decides_again_may_be_stopped_anywhere(stop_after, maps, paths, tmp_path):
+    """No row is lost, none says a decision of both calibrations, and the next run ends as if there had been no stop."""
+    out, changed = tmp_path / "out", replace(CALIBRATION, threshold=0.3, pixel_threshold=0.5)
+    run(paths, out, maps=maps, overlays=True)
+
+    def stop(done: int, total: int, **shown: float) -> None:
+        if done == stop_after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(paths, out, changed, progress=stop)
+    left = stored(out)
+    assert {row["threshold"] for row in left.values()} == {0.3}
+    assert list(left) == list(map(str, paths))
+    run(paths, out, changed)
+    assert without_files(rows_of(out)) == fresh_rows(paths, tmp_path / "fresh", changed)
+    assert all((out / row["overlay"]).is_file() for row in rows_of(out).values())

@@ -20,7 +20,7 @@ from blemish.calibration.thresholds import Calibration
 from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import Measured
 from blemish.evaluation.results import EVALUATION
-from blemish.files import write_arrays, write_json
+from blemish.files import check_file, write_arrays, write_json
 from blemish.imaging.thumbnails import Picture, to_jpeg
 from blemish.inference.previews import PLAIN, Preview, preview
 from blemish.metrics import OperatingPoints, Resamples
@@ -91,6 +91,7 @@ def read_record(folder: Path) -> Record | None:
     path = folder / RECORD
     if not path.exists():
         return None
+    check_file(path)
     try:
         with safe_open(path, framework="numpy") as file:
             header = json.loads((file.metadata() or {})["record"])

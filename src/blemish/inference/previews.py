@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from blemish.calibration.thresholds import Calibration, find_regions, to_plain
 from blemish.errors import BlemishError
 from blemish.files import write_json
+from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.pixels import thumbnail
-from blemish.imaging.read import decode_image, read_bytes, read_mask
+from blemish.imaging.read import decode_image, read_content, read_mask
 from blemish.imaging.thumbnails import Picture, small_map, to_jpeg
 from blemish.types import Prediction, Size
 
@@ -83,11 +84,12 @@ def preview(prediction: Prediction, path: str, pixel_threshold: float | None = N
     """
     sample, values = prediction.sample, prediction.map
     found = () if pixel_threshold is None else find_regions(values, pixel_threshold)
-    mask = read_mask(sample.mask) if sample.mask else None
-    picture = picture_of(sample.image, prediction.sha256) if prediction.image is None else prediction.image
+    size = values.shape[0], values.shape[1]
+    mask = read_mask(sample.mask, _limit(size)) if sample.mask else None
+    picture = picture_of(sample.image, size, prediction.sha256) if prediction.image is None else prediction.image
     return Preview(
         path,
-        (values.shape[0], values.shape[1]),
+        size,
         b"" if picture is None else to_jpeg(thumbnail(picture, PICTURE_SIDE)),
         small_map(values, MAP_SIDE),
         [] if mask is None else outline_of(mask),
@@ -99,15 +101,20 @@ def preview(prediction: Prediction, path: str, pixel_threshold: float | None = N
     )
 
 
-def picture_of(path: Path, sha256: str = "") -> Picture | None:
-    """The image in a file, as small as it is kept; None where it cannot be read, or is not that of `sha256`."""
+def picture_of(path: Path, size: Size, sha256: str = "") -> Picture | None:
+    """The image of that size in a file, as small as it is kept; None where it cannot be read, or is another file."""
     try:
-        data = read_bytes(path)
+        data = read_content(path, _limit(size))
         if sha256 and hashlib.sha256(data).hexdigest() != sha256:
             return None
-        return thumbnail(decode_image(data, path), PICTURE_SIDE)
+        return thumbnail(decode_image(data, path, _limit(size)), PICTURE_SIDE)
     except BlemishError:
         return None
+
+
+def _limit(size: Size) -> int:
+    """Pixels that are read at most: an image that was taken once is taken again."""
+    return max(MAX_PIXELS, size[0] * size[1])
 
 
 def outline_of(mask: NDArray[np.bool_]) -> Outline:

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.imaging.formats.png import SIGNATURE
 from blemish.imaging.pixels import thumbnail
-from blemish.imaging.read import PNG
 from blemish.imaging.thumbnails import decoded, small_map
 from blemish.inference.previews import Preview
 from blemish.parallel import map_ahead
@@ -136,7 +136,7 @@ class _Jobs:
 
 
 def _address(content: bytes) -> str:
-    kind = "png" if content.startswith(PNG) else "webp"
+    kind = "png" if content.startswith(SIGNATURE) else "webp"
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 

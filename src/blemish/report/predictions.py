@@ -97,9 +97,10 @@ def _preview(folder: Path, row: Row, calibration: Plain | None) -> Preview:
     file = named_file(folder, row, "preview")
     kept = read_preview(file) if file else None
     if kept is None:
-        picture = picture_of(Path(row["path"]), row["sha256"])
+        size = row["size"][0], row["size"][1]
+        picture = picture_of(Path(row["path"]), size, row["sha256"])
         content = b"" if picture is None else to_jpeg(picture)
-        return _with_regions(Preview(row["path"], tuple(row["size"]), content, None), row, calibration)
+        return _with_regions(Preview(row["path"], size, content, None), row, calibration)
     if calibration and kept.pixel_threshold == calibration["pixel_threshold"]:
         return replace(kept.preview, path=row["path"])
     return _with_regions(replace(kept.preview, path=row["path"]), row, calibration)
