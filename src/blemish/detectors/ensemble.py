@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -126,8 +126,3 @@ class Ensemble(Detector):
         per_feature = float(self.padim.count) / self.padim.mean.shape[-1]
         gaussian = 1.0 if self.padim.chosen("shared") else per_feature
         self.weight.copy_(torch.tensor([1.0, gaussian]) / (1 + gaussian))
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        if prefix + "offset" in state_dict:  # before there were weights, both were added
-            state_dict.setdefault(prefix + "weight", torch.ones(2))
-        super()._load_from_state_dict(state_dict, prefix, *rest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import torch
@@ -225,12 +225,6 @@ class PaDiM(FeatureDetector):
             return features[:, self.projection.argmax(0)]
         projected = self.projection.T @ features.flatten(2)
         return projected.view(len(features), -1, *features.shape[2:])
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        if prefix + "mean" in state_dict and prefix + "offset" not in state_dict:  # saved when there was one scale
-            self.choices.setdefault("scales", (0.0,))
-            state_dict |= {prefix + "offset": torch.zeros(1), prefix + "loudness": torch.ones(1)}
-        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _reduction(self, images: ImageSource, channels: int, kept: int, seed: int, progress: Progress) -> Tensor:
         """(C, d): the projection to what is kept."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import torch
@@ -179,14 +179,6 @@ class PatchCore(FeatureDetector):
         """The bank as it is asked, arranged anew where it has changed."""
         self._arranged = Neighbours.of(self.bank, self._arranged)
         return self._arranged
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        if prefix + "projection" in state_dict:  # of format 1, in which features were no part of their own
-            for name in ("mean", "projection"):
-                state_dict[f"{prefix}features.{name}"] = state_dict.pop(prefix + name)
-            state_dict[prefix + "centre"] = torch.zeros(state_dict[f"{prefix}features.projection"].shape[1])
-            state_dict[prefix + "radius"] = torch.zeros(())
-        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _local(self, features: Tensor) -> Tensor:
         """Each cell's mean over its neighbourhood."""
