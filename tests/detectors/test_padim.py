@@ -180,17 +180,6 @@ def test_wide_scales_are_for_places_with_enough_images(tmp_path, number, part, d
     assert PaDiM(64, dimensions=dimensions).fit(images).choices["scales"] == (0.0,)
 
 
-def test_a_state_saved_when_there_was_one_scale_is_read(part_images):
-    fitted = PaDiM(64, shared=False).fit(part_images)
-    state = {name: value for name, value in fitted.state_dict().items() if name not in ("offset", "loudness")}
-    read = PaDiM(64, shared=False)
-    read.choices = {"shrinkage": fitted.chosen("shrinkage")}
-    read.load_state_dict(state)
-    read.is_fitted = True
-    images = part_images.batch([0, 1])
-    assert torch.equal(read(images)[1], fitted(images)[1])
-
-
 def test_loudness_takes_no_notice_of_units():
     maps = draw(2, 5, 8, 8, seed=4)
     offset, scale = loudness(maps)

@@ -78,11 +78,16 @@ def _acquire(folder: Path, doing: str, patience: float) -> BinaryIO:
     while True:
         with _told(folder):
             file = _open(folder / LOCK)
-            if _try_lock(file) and _is_in_place(file, folder / LOCK):
-                _write_holder(file, doing)
-                return file
-            holder = _holder(file)
-            file.close()
+            is_mine = False
+            try:
+                is_mine = _try_lock(file) and _is_in_place(file, folder / LOCK)
+                if is_mine:
+                    _write_holder(file, doing)
+                    return file
+                holder = _holder(file)
+            finally:
+                if not is_mine:
+                    file.close()
         if time.monotonic() >= deadline:
             raise BlemishError(f"{folder}: is being changed by {holder}. Wait until that is done, then try again.")
         time.sleep(STEP)
