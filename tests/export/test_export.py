@@ -159,10 +159,8 @@ def test_an_interrupted_export_leaves_the_one_of_before(exported: Path, tmp_path
         patched.setattr("blemish.model.changes.write_json", stopped)
         with pytest.raises(KeyboardInterrupt):
             export(folder, "openvino", "half")
-    assert {name: value for name, value in content(folder).items() if name in before} == before
+    assert content(folder) == before
     assert Inspector.load(folder, "openvino")
-    export(folder, "openvino")  # which clears what the other one left
-    assert content(folder).keys() == before.keys()
 
 
 def test_what_is_fitted_anew_has_no_export(exported: Path, tmp_path: Path):

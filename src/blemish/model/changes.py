@@ -44,9 +44,14 @@ def claimed(folder: Path, doing: str, patience: float = WAITS) -> Iterator[None]
     Raises BlemishError, before anything is done, as `locked`.
     """
     with locked(folder, doing, patience) as is_new:
-        if is_new:
-            _tidy(folder)
-        yield
+        if not is_new:
+            yield
+            return
+        _tidy(folder)
+        try:
+            yield
+        finally:
+            _tidy(folder)  # where the body failed
 
 
 @contextmanager
