@@ -69,7 +69,7 @@ SCENES = {
     "calibrate": Scene(("calibrate", "m", "--images", "second"), "model", "m"),
     "folds": Scene(("calibrate", "m", "--folds", "2"), "model", "m"),
     "train": Scene((*TRAIN, "--model", "ae", "--epochs", "2", "--resume"), "nothing", "run/part"),
-    "train over": Scene((*TRAIN, "--model", "padim"), "run", "run/part", ("--resume",)),
+    "train over": Scene((*TRAIN, "--model", "padim"), "run", "run/part"),
     "export": Scene(("export", "m"), "model", "m"),
     "openvino": Scene(("export", "m", "--format", "openvino", "--half"), "model", "m"),
     "report": Scene(("report", "run", "--out", "page.html", "--files", "files"), "run", "run/part"),
