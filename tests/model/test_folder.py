@@ -90,15 +90,23 @@ def calibration(**fields: Any) -> Callable[[Path], None]:
     return lambda folder: edit(folder, calibration=json.loads((folder / DOCUMENT).read_text())["calibration"] | fields)
 
 
+NOT_FITTING = r"model-\w+\.safetensors: does not fit the detector"
+
 SPOILED: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "a pickle": (a_pickle_as_tensors, r"model-\w+\.safetensors: does not fit the detector"),
+    "a pickle": (a_pickle_as_tensors, NOT_FITTING),
     "a pickle as document": (a_pickle_as_document, r"model\.json: not JSON"),
-    "truncated": (truncated_tensors, r"model-\w+\.safetensors: does not fit the detector"),
+    "truncated": (truncated_tensors, NOT_FITTING),
     "wrong hash": (wrong_hash, r"model-\w+\.safetensors: not the file that model\.json was written for"),
-    "wrong shape": (with_tensor("bank", torch.zeros(7, 3)), r"model-\w+\.safetensors: does not fit the detector"),
-    "wrong number of axes": (with_tensor("bank", torch.zeros(7)), r"model-\w+\.safetensors: does not fit the detector"),
-    "missing tensor": (with_tensor("bank", None), r"model-\w+\.safetensors: does not fit the detector"),
-    "unknown tensor": (with_tensor("more", torch.zeros(1)), r"model-\w+\.safetensors: does not fit the detector"),
+    "wrong shape": (
+        with_tensor("memory.bank", torch.zeros(7, 3)),
+        NOT_FITTING,
+    ),
+    "wrong number of axes": (
+        with_tensor("memory.bank", torch.zeros(7)),
+        NOT_FITTING,
+    ),
+    "missing tensor": (with_tensor("memory.bank", None), NOT_FITTING),
+    "unknown tensor": (with_tensor("more", torch.zeros(1)), NOT_FITTING),
     "newer": (lambda folder: edit(folder, format_version=FORMAT_VERSION + 1), "this blemish reads 1 to 4. Upgrade"),
     "no version": (lambda folder: edit(folder, format_version=None), "format_version None"),
     "climbs out": (lambda f: edit(f, sha256={"../outside.safetensors": "0"}), "which is outside of its folder"),

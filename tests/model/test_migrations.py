@@ -8,14 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from blemish.detectors.ensemble import Ensemble
-from blemish.detectors.padim import PaDiM
 from blemish.inference.inspector import Inspector
 from blemish.model.changes import changing, write_model
 from blemish.model.folder import DOCUMENT, FORMAT_VERSION, TENSORS, read_model
-from blemish.model.migrations import migrated, migrated_tensors
+from blemish.model.migrations import migrated
 
 MODELS = Path(__file__).parents[1] / "models"
 RAMP = np.broadcast_to(np.linspace(0, 1, 32, dtype=np.float32), (1, 3, 32, 32)).copy()
@@ -59,33 +56,7 @@ def test_each_version_is_brought_to_the_next_and_keeps_what_it_has():
     }
     assert (found["calibration"], found["metrics"], found["exports"]) == (None, {}, {})
     assert (found["category"], found["files"]) == ("screw", {TENSORS: TENSORS})
-    assert found["options"] == {"size": 32, "scales": [0.0]}
-    third = found | {"format_version": 3, "options": {"scales": [0.0, 3.0]}, "calibration": {"threshold": 1}}
+    third = found | {"format_version": 3, "calibration": {"threshold": 1}}
     assert migrated(third, Path("other")) == third
     fourth = third | {"format_version": 4}
     assert migrated(fourth, Path("other")) is fourth
-
-
-@pytest.mark.parametrize("shared", [True, False])
-def test_gaussians_saved_when_there_was_one_scale_are_read(part_images, shared):
-    fitted = PaDiM(64, shared=shared, scales=(0.0,)).fit(part_images)
-    state = {name: value for name, value in fitted.state_dict().items() if name not in ("offset", "loudness")}
-    read = PaDiM(64, shared=shared, shrinkage=fitted.chosen("shrinkage"), scales=(0.0,))
-    read.load_state_dict(migrated_tensors(state))
-    read.is_fitted = True
-    images = part_images.batch([0, 1])
-    assert torch.equal(read(images)[1], fitted(images)[1])
-
-
-def test_an_ensemble_saved_when_it_had_no_weights_adds_both(part_images):
-    fitted = Ensemble(64, num_patches=50, shared=True, shrinkage=0.1).fit(part_images, validation=part_images)
-    names = ("weight", "padim.offset", "padim.loudness")
-    read = Ensemble(64, num_patches=50, shared=True, shrinkage=0.1, scales=(0.0,))
-    read.load_state_dict(
-        migrated_tensors({key: value for key, value in fitted.state_dict().items() if key not in names})
-    )
-    read.is_fitted = True
-    assert read.weight.tolist() == [1, 1]
-    images = part_images.batch([0, 1])
-    torch.testing.assert_close(read(images)[1], 2 * fitted(images)[1])  # of a shared Gaussian both count a half
-    assert fitted.state_dict().keys() == migrated_tensors(fitted.state_dict()).keys()

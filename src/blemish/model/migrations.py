@@ -1,13 +1,13 @@
-"""What older versions of blemish wrote, brought to what this one reads: model.json by its version, tensors by names."""
+"""The model.json that older versions of blemish wrote, brought to what this one reads, a step for each version.
+
+Tensors are brought to theirs by their names (`state_keys`): where model.json was written anew they are as they were.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from typing import Any
 
 Document = dict[str, Any]
 
@@ -34,57 +34,9 @@ def _from_2(document: Document, folder: Path) -> Document:  # noqa: ARG001
 
 
 def _from_3(document: Document, folder: Path) -> Document:
-    """A file lay under its own name, the category was the folder's name, and the first Gaussians had one scale."""
-    options = {"scales": [0.0]} if document["model"] in ("padim", "ensemble") else {}
-    files = {name: name for name in document["sha256"]}
-    category = folder.resolve().name
-    return {"files": files, "category": category} | document | {"options": options | document["options"]}
+    """A file lay under its own name, and the folder's name stood for the category."""
+    return {"files": {name: name for name in document["sha256"]}, "category": folder.resolve().name} | document
 
 
 STEPS: tuple[Callable[[Document, Path], Document], ...] = (_from_1, _from_2, _from_3)
 """What brings version 1 to 2, 2 to 3, and so on."""
-
-
-def migrated_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a detector as it has them now.
-
-    By their names, not by the version of model.json: a folder whose model.json was written anew keeps its tensors.
-    """
-    for migrate in (_own_features, _one_scale, _no_weights):
-        tensors = migrate(tensors)
-    return tensors
-
-
-def _own_features(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """PatchCore held what its features had learned, took no mean off them, and could not take in further images."""
-    found = dict(tensors)
-    for prefix in _prefixes(found, "bank"):
-        if f"{prefix}projection" in found:
-            for name in ("mean", "projection"):
-                found[f"{prefix}features.{name}"] = found.pop(f"{prefix}{name}")
-            projection = found[f"{prefix}features.projection"]
-            found[f"{prefix}centre"] = projection.new_zeros(projection.shape[1])
-            found[f"{prefix}radius"] = projection.new_zeros(())
-    return found
-
-
-def _one_scale(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """PaDiM's Gaussians were of one scale, which needs no loudness."""
-    found = dict(tensors)
-    for prefix in _prefixes(found, "factor"):
-        found.setdefault(f"{prefix}offset", found[f"{prefix}factor"].new_zeros(1))
-        found.setdefault(f"{prefix}loudness", found[f"{prefix}factor"].new_ones(1))
-    return found
-
-
-def _no_weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The ensemble added both distances as they were."""
-    found = dict(tensors)
-    for prefix in _prefixes(found, "padim.factor"):
-        found.setdefault(f"{prefix}weight", found[f"{prefix}padim.factor"].new_ones(2))
-    return found
-
-
-def _prefixes(tensors: dict[str, Tensor], name: str) -> list[str]:
-    """What stands before the tensors of this name: "" where it is the detector's own."""
-    return [full.removesuffix(name) for full in tensors if full == name or full.endswith(f".{name}")]
