@@ -49,8 +49,10 @@ def test_the_second_is_told_who_is_at_it(holder, tmp_path: Path):
 
 
 def test_a_short_change_waits(holder, tmp_path: Path):
-    threading.Timer(0.2, holder.communicate, ["\n"]).start()
+    timer = threading.Timer(0.2, os.write, [holder.stdin.fileno(), b"\n"])
+    timer.start()
     assert take(tmp_path, 60)
+    timer.join()
     assert not list(tmp_path.iterdir())
 
 
