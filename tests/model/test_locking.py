@@ -126,6 +126,15 @@ def test_where_there_is_no_lock_to_be_had_it_is_one_line(number, function, tmp_p
         take(tmp_path)
 
 
+def test_a_link_in_a_folder_of_somebody_else_leads_nowhere(tmp_path: Path):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "precious").write_text("kept")
+    (tmp_path / "m" / LOCK).symlink_to(tmp_path / "precious")
+    with pytest.raises(BlemishError, match="m: cannot be changed"):
+        take(tmp_path / "m")
+    assert (tmp_path / "precious").read_text() == "kept"
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff\x00\n", b"x" * 5000 + b"\nmore\n"])
 def test_whatever_is_in_the_file_is_one_line(content, tmp_path: Path):
     import fcntl

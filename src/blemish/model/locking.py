@@ -104,7 +104,9 @@ def _told(folder: Path) -> Iterator[None]:
 
 
 def _open(path: Path) -> BinaryIO:
-    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644), "r+b", buffering=0)
+    """The file to be locked; a link is refused, which could lead to any file of the user's."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+    return os.fdopen(os.open(path, flags, 0o644), "r+b", buffering=0)
 
 
 def _is_in_place(file: BinaryIO, path: Path) -> bool:
