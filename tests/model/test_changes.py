@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from dataclasses import replace
@@ -57,6 +58,18 @@ def test_nothing_is_cleared_where_model_json_cannot_be_read(model: Path):
     assert names(model) == before
     (model / DOCUMENT).write_bytes(content)
     assert load(model)
+
+
+@pytest.mark.parametrize("name", ["../precious", "ROOT/precious", 7, None])
+def test_replacing_a_model_removes_nothing_outside_of_its_folder(name, model: Path):
+    known = load(model)
+    (model.parent / "precious").write_text("kept")
+    content = json.loads((model / DOCUMENT).read_text())
+    named = name.replace("ROOT", str(model.parent)) if isinstance(name, str) else name
+    (model / DOCUMENT).write_text(json.dumps(content | {"files": content["files"] | {"model.onnx": named}}))
+    save(known, model)
+    assert (model.parent / "precious").read_text() == "kept"
+    assert load(model).calibration == known.calibration
 
 
 def test_the_files_of_before_go_once_the_new_ones_stand(model: Path):

@@ -18,12 +18,14 @@ from blemish.calibration.thresholds import to_plain
 from blemish.errors import BlemishError
 from blemish.files import clear_left, make_folder, write_json, writing
 from blemish.model.folder import (
+    DAMAGED,
     DOCUMENT,
     FORMAT_VERSION,
     REFERENCE,
     ROI,
     ModelFolder,
     digest_of,
+    inner,
     read_document,
     read_model,
 )
@@ -133,12 +135,12 @@ def _with_pictures(model: ModelFolder, staged: Path) -> ModelFolder:
 
 
 def _named(folder: Path) -> set[str] | None:
-    """The files that model.json names; none where there is no model.json, None where it cannot be read."""
+    """The files that model.json names; none where there is no model.json, None where it cannot be read or trusted."""
     if not (folder / DOCUMENT).exists():
         return set()
     try:
-        return set(map(str, read_document(folder / DOCUMENT)["files"].values()))
-    except (BlemishError, AttributeError):
+        return {inner(folder, name) for name in read_document(folder / DOCUMENT)["files"].values()}
+    except (BlemishError, *DAMAGED):
         return None
 
 

@@ -142,14 +142,14 @@ def _content(path: Path) -> bytes | None:
 def _model(folder: Path) -> ModelFolder:
     content = read_document(folder / DOCUMENT)
     try:
-        sha256 = {_inner(folder, name): str(digest) for name, digest in content["sha256"].items()}
+        sha256 = {inner(folder, name): str(digest) for name, digest in content["sha256"].items()}
         model = ModelFolder(
             folder,
             str(content["model"]),
             dict(content["options"]),
             Preprocess((1, 1)),
             sha256=sha256,
-            files={name: _inner(folder, content["files"][name]) for name in sha256},
+            files={name: inner(folder, content["files"][name]) for name in sha256},
             category=str(content["category"]),
         )
         calibration = content["calibration"]
@@ -177,8 +177,8 @@ def _preprocess(content: dict[str, Any], model: ModelFolder) -> Preprocess:
     return Preprocess((height, width), content["aspect"], tile, overlap, *pictures)
 
 
-def _inner(folder: Path, name: str) -> str:
-    """The name, if it is that of a file in the folder, or in one below it, after all links."""
+def inner(folder: Path, name: str) -> str:
+    """The name, if it is that of a file in the folder, or in one below it, after all links; BlemishError otherwise."""
     is_plain = re.fullmatch(r"[\w.+-]+(/[\w.+-]+)*", name) and not re.search(r"(^|/)\.\.?(/|$)", name)
     if not is_plain or not (folder / name).resolve().is_relative_to(folder.resolve()):
         raise BlemishError(
