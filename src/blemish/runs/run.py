@@ -75,7 +75,8 @@ def run(config: RunConfig, phases: Phases = lambda _: no_progress) -> Evaluation
     roi = read_roi(config.roi) if config.roi else None
     identity = identity_of(config, data_sha256, roi)
     if config.resume and (done := finished(folder, identity)):
-        discard(folder / CHECKPOINT)
+        with _writer(folder, "train", config):  # which clears what a process that was killed at its end left
+            discard(folder / CHECKPOINT)
         return done
     with making_folder(folder), _writer(folder, "train", config):
         fitted = _learn(config, category, folder, identity, roi, phases)
