@@ -19,7 +19,7 @@ from blemish.errors import BlemishError, extras
 from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.pixels import to_batch
 from blemish.imaging.preprocess import Preprocess
-from blemish.model.folder import ModelFolder, read_model
+from blemish.model.folder import ModelFolder, reading
 from blemish.types import Decision, Prediction, Sample, Unreadable
 
 logger = logging.getLogger("blemish")
@@ -72,8 +72,7 @@ class Inspector:
         Raises BlemishError where the folder cannot be used, there is no such backend or device, or its runtime is not
         installed.
         """
-        model = read_model(folder)
-        run = backend_of(model, backend, threads, device)
+        run, model = reading(folder, lambda model: (backend_of(model, backend, threads, device), model))
         preprocess = replace(model.preprocess, max_pixels=max_pixels)
         learned = model.provenance.get("images")
         return cls(run, preprocess, model.calibration, batch_size=batch_size, workers=workers, learned=learned)

@@ -1,6 +1,9 @@
 """The folder of a fitted detector, as far as it is plain data: model.json and the hashes of the files beside it.
 
 Reading it imports neither torch nor any other runtime and runs no code. docs/model-format.md describes the format.
+
+A model changes as a whole: model.json, which one rename replaces, names the files that belong to it, and their names
+hold a hash, so that a new version never lies where the old one does. Those who read take no lock.
 """
 
 from __future__ import annotations
@@ -8,20 +11,21 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
-from blemish.calibration.thresholds import Calibration, from_plain, to_plain
+from blemish.calibration.thresholds import Calibration, from_plain
 from blemish.errors import BlemishError
-from blemish.files import opened, read_bytes, replacing, write_json
+from blemish.files import opened
 from blemish.imaging.alignment import Alignment
 from blemish.imaging.preprocess import Aspect, Preprocess
 from blemish.imaging.roi import Roi
+from blemish.model.migrations import migrated
 
-FORMAT_VERSION = 3
-READABLE = (1, 2, 3)
+FORMAT_VERSION = 4
+READABLE = (1, 2, 3, 4)
 DOCUMENT, TENSORS = "model.json", "model.safetensors"
 ROI, REFERENCE = "roi.png", "reference.png"
 LARGEST_DOCUMENT = 64 << 20
@@ -46,16 +50,27 @@ class ModelFolder:
     exports: dict[str, Any] = field(default_factory=dict)
     """Format -> precision of the export, and how far it is from the detector in torch."""
     sha256: dict[str, str] = field(default_factory=dict)
-    """File beside model.json -> SHA-256 of its content."""
+    """Name of a file of the model, such as model.safetensors -> SHA-256 of its content."""
+    files: dict[str, str] = field(default_factory=dict)
+    """Name -> the file's path below the folder."""
+    category: str = ""
+    """The name of what it was fitted to, by which its images are found in a data set of many."""
+
+    def path(self, name: str) -> Path:
+        """Where the file of this name lies, or would."""
+        return self.folder / self.files.get(name, name)
 
     def file(self, name: str) -> Path:
-        """The path of a file beside model.json; raises BlemishError where it is missing or has another content."""
-        path = self.folder / name
+        """The path of a file of the model; raises BlemishError where it is missing or has another content."""
+        path = self.path(name)
         if name not in self.sha256:
             raise BlemishError(f"{self.folder / DOCUMENT}: knows no {name}. It has: {', '.join(sorted(self.sha256))}.")
-        if _digest(path) != self.sha256[name]:
+        if digest_of(path) != self.sha256[name]:
             raise BlemishError(f"{path}: not the file that {DOCUMENT} was written for. Copy the whole folder anew.")
         return path
+
+
+Result = TypeVar("Result")
 
 
 def read_model(folder: Path) -> ModelFolder:
@@ -63,51 +78,40 @@ def read_model(folder: Path) -> ModelFolder:
 
     Raises BlemishError where it is missing, damaged, or from a newer blemish.
     """
-    content = _read_document(folder / DOCUMENT)
+    return reading(folder, lambda model: model)
+
+
+def reading(folder: Path, use: Callable[[ModelFolder], Result]) -> Result:
+    """What `use` makes of the model in `folder` and of its files.
+
+    Where that fails because another process has replaced the model meanwhile, it is done again with the new one. So
+    `use` only reads. Raises BlemishError as `read_model`, and what `use` raises.
+    """
+    while True:
+        before = _content(folder / DOCUMENT)
+        try:
+            return use(_model(folder))
+        except (BlemishError, OSError):
+            if _content(folder / DOCUMENT) == before:
+                raise
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """The content of a model.json as the newest version has it; raises BlemishError where it cannot be read."""
     try:
-        sha256 = {_inner(folder, name): str(digest) for name, digest in content["sha256"].items()}
-        model = ModelFolder(folder, str(content["model"]), dict(content["options"]), Preprocess((1, 1)), sha256=sha256)
-        calibration = content.get("calibration")
-        return replace(
-            model,
-            preprocess=_preprocess(content["preprocess"], model),
-            calibration=from_plain(calibration) if calibration else None,
-            metrics=dict(content.get("metrics") or {}),
-            provenance=dict(content["provenance"]),
-            exports=dict(content.get("exports") or {}),
-        )
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise BlemishError(f"{folder / DOCUMENT}: damaged, {error!r}. Train again, or copy it anew.") from None
-
-
-def write_model(model: ModelFolder, files: Sequence[str] = ()) -> ModelFolder:
-    """Writes model.json last, after the files beside it: those named are hashed anew, the others stay as they are."""
-    pictures = {ROI: model.preprocess.roi, REFERENCE: model.preprocess.alignment}
-    written = {name: picture.png for name, picture in pictures.items() if picture is not None}
-    for name, png in written.items():
-        with replacing(model.folder / name) as temporary:
-            temporary.write_bytes(png)
-    model = replace(model, sha256=model.sha256 | {name: _digest(model.folder / name) for name in [*files, *written]})
-    document = {
-        "format_version": FORMAT_VERSION,
-        "model": model.model,
-        "options": model.options,
-        "preprocess": {
-            "size": model.preprocess.size,
-            "aspect": model.preprocess.aspect,
-            "tile": model.preprocess.tile,
-            "overlap": model.preprocess.overlap,
-            "roi": ROI if ROI in written else None,
-            "reference": REFERENCE if REFERENCE in written else None,
-        },
-        "calibration": to_plain(model.calibration) if model.calibration else None,
-        "sha256": model.sha256,
-        "exports": model.exports,
-        "metrics": model.metrics,
-        "provenance": model.provenance,
-    }
-    write_json(model.folder / DOCUMENT, document)
-    return model
+        if not path.exists():
+            raise BlemishError(f"{path}: no such file. Give the folder of a fitted detector.")
+        content = json.loads(read_bytes(path, LARGEST_DOCUMENT))
+    except (ValueError, RecursionError) as error:
+        raise BlemishError(f"{path}: not JSON ({error}). Train again, or copy it anew.") from None
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if version not in READABLE:
+        readable = f"{READABLE[0]} to {READABLE[-1]}"
+        raise BlemishError(f"{path}: format_version {version}, this blemish reads {readable}. Upgrade blemish.")
+    try:
+        return migrated(content, path.parent)
+    except DAMAGED as error:
+        raise _damaged(path, error) from None
 
 
 def find_model(path: Path) -> Path:
@@ -120,34 +124,61 @@ def find_model(path: Path) -> Path:
     return found[0] if found else path
 
 
-def _read_document(path: Path) -> dict[str, Any]:
+DAMAGED = (KeyError, TypeError, ValueError, IndexError, AttributeError)
+"""What plain data of another shape than expected leads to."""
+
+
+def _damaged(path: Path, error: Exception) -> BlemishError:
+    return BlemishError(f"{path}: damaged, {error!r}. Train again, or copy it anew.")
+
+
+def _content(path: Path) -> bytes | None:
     try:
-        if not path.exists():
-            raise BlemishError(f"{path}: no such file. Give the folder of a fitted detector.")
-        content = json.loads(read_bytes(path, LARGEST_DOCUMENT))
-    except (ValueError, RecursionError) as error:
-        raise BlemishError(f"{path}: not JSON ({error}). Train again, or copy it anew.") from None
-    version = content.get("format_version") if isinstance(content, dict) else None
-    if version not in READABLE:
-        readable = f"{READABLE[0]} to {READABLE[-1]}"
-        raise BlemishError(f"{path}: format_version {version}, this blemish reads {readable}. Upgrade blemish.")
-    return dict(content)
+        return read_bytes(path, LARGEST_DOCUMENT)
+    except BlemishError:
+        return None
+
+
+def _model(folder: Path) -> ModelFolder:
+    content = read_document(folder / DOCUMENT)
+    try:
+        sha256 = {inner(folder, name): str(digest) for name, digest in content["sha256"].items()}
+        model = ModelFolder(
+            folder,
+            str(content["model"]),
+            dict(content["options"]),
+            Preprocess((1, 1)),
+            sha256=sha256,
+            files={name: inner(folder, content["files"][name]) for name in sha256},
+            category=str(content["category"]),
+        )
+        calibration = content["calibration"]
+        return replace(
+            model,
+            preprocess=_preprocess(content["preprocess"], model),
+            calibration=from_plain(calibration) if calibration else None,
+            metrics=dict(content["metrics"]),
+            provenance=dict(content["provenance"]),
+            exports=dict(content["exports"]),
+        )
+    except DAMAGED as error:
+        raise _damaged(folder / DOCUMENT, error) from None
 
 
 def _preprocess(content: dict[str, Any], model: ModelFolder) -> Preprocess:
     height, width = (int(side) for side in content["size"])
-    tile, overlap = content.get("tile"), int(content.get("overlap", 0))
+    tile, overlap = content["tile"], int(content["overlap"])
     is_right = height > 0 and width > 0 and content["aspect"] in get_args(Aspect)
     if not is_right or (tile is not None and not (isinstance(tile, int) and 0 <= 2 * overlap <= tile > 0)):
         raise ValueError(f"preprocess {content}")
-    names = content.get("roi"), content.get("reference")
+    names = content["roi"], content["reference"]
     roi, reference = (None if name is None else model.file(name).read_bytes() for name in names)
     pictures = None if roi is None else Roi(roi), None if reference is None else Alignment(reference)
     return Preprocess((height, width), content["aspect"], tile, overlap, *pictures)
 
 
-def _inner(folder: Path, name: str) -> str:
-    """The name, if it is that of a file in the folder, or in one below it, after all links."""
+def inner(folder: Path, name: str) -> str:
+    """The name, if it is that of a file in the folder, or in one below it, after all links; BlemishError otherwise."""
     is_plain = re.fullmatch(r"[\w.+-]+(/[\w.+-]+)*", name) and not re.search(r"(^|/)\.\.?(/|$)", name)
     if not is_plain or not (folder / name).resolve().is_relative_to(folder.resolve()):
         raise BlemishError(
@@ -156,6 +187,7 @@ def _inner(folder: Path, name: str) -> str:
     return name
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file's content in hexadecimal; raises BlemishError where it cannot be read."""
     with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
