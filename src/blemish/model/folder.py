@@ -18,7 +18,7 @@ from typing import Any, TypeVar, get_args
 
 from blemish.calibration.thresholds import Calibration, from_plain
 from blemish.errors import BlemishError
-from blemish.files import opened
+from blemish.files import opened, read_bytes
 from blemish.imaging.alignment import Alignment
 from blemish.imaging.preprocess import Aspect, Preprocess
 from blemish.imaging.roi import Roi
