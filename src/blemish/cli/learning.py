@@ -61,7 +61,7 @@ def fit_command(
     from blemish.runs.update import update as update_model
 
     model: ModelFolder | None
-    with shown_progress(images.name, errors) as phases:
+    with shown_progress("", errors) as phases:
         if update is not None:
             if fields or options or config_path:
                 raise BlemishError("--update: a fitted detector keeps its settings. Leave the other options out.")

@@ -18,6 +18,7 @@ from blemish.imaging.foreground import find_foreground
 from blemish.imaging.pixels import to_batch
 from blemish.imaging.read import Image, decode_image, read_image
 from blemish.parallel import map_ahead
+from blemish.progress import Progress, no_progress, told
 from blemish.types import Sample
 
 logger = logging.getLogger("blemish")
@@ -93,14 +94,14 @@ class Alignment:
 
 
 def choose_alignment(
-    samples: Sequence[Sample], held_out: Sequence[Sample], asked: Align = "auto"
+    samples: Sequence[Sample], held_out: Sequence[Sample], asked: Align = "auto", progress: Progress = no_progress
 ) -> tuple[Alignment | None, str]:
     """What good samples are turned and shifted to look like, None where they are taken as they lie; and why so.
 
     By itself it is done where there is a background for parts to move on, and where it takes most of what held-out
     good samples differ by from the mean. Files that cannot be read are passed over.
     """
-    canvases = [] if asked == "off" else _canvases(samples)
+    canvases = [] if asked == "off" else _canvases(samples, progress)
     if asked == "off" or (asked == "on" and canvases):
         return _learned(canvases) if canvases else None, f"align: {asked}, as asked for"
     found, reason = _judged(canvases, _canvases(held_out))
@@ -137,7 +138,7 @@ def _eccentricity(canvas: Canvas) -> float:
     return float(np.hypot((energy.sum(0) * axis).sum(), (energy.sum(1) * axis).sum()) / max(energy.sum(), 1e-6))
 
 
-def _canvases(samples: Sequence[Sample]) -> list[Canvas]:
+def _canvases(samples: Sequence[Sample], progress: Progress = no_progress) -> list[Canvas]:
     """Of up to COMPARED of the samples, evenly among them; without those that cannot be read."""
 
     def read(sample: Sample) -> list[Canvas]:
@@ -147,7 +148,7 @@ def _canvases(samples: Sequence[Sample]) -> list[Canvas]:
             return []
 
     chosen = samples[:: max(1, -(-len(samples) // COMPARED))]
-    return [canvas for found in map_ahead(read, chosen) for canvas in found]
+    return [canvas for found in told(map_ahead(read, chosen), len(chosen), progress) for canvas in found]
 
 
 def _straightened(canvases: Sequence[Canvas], reference: Alignment) -> list[Canvas]:

@@ -146,7 +146,7 @@ class _Loop:
                     state.total += self._step(module, rows, examples)
                     state.step += 1
                     shown = {"loss": state.total / min(state.step * self.settings.batch_size, self.num_examples)}
-                    progress(self._steps_done, self.settings.epochs * self.num_steps, **shown)
+                    progress(self._steps_done, self.settings.epochs * self.num_steps, unit="steps", **shown)
                     if self._any(bool(interrupted)):
                         saver.save()
                         raise KeyboardInterrupt
