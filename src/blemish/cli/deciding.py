@@ -28,7 +28,7 @@ def calibrate_command(
     folds: Annotated[
         int | None, typer.Option(min=2, help="Score each good training image by a detector fitted without its fold.")
     ] = None,
-    data_path: Annotated[Path | None, typer.Option("--data_path", help="The training images, for --folds.")] = None,
+    data_path: Annotated[Path | None, typer.Option("--data-path", help="The training images, for --folds.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Set the threshold of the score by hand.")] = None,
     pixel_rate: Annotated[
         float | None, typer.Option(help="Choose the pixel threshold for this part of the good area, such as 0.001.")
@@ -77,7 +77,7 @@ def predict_command(
     backend: Annotated[
         str, typer.Option(help="What runs the detector: torch, or onnx or openvino once it is exported.")
     ] = "torch",
-    batch_size: Annotated[int, typer.Option("--batch_size", min=1, help="Images computed at once.")] = 8,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images computed at once.")] = 8,
     workers: Annotated[int, typer.Option(min=0, help="Threads that decode images; 0: one per core.")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="Threads that compute; 0: one per core.")] = 0,
     device: Annotated[str, typer.Option(help="Where torch computes: auto, cpu, cuda, cuda:1 or mps.")] = "auto",
@@ -121,7 +121,7 @@ def export_command(
     ] = False,
     data_path: Annotated[
         Path | None,
-        typer.Option("--data_path", help="Images to compare on; default: the data set that the detector learned from."),
+        typer.Option("--data-path", help="Images to compare on; default: the data set that the detector learned from."),
     ] = None,
 ) -> None:
     """Write the detector for another runtime into its folder, after comparing the two on the test images.

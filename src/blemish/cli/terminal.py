@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+import logging
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 console = Console(markup=False, highlight=False)
 errors = Console(markup=False, highlight=False, stderr=True)
 """Without markup: a name of the user's may have brackets."""
+
+
+class Lines(logging.Handler):
+    """Writes each record of the log as one line to standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes the record."""
+        mark = ("warning ", "bold yellow") if record.levelno >= logging.WARNING else ""
+        errors.print(Text.assemble(mark, record.getMessage()), soft_wrap=True)
+
+
+def show_log(*, quiet: bool = False) -> None:
+    """Shows what blemish says of its work, and warnings of all; with `quiet` warnings alone."""
+    root = logging.getLogger()
+    if not any(isinstance(handler, Lines) for handler in root.handlers):
+        root.addHandler(Lines())
+    logging.getLogger("blemish").setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+def quoted(path: Path) -> str:
+    """The path as a shell takes it for one word."""
+    return shlex.quote(str(path))
+
 
 Folder = Annotated[Path, typer.Argument(help="A data set's root, one category's folder, or a folder of images.")]
 Runs = Annotated[list[Path], typer.Argument(help="Folders that `train` left, one or several.")]

@@ -22,10 +22,10 @@ from blemish.features.registry import create_backbone
 from blemish.progress import Progress, no_progress
 from blemish.types import Size
 
-Side = Annotated[int, Field(ge=32, le=1024, multiple_of=16, description="side length of the input image in pixels")]
-Smoothing = Annotated[
-    float, Field(ge=0, le=32, description="standard deviation in pixels of the Gaussian that smooths the map")
+Side = Annotated[
+    int, Field(ge=32, le=1024, multiple_of=16, description="side of the squares that images are brought to, in pixels")
 ]
+Smoothing = Annotated[float, Field(ge=0, le=32, description="blur of the map, sigma in pixels")]
 
 DEFAULT_BACKBONE = "gabor"
 

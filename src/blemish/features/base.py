@@ -24,14 +24,14 @@ BackboneName = Annotated[
     str,
     Field(
         min_length=1,
-        description=f"features: auto, {' or '.join(FILTER_BANKS)}, which need no weights, or a network of timm",
+        description=f"features: auto, {' or '.join(FILTER_BANKS)}, or a network of timm",
     ),
 ]
 Layers = Annotated[
     tuple[int, ...],
-    Field(description="of a network: the levels of a CNN or the blocks of a ViT whose features are taken"),
+    Field(description="levels of a CNN or blocks of a ViT whose features are taken; default: the middle ones"),
 ]
-Weights = Annotated[str, Field(description="of a network: hub, random, or a file (.safetensors, .pth)")]
+Weights = Annotated[str, Field(description="of a network: hub, random, or a file")]
 ComputedIn = Annotated[
     NetworkPrecision,
     Field(description="of a network: float32, bfloat16, int8, or auto: bfloat16 where the hardware computes in it"),

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, number_of
 from blemish.imaging.foreground import find_foreground
 from blemish.imaging.pixels import to_batch
 from blemish.imaging.read import Image, decode_image, read_image
@@ -119,7 +119,8 @@ def _judged(canvases: Sequence[Canvas], held_out: Sequence[Canvas]) -> tuple[Ali
     before = _residual(_reference(np.mean(canvases, axis=0)), held_out)
     after = _residual(reference, _straightened(held_out, reference))
     share = after / max(before, 1e-6)
-    reason = f"{len(held_out)} held-out good images then differ from the mean {share:.2f} times as much"
+    differ = "differs" if len(held_out) == 1 else "differ"
+    reason = f"{number_of(len(held_out), 'held-out good image')} then {differ} from the mean {share:.2f} times as much"
     return reference if share < LARGEST_SHARE else None, reason
 
 

@@ -131,8 +131,7 @@ def predict(
                     picture = overlay(found, decision, inspector.calibration)
                     row["overlay"] = write_image(out / OVERLAYS / f"{name}.png", picture[:, :, ::-1], out)
             rows.add(row)
-            rate = done / max(time.monotonic() - started, 1e-9)
-            progress(before + done, len(images), **{"images/s": rate})
+            progress(before + done, len(images))
         return _summary([row for path, row in rows.known.items() if path in wanted], len(left), started)
 
 

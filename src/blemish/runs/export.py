@@ -195,7 +195,7 @@ def _category(model: ModelFolder, data_path: Path | None) -> Category:
     known = data_path or model.provenance.get("data_path")
     if known is None or not Path(known).is_dir():
         raise BlemishError(
-            f"data_path {known or ''}: no such folder. Give --data_path, a data set or folder of images to compare on."
+            f"data_path {known or ''}: no such folder. Give --data-path, a data set or folder of images to compare on."
         )
     return find_category(Path(known), model.folder.resolve().name)
 

@@ -153,7 +153,7 @@ def _from_folds(
     of the same content are left out together, and scored once.
     """
     if data_path is None:
-        raise BlemishError("--data_path is missing: folds need the images that the detector was fitted to.")
+        raise BlemishError("--data-path is missing: folds need the images that the detector was fitted to.")
     source = _training_images(model, data_path, phases)
     if not 2 <= folds <= (number := len(set(digests(source)))):
         raise BlemishError(f"folds: {folds} was given; allowed are 2 to {number}, the number of pictures.")

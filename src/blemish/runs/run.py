@@ -256,9 +256,7 @@ def _load(
     return source, problems
 
 
-def _alignment(
-    config: RunConfig, category: Category, roi: Roi | None, phases: Phases
-) -> tuple[Alignment | None, str]:
+def _alignment(config: RunConfig, category: Category, roi: Roi | None, phases: Phases) -> tuple[Alignment | None, str]:
     if roi is not None:
         return None, "align: off, since a region of interest lies still"
     return choose_alignment(category.of("train"), category.of("val"), config.align, phases("aligning"))
