@@ -74,26 +74,22 @@ def duration(seconds: float) -> str:
 class _Pace:
     """How fast a phase goes; counted anew where it begins to count something else."""
 
-    clock: Callable[[], float] = time.monotonic
     done: int = 0
     total: int = 0
     unit: str = ""
     _first: int = 0
     _since: float = 0.0
-    started: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.started = self.clock()
+    started: float = field(default_factory=lambda: time.monotonic())
 
     def tell(self, done: int, total: int, unit: str) -> None:
         if (total, unit) != (self.total, self.unit) or done < self.done:
-            self._first, self._since = done, self.clock()
+            self._first, self._since = done, time.monotonic()
         self.done, self.total, self.unit = done, total, unit
 
     @property
     def rate(self) -> float | None:
         """Steps a second, None as long as that is not known."""
-        seconds = self.clock() - self._since
+        seconds = time.monotonic() - self._since
         return (self.done - self._first) / seconds if self.done > self._first and seconds > 0 else None
 
     @property
@@ -154,8 +150,8 @@ class _Lines:
 
         def report(done: int, total: int, *, unit: str = "images", **shown: float) -> None:
             pace.tell(done, total, unit)
-            if pace.clock() - self._said > BETWEEN_LINES:
-                self._said = pace.clock()
+            if time.monotonic() - self._said > BETWEEN_LINES:
+                self._said = time.monotonic()
                 figures = f" ({_figures(shown)})" if shown else ""
                 self._print(f"{done} of {total} {unit}, {pace.words}".removesuffix(", ") + figures)
 
@@ -165,7 +161,10 @@ class _Lines:
         """Says how long the phase took, where it did anything."""
         pace = self._pace
         if pace.total:
-            seconds, unit = pace.clock() - pace.started, pace.unit.removesuffix("s") if pace.done == 1 else pace.unit
+            seconds, unit = (
+                time.monotonic() - pace.started,
+                pace.unit.removesuffix("s") if pace.done == 1 else pace.unit,
+            )
             rate = f", {_per_second(pace.done / seconds)} {pace.unit}/s" if seconds >= 0.1 else ""
             self._print(f"{pace.done} {unit} in {duration(seconds)}{rate}")
         self._pace = _Pace()

@@ -43,13 +43,15 @@ GOES_ON = {"train": " with --resume", "predict": ""}
 def main(arguments: Sequence[str] | None = None) -> None:
     """The `blemish` command: exit code 0 where all went well, 2 for what is the user's to mend, 130 on Ctrl-C."""
     given = sorted(sys.argv[1:] if arguments is None else arguments, key=QUIET.__ne__)  # it may stand anywhere
-    command = next((word for word in given or _completed() if not word.startswith("-")), "")
+    line = given or _completed()
+    command = next((word for word in line if not word.startswith("-")), "")
+    errors.quiet = bool(_completed())
     show_log()
     try:
         with extras():
             parsers = {}
             if command in learning.COMMANDS:
-                parsers[command], given = _learning_parser(command, given)
+                parsers[command], given = _learning_parser(command, given, line)
             code = build_app(parsers)(given, standalone_mode=False, prog_name="blemish")
     except BlemishError as error:
         _fail(str(error))
@@ -83,17 +85,18 @@ def _mended(error: TyperException, given: Sequence[str]) -> str:
     return f"{message} '{' '.join(['blemish', *known, '--help'])}' says what there is."
 
 
-def _learning_parser(command: str, given: list[str]) -> tuple[Callable[..., None], list[str]]:
+def _learning_parser(command: str, given: list[str], line: list[str]) -> tuple[Callable[..., None], list[str]]:
     """A command that learns, with a flag for each setting and option of its model, and its arguments as it takes them.
 
-    To know the options imports torch, so this is only for those commands themselves.
+    `line` names the model: the arguments, or those that a shell asks completions for. To know the options imports
+    torch, so this is only for those commands themselves.
     """
     from blemish.cli import flags
     from blemish.runs.config import FIT_MODEL, RunConfig
 
     with errors.status("starting"):
         usual = FIT_MODEL if command == "fit" else RunConfig.model_fields["model"].default
-        model = flags.model_of(given, usual)
+        model = flags.model_of(line, usual)
         fields = flags.fit_flags(model) if command == "fit" else flags.run_flags(model)
         options = flags.detector_flags(model)
     flags.refuse_other_models(model, given, fields | options)
@@ -117,7 +120,7 @@ def build_app(parsers: dict[str, Callable[..., None]]) -> typer.Typer:
             app.add_typer(data_sets, name=name, rich_help_panel=heading)
         elif learns := learning.COMMANDS.get(name):
             register = app.command(
-                name, cls=Command, help=learns.__doc__, epilog=learning.EPILOG, rich_help_panel=heading
+                name, cls=Command, help=learns.__doc__, epilog=learning.EPILOGS[name], rich_help_panel=heading
             )
             register(parsers.get(name, _unparsed))
         else:

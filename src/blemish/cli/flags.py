@@ -48,9 +48,9 @@ def model_of(arguments: Sequence[str], usual: str) -> str:
 
 
 def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for place, argument in enumerate(arguments, start=1):
         if argument == flag:
-            return following
+            return "".join(arguments[place : place + 1])
         if argument.startswith(f"{flag}="):
             return argument.partition("=")[2]
     return None

@@ -140,6 +140,11 @@ def _headline(evaluations: list[Evaluation], config: RunConfig) -> Text:
     return Text.assemble(f"{where}\n", (f"average pixel AUROC {average:.4f}", "bold"))
 
 
-EPILOG = "Options of another model: add --model NAME. Underscores are taken: --batch_size"
+EPILOGS = {
+    "train": "Options of another model: add --model NAME. Underscores are taken as well: "
+    "--batch_size, --learning_rate, --data_path, --ckpt_path.",
+    "fit": "Options of another model: add --model NAME. Underscores are taken: --batch_size",
+}
+"""Last words of the help."""
 COMMANDS: dict[str, Callable[..., None]] = {"train": train_command, "fit": fit_command}
 """The commands that take the settings of a run and the options of the detectors."""

@@ -62,10 +62,11 @@ def _next(folder: Path, images: Path) -> list[str]:
 
     tested = next((path for path in (images / "test", images.parent.parent / "test") if path.is_dir()), None)
     inspected = quoted(tested) if tested else "IMAGES"
+    table, shown = PREDICTIONS / "predictions.csv", PREDICTIONS / OVERLAYS
     return [
         "next:",
         f"  blemish predict {quoted(folder)} {inspected} --out {PREDICTIONS} --overlays",
-        f"    finds the defects; {PREDICTIONS / 'predictions.csv'} has a row per image, {PREDICTIONS / OVERLAYS} shows where",
+        f"    finds the defects: {table} has a row per image, {shown} shows where",
         f"  blemish calibrate {quoted(folder)}",
         "    shows the threshold and what others would mean, and sets another",
     ]

@@ -272,7 +272,8 @@ def _check_memory(places: int, channels: int, budget: int) -> None:
 
 
 def _reason(found: dict[tuple[bool, float], float], chosen: tuple[bool, float], number: int) -> str:
-    reason = f"{number_of(number, 'held-out good image')} {'is' if number == 1 else 'are'} likeliest so (log-likelihood per place {found[chosen]:.1f}"
+    good = f"{number_of(number, 'held-out good image')} {'is' if number == 1 else 'are'}"
+    reason = f"{good} likeliest so (log-likelihood per place {found[chosen]:.1f}"
     others = [likelihood for (shared, _), likelihood in found.items() if shared != chosen[0]]
     other = "per place" if chosen[0] else "shared"
     return f"{reason}; {other} {max(others):.1f} at best)" if others else f"{reason})"
