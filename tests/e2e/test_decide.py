@@ -156,7 +156,7 @@ WRONG = {
     "no rate": (["--false-alarm-rate", "1"], "more than 0 and less than 1"),
     "no pixel rate": (["--pixel-rate", "0.3"], "allowed are 0.1, 0.05"),
     "not a number": (["--threshold", "nan"], "threshold: nan was given"),
-    "folds without data": (["--folds", "3"], "--data_path is missing"),
+    "folds without data": (["--folds", "3"], "--data-path is missing"),
     "both": (["--folds", "3", "--images", "DATA"], "Leave one out"),
     "too many folds": (["--folds", "81", "--data_path", "DATA"], "allowed are 2 to 80"),
     "learned from": (["--images", "DATA/part/train/good"], "was learned from"),

@@ -26,11 +26,16 @@ class Lines(logging.Handler):
 
 
 def show_log(*, quiet: bool = False) -> None:
-    """Shows what blemish says of its work, and warnings of all; with `quiet` warnings alone."""
-    root = logging.getLogger()
-    if not any(isinstance(handler, Lines) for handler in root.handlers):
-        root.addHandler(Lines())
-    logging.getLogger("blemish").setLevel(logging.WARNING if quiet else logging.INFO)
+    """Shows what blemish says of its work, and all warnings; with `quiet` warnings alone.
+
+    Where the process has set up its log already, its handlers and levels stay.
+    """
+    logging.basicConfig(handlers=[Lines()])
+    logger = logging.getLogger("blemish")
+    if quiet:
+        logger.setLevel(logging.WARNING)
+    elif logger.level == logging.NOTSET:
+        logger.setLevel(logging.INFO)
 
 
 def quoted(path: Path) -> str:
