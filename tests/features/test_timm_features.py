@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -52,6 +53,15 @@ def test_features_are_the_network_s_own(whole, weights, name):
     torch.testing.assert_close(found[:, :64], first)
     wide = torch.nn.functional.interpolate(second, size=(16, 16), mode="bilinear")
     torch.testing.assert_close(found[:, 64:], wide)
+
+
+def test_weights_that_have_no_use_are_left_out_without_a_word(weights, caplog):
+    """The last layers of the network have weights in the file, but not in what computes the first ones."""
+    with caplog.at_level("INFO"):
+        create_backbone(SMALL, (1, 2), str(weights["plain.pth"])).fit(None, seed=0)
+        assert not [record.message for record in caplog.records if "Unexpected keys" in record.message]
+        logging.getLogger("timm.models._builder").warning("Unexpected keys (of the host's own network)")
+    assert "Unexpected keys (of the host" in caplog.text
 
 
 def test_the_operators_of_a_torchvision_that_works_are_left_alone(tmp_path: Path):
@@ -112,6 +122,19 @@ def test_without_the_hub_the_line_names_what_helps(monkeypatch, tmp_path):
     monkeypatch.setattr(networks, "_can_be_found", lambda host: False)
     with pytest.raises(BlemishError, match=r"resnet18: its weights can't be had .* --weights FILE, .* gabor or pca"):
         create_backbone("resnet18").fit(None, seed=0)
+
+
+def test_weights_in_the_hub_s_cache_need_no_network(whole, monkeypatch, tmp_path):
+    snapshot = tmp_path / f"models--timm--{SMALL}.c3_in1k" / "snapshots" / "0123"
+    snapshot.mkdir(parents=True)
+    save_file(whole.state_dict(), snapshot / "model.safetensors")
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("0123")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.file_download.HF_HUB_CACHE", str(tmp_path), raising=False)
+    monkeypatch.setattr(networks, "_can_be_found", lambda host: pytest.fail("the cache has it"))
+    features = create_backbone(SMALL, (1,)).fit(None, seed=0)
+    assert torch.equal(features.network.state_dict()["conv1.0.weight"], whole.state_dict()["conv1.0.weight"])
 
 
 @pytest.mark.parametrize(

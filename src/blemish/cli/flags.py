@@ -82,14 +82,11 @@ def fit_flags(model: str) -> Flags:
 def _owned_defaults(model: str) -> tuple[dict[str, Any], bool]:
     """The defaults that are the detector's to have, and whether it is trained for epochs; imports torch."""
     from blemish.detectors.base import LearningDetector
-    from blemish.training.loop import Training
 
     detector = detector_class(model)
     options = {name: default for name, (_, default) in detector.option_fields().items() if default is not None}
-    if not issubclass(detector, LearningDetector):
-        return {"model": model} | options, False
-    trained = Training(**detector.settings)
-    return {"model": model} | options | {name: getattr(trained, name) for name in OF_TRAINING}, True
+    trained = {name: getattr(detector.settings, name) for name in OF_TRAINING}
+    return {"model": model} | trained | options, issubclass(detector, LearningDetector)
 
 
 def detector_flags(model: str) -> Flags:
@@ -205,7 +202,7 @@ def _allowed(field: FieldInfo) -> str:
     low, above, high = limits.get("ge"), limits.get("gt"), limits.get("le", limits.get("lt", 0) - 1)
     several = f"multiples of {limits['multiple_of']}" if "multiple_of" in limits else ""
     if high >= 0:
-        number = f"{low} to {high}" if above is None else f"more than {above}, at most {high}"
+        number = f"{low} to {high}" if above is None else f"more than {above}, up to {high}"
     else:
         number = f"{low} or more" if low is not None else f"more than {above}" if above is not None else ""
     return ", ".join(filter(None, (number, several)))

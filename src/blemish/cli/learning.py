@@ -44,21 +44,18 @@ def _merged(config_path: Path | None, fields: dict[str, Any], options: dict[str,
 
 
 def fit_command(
-    images: Annotated[Path, typer.Argument(help="Folder of good images, or one category of a data set.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for the fitted detector; required without --update.")] = None,
+    images: Annotated[Path, typer.Argument(help="folder of good images, or one category of a data set")],
+    out: Annotated[Path | None, typer.Option(help="folder for the fitted detector; required without --update")] = None,
     update: Annotated[
-        Path | None, typer.Option(help="Fitted detector that is to learn these images too; default: none.")
+        Path | None,
+        typer.Option(help="fitted detector to learn these images too; it keeps its settings; default: none"),
     ] = None,
     *,
     config_path: Path | None,
     fields: dict[str, Any],
     options: dict[str, Any],
 ) -> None:
-    """Learn from a folder of good images; some are held out to choose the threshold.
-
-    With --update a fitted detector learns further images without starting over; it keeps its settings, and its place
-    unless --out names another.
-    """
+    """Learn from a folder of good images; some are held out to choose the threshold."""
     from blemish.runs.config import FIT_MODEL, RunConfig
     from blemish.runs.run import fit
     from blemish.runs.update import update as update_model

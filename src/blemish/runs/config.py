@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from blemish.detectors import DETECTORS, detector_class
+from blemish.detectors import DETECTORS
 from blemish.errors import BlemishError, first_problem
-from blemish.features.devices import DeviceName, NetworkPrecision
+from blemish.features.devices import DeviceName, Precision
 from blemish.imaging.alignment import Align
 
 FIT_MODEL = "ensemble"
@@ -44,7 +44,7 @@ class RunConfig(BaseModel):
         ge=32,
         le=1024,
         multiple_of=16,
-        description="side of the squares that images are brought to, in pixels",
+        description="side of the squares images are brought to, in pixels",
     )
     data_path: Path = Field(description="root of the data set, or one category's folder")
     ckpt_path: Path = Field(description="directory for what is learned, results and figures")
@@ -73,9 +73,9 @@ class RunConfig(BaseModel):
     )
     seed: int = Field(0, ge=0, lt=2**32, description="seed of all that is random")
     device: DeviceName = "auto"
-    precision: NetworkPrecision = Field(
+    precision: Precision = Field(
         "auto",
-        description="of training and of timm networks (int8: these alone)",
+        description="of training and of timm networks; auto: bfloat16 where it is fast",
     )
     resume: bool = Field(False, description="go on where a run with these settings stopped")
     figures: int = Field(8, ge=0, le=64, description="test images per category in the figures")
@@ -118,14 +118,6 @@ class RunConfig(BaseModel):
         if roi is not None and fields.data.get("align") == "on":
             raise ValueError("it lies still, and parts that are turned and shifted do not; leave align or roi out")
         return roi
-
-    @field_validator("precision")
-    @classmethod
-    def _of_a_network(cls, precision: NetworkPrecision, fields: ValidationInfo) -> NetworkPrecision:
-        model = fields.data.get("model")
-        if precision == "int8" and model and "precision" not in detector_class(model).option_fields():
-            raise ValueError(f"int8 is for networks of timm: with padim, patchcore or ensemble, not with {model}")
-        return precision
 
     @classmethod
     def create(cls, **fields: Any) -> RunConfig:
