@@ -150,7 +150,7 @@ class _Lines:
 
         def report(done: int, total: int, *, unit: str = "images", **shown: float) -> None:
             pace.tell(done, total, unit)
-            if time.monotonic() - self._said > BETWEEN_LINES:
+            if done < total and time.monotonic() - self._said > BETWEEN_LINES:
                 self._said = time.monotonic()
                 figures = f" ({_figures(shown)})" if shown else ""
                 self._print(f"{done} of {total} {unit}, {pace.words}".removesuffix(", ") + figures)
@@ -165,7 +165,7 @@ class _Lines:
                 time.monotonic() - pace.started,
                 pace.unit.removesuffix("s") if pace.done == 1 else pace.unit,
             )
-            rate = f", {_per_second(pace.done / seconds)} {pace.unit}/s" if seconds >= 0.1 else ""
+            rate = f", {_per_second(pace.done / seconds)} {pace.unit}/s" if pace.done > 1 and seconds >= 0.1 else ""
             self._print(f"{pace.done} {unit} in {duration(seconds)}{rate}")
         self._pace = _Pace()
 

@@ -138,8 +138,8 @@ def export_command(
         written = export(find_model(model), target, precision, data_path, phases)
     for path in written.files:
         console.print(f"{path}: {path.stat().st_size / 1e6:.1f} MB", soft_wrap=True)
-    brought = f"{' x '.join(map(str, written.size))}, which predict brings them to" if written.size else "any size"
-    console.print(f"it takes pictures of {brought}", soft_wrap=True)
+    size = f"{' x '.join(map(str, written.size))} pixels, to which predict brings them" if written.size else "any size"
+    console.print(f"it takes images of {size}", soft_wrap=True)
     found = f"{precision} against torch on {written.parity.num_images} images: {describe(written.parity)}"
     console.print(found, soft_wrap=True)
     for name, (before, after) in written.auroc.items():

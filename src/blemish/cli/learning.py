@@ -97,9 +97,7 @@ def train(config: RunConfig) -> list[Evaluation]:
             figures.averages(evaluations, config.ckpt_path / "figures" / "auroc.png")
         fewest = min(len(evaluation.validation) for evaluation in evaluations)
         for line in summary.too_few(fewest, config.validation):
-            console.print(
-                f"{number_of(fewest, 'good image')} held out: {line}; see blemish calibrate --help", soft_wrap=True
-            )
+            console.print(f"{number_of(fewest, 'good image')} held out per category; {line}", soft_wrap=True)
         console.print(_headline(evaluations, config), soft_wrap=True)
     return evaluations
 
