@@ -39,7 +39,9 @@ def update(path: Path, images: Path, out: Path | None = None, phases: Phases = l
         raise BlemishError(f"{images}: no good image that {path} does not know already. Give further ones.")
     artifact.detector.update(new, seed=artifact.provenance["config"]["seed"], progress=phases("learning"))
     if artifact.calibration:
-        logger.info("the threshold stays as it was; 'blemish calibrate --images FOLDER' chooses one for what was learned now")
+        logger.info(
+            "the threshold stays as it was; 'blemish calibrate --images FOLDER' chooses one for what was learned now"
+        )
     provenance = artifact.provenance | {
         "learned_from": sorted({*learned, *digests(new)}),
         "updates": [*artifact.provenance.get("updates", []), {"num_images": len(new)}],
