@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 import blemish
+from blemish.errors import number_of
 from blemish.evaluation.results import AVERAGE, applicable, average_interval, average_of
 from blemish.metrics import METRICS, OperatingPoints
 from blemish.report.compare import best_of
@@ -149,11 +150,9 @@ def image_threshold(part: Part) -> Plain:
     calibration = part.calibration
     if calibration:
         rate, number = calibration["false_alarm_rate"], len(calibration["good_scores"])
-        chosen = f"calibrated on {number} held-out good images for a false-alarm rate of at most {rate or 0:.2%}"
+        chosen = f"calibrated on {number_of(number, 'held-out good image')} for a false-alarm rate of at most {rate or 0:.2%}"
         if calibration.get("method") == "folds":
-            chosen = (
-                f"chosen on {number} good images, each scored without having been learned, for about {rate or 0:.2%}"
-            )
+            chosen = f"chosen on {number_of(number, 'good image')}, each scored without having been learned, for about {rate or 0:.2%}"
         text = "set by hand" if rate is None else chosen
         if calibration["min_area"]:
             text += (
