@@ -150,9 +150,11 @@ def image_threshold(part: Part) -> Plain:
     calibration = part.calibration
     if calibration:
         rate, number = calibration["false_alarm_rate"], len(calibration["good_scores"])
-        chosen = f"calibrated on {number_of(number, 'held-out good image')} for a false-alarm rate of at most {rate or 0:.2%}"
+        good = number_of(number, "held-out good image")
+        chosen = f"calibrated on {good} for a false-alarm rate of at most {rate or 0:.2%}"
         if calibration.get("method") == "folds":
-            chosen = f"chosen on {number_of(number, 'good image')}, each scored without having been learned, for about {rate or 0:.2%}"
+            good = number_of(number, "good image")
+            chosen = f"chosen on {good}, each scored without having been learned, for about {rate or 0:.2%}"
         text = "set by hand" if rate is None else chosen
         if calibration["min_area"]:
             text += (
