@@ -58,11 +58,11 @@ def too_few(number: int, fraction: float) -> list[str]:
 
 
 def _next(folder: Path, images: Path) -> list[str]:
-    from blemish.inference.table import OVERLAYS
+    from blemish.inference.rows import FOLDERS
 
     tested = next((path for path in (images / "test", images.parent.parent / "test") if path.is_dir()), None)
     inspected = quoted(tested) if tested else "IMAGES"
-    table, shown = PREDICTIONS / "predictions.csv", PREDICTIONS / OVERLAYS
+    table, shown = PREDICTIONS / "predictions.csv", PREDICTIONS / FOLDERS["overlay"]
     return [
         "next:",
         f"  blemish predict {quoted(folder)} {inspected} --out {PREDICTIONS} --overlays",
