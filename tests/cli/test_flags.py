@@ -68,11 +68,15 @@ def test_an_option_of_another_model_is_refused_by_the_model_s_own_words():
         ([], "ensemble"),
         (["--model", "vae"], "vae"),
         (["--model=padim", "--out", "m"], "padim"),
-        (["--out", "m", "--config", "nowhere.toml"], "ensemble"),  # which is told when it is read
     ],
 )
 def test_the_model_is_found_among_the_arguments(arguments, model):
     assert flags.model_of(arguments, "ensemble") == model
+
+
+def test_a_toml_file_that_there_is_not_is_named():
+    with pytest.raises(BlemishError, match=r"^config nowhere\.toml: "):
+        flags.model_of(["--out", "m", "--config", "nowhere.toml"], "ensemble")
 
 
 @pytest.mark.parametrize("name", ["gan", ""])

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import tomllib
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -16,7 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from blemish.cli.help import shown
 from blemish.detectors import DETECTORS, detector_class
-from blemish.runs.config import RunConfig
+from blemish.runs.config import RunConfig, read_toml
 
 Flags = dict[str, inspect.Parameter]
 """Name -> the parameter of a command that typer makes a flag of. Its default is None: not given."""
@@ -29,7 +27,7 @@ NOT_OF_FIT = {"data_path", "ckpt_path", "resume", "figures"}
 OF_TRAINING = {"epochs", "learning_rate", "patience"}
 """Fields that mean nothing to a detector without epochs. It takes them all the same, so that one command serves all."""
 SECTIONS = {
-    "Images": ("aspect", "align", "roi", "tile", "overlap"),
+    "Images": ("aspect", "align", "roi", "tile", "overlap", "max_pixels"),
     "Machine": ("device", "precision", "workers", "memory_budget"),
 }
 """Heading in the help -> the fields below it. All others are among those that most need."""
@@ -41,8 +39,7 @@ def model_of(arguments: Sequence[str], usual: str) -> str:
     """The model that the arguments of a command ask for, themselves or by their TOML file; raises BlemishError."""
     found = _value_of("--model", arguments)
     if found is None and (config := _value_of("--config", arguments)) is not None:
-        with suppress(OSError, ValueError):  # what is wrong with the file is told when it is read
-            found = tomllib.loads(Path(config).read_text(encoding="utf-8")).get("model")
+        found = read_toml(Path(config)).get("model")
     name = usual if found is None else found
     return RunConfig.create(model=name, data_path=".", ckpt_path=".").model
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from blemish.data.category import find_categories
+from blemish.data.learned import learned_images
 from blemish.data.source import load as load_images
 from blemish.errors import BlemishError
 from blemish.model.folder import ModelFolder
@@ -43,6 +44,7 @@ def update(path: Path, images: Path, out: Path | None = None, phases: Phases = l
             "the threshold stays as it was; 'blemish calibrate --images FOLDER' chooses one for what was learned now"
         )
     provenance = artifact.provenance | {
+        "images": learned_images(new.files, artifact.provenance.get("images")),
         "learned_from": sorted({*learned, *digests(new)}),
         "updates": [*artifact.provenance.get("updates", []), {"num_images": len(new)}],
     }
