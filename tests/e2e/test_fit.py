@@ -40,8 +40,8 @@ def test_a_folder_is_enough_and_choices_are_told(good, tmp_path, capsys):
         "by 1 good image held out",
         "99 held-out images, about 990 good ones in all, are needed to promise 1 in 100",
         "next:",
-        f"  blemish predict {tmp_path / 'model'} {good.parents[1] / 'test'} --out predictions --overlays",
-        "    finds the defects: predictions/predictions.csv has a row per image, predictions/overlays shows where",
+        f"  blemish predict {tmp_path / 'model'} {good.parents[1] / 'test'} --out predictions --report",
+        "    finds the defects: look at predictions/report.html; the table is predictions/predictions.csv",
         f"  blemish calibrate {tmp_path / 'model'}",
         "    shows the threshold and what others would mean, and sets another",
     ]

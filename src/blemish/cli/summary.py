@@ -12,7 +12,7 @@ from blemish.errors import number_of
 if TYPE_CHECKING:
     from blemish.model.folder import ModelFolder
 
-PREDICTIONS = Path("predictions")
+PREDICTIONS = "predictions"
 """Folder that the command to type next writes to."""
 
 
@@ -58,15 +58,12 @@ def too_few(number: int, fraction: float) -> list[str]:
 
 
 def _next(folder: Path, images: Path) -> list[str]:
-    from blemish.inference.rows import FOLDERS
-
     tested = next((path for path in (images / "test", images.parent.parent / "test") if path.is_dir()), None)
     inspected = quoted(tested) if tested else "IMAGES"
-    table, shown = PREDICTIONS / "predictions.csv", PREDICTIONS / FOLDERS["overlay"]
     return [
         "next:",
-        f"  blemish predict {quoted(folder)} {inspected} --out {PREDICTIONS} --overlays",
-        f"    finds the defects: {table} has a row per image, {shown} shows where",
+        f"  blemish predict {quoted(folder)} {inspected} --out {PREDICTIONS} --report",
+        f"    finds the defects: look at {PREDICTIONS}/report.html; the table is {PREDICTIONS}/predictions.csv",
         f"  blemish calibrate {quoted(folder)}",
         "    shows the threshold and what others would mean, and sets another",
     ]
