@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # The tests run side by side, on tensors too small for a second thread to pay. Commands that they start inherit it.
@@ -21,6 +22,16 @@ from blemish.imaging.preprocess import Preprocess
 from blemish.types import Sample
 
 MakeCategory = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def _without_progress() -> Iterator[None]:
+    """Commands that a test calls print results and errors alone; progress has tests of its own."""
+    logger = logging.getLogger("blemish")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    yield
+    logger.setLevel(before)
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,11 @@ class BlemishError(Exception):
     """
 
 
+def number_of(count: int, noun: str) -> str:
+    """'1 image', '2 images', '1,000 images': for messages, so that singular and plural are right."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 @contextmanager
 def extras() -> Iterator[None]:
     """Has a package of an optional extra that is not installed told in one line, what it is for and how to get it."""

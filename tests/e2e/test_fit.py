@@ -35,11 +35,20 @@ def test_a_folder_is_enough_and_choices_are_told(good, tmp_path, capsys):
     assert document["options"]["shrinkage"] in (0.01, 0.03, 0.1, 0.3)
     aligned, likeliest, *_ = document["provenance"]["choices"]
     assert aligned == "align: off, since there is no background that a part could move on"
-    assert "held-out good images are likeliest so" in likeliest
+    assert "1 held-out good image is likeliest so" in likeliest
     assert len(document["provenance"]["learned_from"]) == 8
     said, threshold = capsys.readouterr().out, document["calibration"]["threshold"]
-    assert f"ensemble from 8 images is in {tmp_path / 'model'}, threshold {threshold:.4g} (0.5 false alarms)\n" in said
-    assert "held out were 1 image, enough for a false-alarm rate of 0.5 at the least; 0.01 needs 99" in said
+    assert said.splitlines() == [
+        f"ensemble has learned from 8 images; the model is in {tmp_path / 'model'}",
+        f"an image that scores above {threshold:.4g} is a defect: about 1 in 2 good parts will be flagged, "
+        "by 1 good image held out",
+        "99 held-out images, about 990 good ones in all, are needed to promise 1 in 100",
+        "next:",
+        f"  blemish predict {tmp_path / 'model'} {good.parents[1] / 'test'} --out predictions --report",
+        "    finds the defects: look at predictions/report.html; the table is predictions/predictions.csv",
+        f"  blemish calibrate {tmp_path / 'model'}",
+        "    shows the threshold and what others would mean, and sets another",
+    ]
     scores = [found.score for found in Inspector.load(tmp_path / "model").predict(sorted(good.glob("*.png")))]
     assert np.isfinite(scores).all()
 
@@ -48,8 +57,9 @@ def test_one_image_gives_no_threshold_and_that_is_told(make_category, tmp_path, 
     good = make_category(tmp_path / "data", num_train=1) / "train" / "good"
     assert run("fit", good, "--out", tmp_path / "model", "--size", 48) == 0
     said = capsys.readouterr().out
-    assert f"ensemble from 1 image is in {tmp_path / 'model'}, no threshold\n" in said
-    assert "no good image could be held out to choose a threshold by: see blemish calibrate --help" in said
+    assert f"ensemble has learned from 1 image; the model is in {tmp_path / 'model'}\n" in said
+    assert "there is no threshold, since no good image could be held out: learn from more images, or run\n" in said
+    assert f"  blemish calibrate {tmp_path / 'model'} --images FOLDER_OF_OTHER_GOOD_IMAGES\n" in said
 
 
 def test_a_category_with_masks_is_learned_from_without_a_word_about_them(good, tmp_path, capsys):

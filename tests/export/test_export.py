@@ -236,7 +236,7 @@ def test_int8_of_a_network(tmp_path: Path):
         (["--format", "tflite"], "format tflite: there is none of this name. Choose from: onnx, openvino."),
         (["--half", "--int8"], "half, int8: one precision or the other."),
         (["--int8"], "int8: this detector has no convolution that 8 bits would speed up. Use --half."),
-        (["--data_path", "nowhere"], "data_path nowhere: no such folder. Give --data_path"),
+        (["--data_path", "nowhere"], "data_path nowhere: no such folder. Give --data-path"),
     ],
 )
 def test_what_cannot_be_exported_is_one_line(arguments, expected, model: Path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -52,6 +53,20 @@ def test_features_are_the_network_s_own(whole, weights, name):
     torch.testing.assert_close(found[:, :64], first)
     wide = torch.nn.functional.interpolate(second, size=(16, 16), mode="bilinear")
     torch.testing.assert_close(found[:, 64:], wide)
+
+
+def test_weights_that_have_no_use_are_left_out_without_a_word(tmp_path, caplog):
+    """The head of the network has weights in the file, but not in what computes the features."""
+    networks._timm()
+    import timm
+
+    name = "mobilenetv3_small_050"
+    torch.save(timm.create_model(name).state_dict(), tmp_path / "whole.pth")
+    with caplog.at_level("INFO"):
+        create_backbone(name, (1, 2), str(tmp_path / "whole.pth")).fit(None, seed=0)
+        assert not [record.message for record in caplog.records if "Unexpected keys" in record.message]
+        logging.getLogger("timm.models._builder").warning("Unexpected keys (of the host's own network)")
+    assert "Unexpected keys (of the host" in caplog.text
 
 
 def test_the_operators_of_a_torchvision_that_works_are_left_alone(tmp_path: Path):

@@ -62,8 +62,8 @@ def part_with(images=(), calibration=None, previews=(), labels=()) -> Part:
         (health.exposure, {}, "ok", "median brightness 0.499 in training, 0.505"),
         (health.exposure, {f"test_{i}": {"brightness": 0.6} for i in range(6)}, "warning", "0.600 in good test images"),
         (health.sizes, {}, "ok", "48 x 48"),
-        (health.sizes, {"test_4": {"size": [64, 48]}}, "warning", "1 test images of another size, such as 64 x 48"),
-        (health.enough_held_out, {}, "warning", "12 held-out good images support a rate of 0.077 at the least; 0.01"),
+        (health.sizes, {"test_4": {"size": [64, 48]}}, "warning", "1 test image of another size, such as 64 x 48"),
+        (health.enough_held_out, {}, "warning", "12 held-out good images: a rate of 0.077 is the least possible; 0.01"),
         (health.other_problems, {}, "ok", "nothing else"),
     ],
 )

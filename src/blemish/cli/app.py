@@ -2,44 +2,61 @@
 
 from __future__ import annotations
 
-import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, NoReturn
 
 import typer
-from rich.logging import RichHandler
 from rich.text import Text
 from typer.exceptions import TyperException
 
 import blemish
 from blemish.cli import data, deciding, learning, measuring
-from blemish.cli.terminal import console, errors
+from blemish.cli.help import Command, Group
+from blemish.cli.terminal import console, errors, show_log
 from blemish.errors import BlemishError, extras
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
+QUIET = "--quiet"
+HEADINGS = {
+    "fit": "Learn from good images, then inspect",
+    "predict": "Learn from good images, then inspect",
+    "calibrate": "Learn from good images, then inspect",
+    "export": "Learn from good images, then inspect",
+    "train": "Compare methods on a data set",
+    "evaluate": "Compare methods on a data set",
+    "metrics": "Compare methods on a data set",
+    "compare": "Compare methods on a data set",
+    "report": "Compare methods on a data set",
+    "data": "Data sets",
+    "synth": "Data sets",
+    "demo": "Data sets",
+}
+"""Command -> its heading in the help, in the order in which they stand there."""
 GOES_ON = {"train": " with --resume", "predict": ""}
 """Command that can be stopped -> what is to be added for it to go on."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The `blemish` command: exit code 0 where all went well, 2 for what is the user's to mend, 130 on Ctrl-C."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    command = next((argument for argument in given if not argument.startswith("-")), "")
-    handler = RichHandler(console=errors, show_time=False, show_path=False)
-    logging.basicConfig(format="%(message)s", handlers=[handler])
-    logging.getLogger("blemish").setLevel(logging.INFO)
+    given = sorted(sys.argv[1:] if arguments is None else arguments, key=QUIET.__ne__)  # it may stand anywhere
+    line = given or _completed()
+    command = next((word for word in line if not word.startswith("-")), "")
+    errors.quiet = bool(_completed())
+    show_log()
     try:
         with extras():
-            parser, given = _learning_parser(command, given) if command in learning.COMMANDS else (_unparsed, given)
-            code = build_app({command: parser})(given, standalone_mode=False)
+            parsers = {}
+            if command in learning.COMMANDS:
+                parsers[command], given = _learning_parser(command, given, line)
+            code = build_app(parsers)(given, standalone_mode=False, prog_name="blemish")
     except BlemishError as error:
         _fail(str(error))
     except TyperException as error:
-        message = error.format_message().replace("Value error, ", "").rstrip(".")
-        _fail(f"{message}. 'blemish {command} --help' tells what there is.")
+        _fail(_mended(error, given))
     if code == INTERRUPTED and command in GOES_ON:
         errors.print(f"stopped. The same command{GOES_ON[command]} goes on from here.")
     sys.exit(code)
@@ -51,15 +68,40 @@ def _fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def _learning_parser(command: str, given: list[str]) -> tuple[Callable[..., None], list[str]]:
-    """A command that learns, with a flag for each setting and option, and its arguments as it takes them.
+def _completed() -> list[str]:
+    """The words of the line that a shell asks completions for."""
+    line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or ""
+    return line.split()[1:]
 
-    To know the options imports torch, so this is only for those commands themselves.
+
+def _mended(error: TyperException, given: Sequence[str]) -> str:
+    """What is wrong with the arguments, and where to read what is right."""
+    message = error.format_message().replace("Value error, ", "")
+    if not message.endswith("?"):
+        message = message.rstrip(".") + "."
+    words = [word for word in given if not word.startswith("-")]
+    chosen = words[: 2 if words[:1] == ["data"] and words[1:2] and words[1] in data.DATA_COMMANDS else 1]
+    known = chosen if chosen and chosen[0] in HEADINGS else []
+    return f"{message} '{' '.join(['blemish', *known, '--help'])}' says what there is."
+
+
+def _learning_parser(command: str, given: list[str], line: list[str]) -> tuple[Callable[..., None], list[str]]:
+    """A command that learns, with a flag for each setting and option of its model, and its arguments as it takes them.
+
+    `line` names the model: the arguments, or those that a shell asks completions for. To know the options imports
+    torch, so this is only for those commands themselves.
     """
-    from blemish.cli.flags import detector_flags, fit_flags, one_value_each, run_flags, with_flags
+    from blemish.cli import flags
+    from blemish.runs.config import FIT_MODEL, RunConfig
 
-    fields, options = fit_flags() if command == "fit" else run_flags(), detector_flags()
-    return with_flags(learning.COMMANDS[command], fields, options), one_value_each(given, fields | options)
+    with errors.status("starting"):
+        usual = FIT_MODEL if command == "fit" else RunConfig.model_fields["model"].default
+        model = flags.model_of(line, usual)
+        fields = flags.fit_flags(model) if command == "fit" else flags.run_flags(model)
+        options = flags.detector_flags(model)
+    flags.refuse_other_models(model, given, fields | options)
+    parser = flags.with_flags(learning.COMMANDS[command], fields, options)
+    return parser, flags.one_value_each(given, fields | options)
 
 
 def _unparsed() -> None:
@@ -68,21 +110,34 @@ def _unparsed() -> None:
 
 def build_app(parsers: dict[str, Callable[..., None]]) -> typer.Typer:
     """The commands; `parsers` has the one that learns, if it is the one that was given."""
-    app = typer.Typer(
-        help="Finds defects in pictures of manufactured parts, having seen only good ones.",
-        no_args_is_help=True,
-        add_completion=False,
-        pretty_exceptions_enable=False,
-    )
-    app.callback()(_root)
-    for name, learn in learning.COMMANDS.items():
-        app.command(name, help=learn.__doc__)(parsers.get(name, _unparsed))
-    for name, command in (deciding.COMMANDS | measuring.COMMANDS | data.COMMANDS).items():
-        app.command(name)(command)
-    data_sets = typer.Typer(help="Looks at data sets.", no_args_is_help=True)
+    app = _group("Finds defects in images of manufactured parts; learns from good ones alone.", _root)
+    data_sets = _group("Looks at data sets.", _help_alone, add_completion=False)
     for name, command in data.DATA_COMMANDS.items():
-        data_sets.command(name)(command)
-    app.add_typer(data_sets, name="data")
+        data_sets.command(name, cls=Command)(command)
+    others = deciding.COMMANDS | measuring.COMMANDS | data.COMMANDS
+    for name, heading in HEADINGS.items():
+        if name == "data":
+            app.add_typer(data_sets, name=name, rich_help_panel=heading)
+        elif learns := learning.COMMANDS.get(name):
+            register = app.command(
+                name, cls=Command, help=learns.__doc__, epilog=learning.EPILOGS[name], rich_help_panel=heading
+            )
+            register(parsers.get(name, _unparsed))
+        else:
+            app.command(name, cls=Command, rich_help_panel=heading)(others[name])
+    return app
+
+
+def _group(text: str, callback: Callable[..., None], *, add_completion: bool = True) -> typer.Typer:
+    """Commands that take `--batch_size` for `--batch-size`; without one of them the help is shown."""
+    app = typer.Typer(
+        help=text,
+        cls=Group,
+        add_completion=add_completion,
+        pretty_exceptions_enable=False,
+        context_settings={"token_normalize_func": lambda name: name.replace("_", "-")},
+    )
+    app.callback(invoke_without_command=True)(callback)
     return app
 
 
@@ -92,9 +147,21 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _help_alone(context: typer.Context) -> None:
+    """A group of commands without one: its help."""
+    if context.invoked_subcommand is None:
+        context.get_help()
+
+
 def _root(
-    version: Annotated[
+    context: typer.Context,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="No progress and no remarks: results, warnings, errors.")
+    ] = False,
+    version: Annotated[  # noqa: ARG001 - its callback does all
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    pass
+    if quiet:
+        show_log(quiet=True)
+    _help_alone(context)

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from blemish.cli.terminal import Folder, MaxPixels, console, errors
+from blemish.cli.terminal import Folder, MaxPixels, console, errors, quoted
+from blemish.errors import number_of
 from blemish.imaging.limits import MAX_PIXELS
 from blemish.progress import shown_progress
 
@@ -20,12 +21,13 @@ def synth_command(
     size: Annotated[int, typer.Option(help="Side length of the images in pixels.")] = 256,
     seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
 ) -> None:
-    """Make the built-in data set: synthetic pictures of parts, with and without defects, in the layout of MVTec AD."""
+    """Make the built-in data set: synthetic images of parts, with and without defects, in the layout of MVTec AD."""
     from blemish.data.synthetic import synthesize
 
     with shown_progress("", errors) as phases:
         folders = synthesize(out, categories=category or None, size=size, seed=seed, progress=phases("drawing"))
-    console.print(f"in {out}: {', '.join(folder.name for folder in folders)}")
+    console.print(f"the data set is in {out}: {', '.join(folder.name for folder in folders)}", soft_wrap=True)
+    console.print(f"next: blemish fit {quoted(folders[0] / 'train' / 'good')} --out model", soft_wrap=True)
 
 
 def demo_command(
@@ -38,7 +40,10 @@ def demo_command(
 
 
 def check_command(path: Folder, max_pixels: MaxPixels = MAX_PIXELS) -> None:
-    """Print what a data set holds and every problem found in it; exit with 2 where training would refuse it."""
+    """Print what a data set holds and every problem found in it.
+
+    Exit code 2 where training would refuse it, and 0 otherwise.
+    """
     from blemish.data.overview import overview
 
     with shown_progress("", errors) as phases:
@@ -48,7 +53,7 @@ def check_command(path: Folder, max_pixels: MaxPixels = MAX_PIXELS) -> None:
         style = "bold red" if problem.severity == "error" else "bold yellow"
         console.print(Text.assemble((problem.severity, style), f" {problem}"), soft_wrap=True)
     num_errors = sum(problem.severity == "error" for problem in problems)
-    console.print(f"{num_errors} errors, {len(problems) - num_errors} warnings")
+    console.print(f"{number_of(num_errors, 'error')}, {number_of(len(problems) - num_errors, 'warning')}")
     if num_errors:
         raise typer.Exit(2)
 

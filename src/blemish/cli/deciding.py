@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from blemish.cli.terminal import MaxPixels, Model, console, errors
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, number_of
 from blemish.files import absolute
 from blemish.imaging.limits import MAX_PIXELS
 from blemish.progress import shown_progress
@@ -32,7 +32,7 @@ def calibrate_command(
     folds: Annotated[
         int | None, typer.Option(min=2, help="Score each good training image by a detector fitted without its fold.")
     ] = None,
-    data_path: Annotated[Path | None, typer.Option("--data_path", help="The training images, for --folds.")] = None,
+    data_path: Annotated[Path | None, typer.Option("--data-path", help="The training images, for --folds.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Set the threshold of the score by hand.")] = None,
     pixel_rate: Annotated[
         float | None, typer.Option(help="Choose the pixel threshold for this part of the good area, such as 0.001.")
@@ -93,7 +93,7 @@ def predict_command(
     backend: Annotated[
         str, typer.Option(help="What runs the detector: torch, or onnx or openvino once it is exported.")
     ] = "torch",
-    batch_size: Annotated[int, typer.Option("--batch_size", min=1, help="Images computed at once.")] = 8,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images computed at once.")] = 8,
     workers: Annotated[int, typer.Option(min=0, help="Threads that decode images; 0: one per core.")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="Threads that compute; 0: one per core.")] = 0,
     device: Annotated[str, typer.Option(help="Where torch computes: auto, cpu, cuda, cuda:1 or mps.")] = "auto",
@@ -129,10 +129,12 @@ def predict_command(
         summary = predict(inspector, found, out, identity=identity, maps=form, progress=progress, **options)
         if report:
             write_report([out], out / "report.html", phases=phases)
-    decided = f"{summary.num_defects} defects" if inspector.calibration else "not calibrated, so none is decided"
+    decided = (
+        number_of(summary.num_defects, "defect") if inspector.calibration else "not calibrated, so none is decided"
+    )
     unwritten = f", {summary.num_unwritten} without the files that were asked for" if summary.num_unwritten else ""
     speed = f"; {summary.rate:.1f} images/s" if summary.rate else ", none left to inspect"
-    line = f"{summary.num_images} images: {decided}, {summary.num_unreadable} unreadable{unwritten}{speed}"
+    line = f"{number_of(summary.num_images, 'image')}: {decided}, {summary.num_unreadable} unreadable{unwritten}{speed}"
     for said in (line, *summary.describe(), f"predictions.csv and predictions.jsonl are in {out}"):
         console.print(said, soft_wrap=True)
     hint = f"the report is {out / 'report.html'}" if report else f"to look at them: blemish report {out}"
@@ -160,7 +162,7 @@ def export_command(
     ] = False,
     data_path: Annotated[
         Path | None,
-        typer.Option("--data_path", help="Images to compare on; default: the data set that the detector learned from."),
+        typer.Option("--data-path", help="Images to compare on; default: the data set that the detector learned from."),
     ] = None,
 ) -> None:
     """Write the detector for another runtime into its folder, after comparing the two on the test images.
@@ -177,8 +179,8 @@ def export_command(
         written = export(find_model(model), target, precision, data_path, phases)
     for path in written.files:
         console.print(f"{path}: {path.stat().st_size / 1e6:.1f} MB", soft_wrap=True)
-    brought = f"{' x '.join(map(str, written.size))}, which predict brings them to" if written.size else "any size"
-    console.print(f"it takes pictures of {brought}", soft_wrap=True)
+    size = f"{' x '.join(map(str, written.size))} pixels, to which predict brings them" if written.size else "any size"
+    console.print(f"it takes images of {size}", soft_wrap=True)
     found = f"{precision} against torch on {written.parity.num_images} images: {describe(written.parity)}"
     console.print(found, soft_wrap=True)
     for name, (before, after) in written.auroc.items():

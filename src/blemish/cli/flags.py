@@ -1,4 +1,4 @@
-"""Flags of the command line, read from the fields of RunConfig and from the detectors' own options."""
+"""Flags of the commands that learn: made for one model, from the fields of RunConfig and the model's own options."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from pydantic import ByteSize
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from blemish.runs.config import FIT_MODEL, RunConfig
+from blemish.cli.help import shown
+from blemish.detectors import DETECTORS, detector_class
+from blemish.runs.config import RunConfig, read_toml
 
 Flags = dict[str, inspect.Parameter]
 """Name -> the parameter of a command that typer makes a flag of. Its default is None: not given."""
@@ -20,41 +22,91 @@ Command = Callable[..., None]
 """Takes its own parameters, and as `config_path`, `fields` and `options` the TOML file, the fields of RunConfig and the
 detector's options that were given."""
 
+NOT_OF_FIT = {"data_path", "ckpt_path", "resume", "figures"}
+"""Fields that mean nothing where one folder is learned and nothing is evaluated."""
+OF_TRAINING = {"epochs", "learning_rate", "patience"}
+"""Fields that mean nothing to a detector without epochs. It takes them all the same, so that one command serves all."""
+SECTIONS = {
+    "Images": ("aspect", "align", "roi", "tile", "overlap", "max_pixels"),
+    "Machine": ("device", "precision", "workers", "memory_budget"),
+}
+"""Heading in the help -> the fields below it. All others are among those that most need."""
+METAVARS = {int: "N", float: "X", Path: "PATH", str: "NAME", ByteSize: "SIZE"}
+"""Type -> what stands for a value of it."""
 
-def run_flags() -> Flags:
-    """A flag for each field of RunConfig, but for the detectors' options, which have their own."""
-    fields = {name: field for name, field in RunConfig.model_fields.items() if name != "options"}
-    return {name: _flag(name, field.annotation, _help(field)) for name, field in fields.items()}
+
+def model_of(arguments: Sequence[str], usual: str) -> str:
+    """The model that the arguments of a command ask for, themselves or by their TOML file; raises BlemishError."""
+    found = _value_of("--model", arguments)
+    if found is None and (config := _value_of("--config", arguments)) is not None:
+        found = read_toml(Path(config)).get("model")
+    name = usual if found is None else found
+    return RunConfig.create(model=name, data_path=".", ckpt_path=".").model
 
 
-def fit_flags() -> Flags:
+def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
+    for place, argument in enumerate(arguments, start=1):
+        if argument == flag:
+            return "".join(arguments[place : place + 1])
+        if argument.startswith(f"{flag}="):
+            return argument.partition("=")[2]
+    return None
+
+
+def run_flags(model: str) -> Flags:
+    """A flag for each field of RunConfig, with the defaults of the model; its own options have theirs."""
+    owned, is_trained = _owned_defaults(model)
+    heading = {name: title for title, names in SECTIONS.items() for name in names}
+    flags = {}
+    for name, field in RunConfig.model_fields.items():
+        if name != "options":
+            default = owned.get(name, field.default)
+            hidden = name in OF_TRAINING and not is_trained
+            flags[name] = _flag(name, field, default, heading.get(name), hidden=hidden)
+    return flags
+
+
+def fit_flags(model: str) -> Flags:
     """Those of `run_flags` that mean something where nothing is evaluated, and one category is learned."""
-    without = {"data_path", "ckpt_path", "resume", "figures"}
-    model, category = RunConfig.model_fields["model"], "category to learn, where the folder holds several"
+    fields = RunConfig.model_fields
     others = {
-        "model": _flag("model", str, f"{model.description} (default: {FIT_MODEL})"),
-        "category": _flag("category", tuple[str, ...], category),
+        "model": _flag("model", fields["model"], model),
+        "category": _flag("category", fields["category"], (), text="category of a data set; default: its only one"),
     }
-    return {name: flag for name, flag in (run_flags() | others).items() if name not in without}
+    return {name: flag for name, flag in (run_flags(model) | others).items() if name not in NOT_OF_FIT}
 
 
-def detector_flags() -> Flags:
-    """A flag for each option of the registered detectors that is not a field of RunConfig; imports torch."""
-    from blemish.detectors import DETECTORS, detector_class
+def _owned_defaults(model: str) -> tuple[dict[str, Any], bool]:
+    """The defaults that are the detector's to have, and whether it is trained for epochs; imports torch."""
+    from blemish.detectors.base import LearningDetector
 
-    owners: dict[str, list[str]] = {}
-    annotations: dict[str, Any] = {}
-    for model in sorted(DETECTORS):
-        for name, (annotation, default) in detector_class(model).option_fields().items():
-            if name not in RunConfig.model_fields:
-                owners.setdefault(name, []).append(f"{model}: {default}")
-                annotations[name] = annotation
-    return {name: _detector_flag(name, annotations[name], defaults) for name, defaults in owners.items()}
+    detector = detector_class(model)
+    options = {name: default for name, (_, default) in detector.option_fields().items() if default is not None}
+    trained = {name: getattr(detector.settings, name) for name in OF_TRAINING}
+    return {"model": model} | trained | options, issubclass(detector, LearningDetector)
+
+
+def detector_flags(model: str) -> Flags:
+    """A flag for each option of the model that is not a field of RunConfig; imports torch."""
+    return {
+        name: _flag(name, FieldInfo.from_annotation(annotation), default, f"Options of {model}")
+        for name, (annotation, default) in detector_class(model).option_fields().items()
+        if name not in RunConfig.model_fields
+    }
+
+
+def refuse_other_models(model: str, arguments: Sequence[str], known: Flags) -> None:
+    """Raises BlemishError where an option is given that another model has, and this one has not."""
+    given = {argument.partition("=")[0].replace("-", "_").lstrip("_") for argument in arguments if argument[:2] == "--"}
+    unknown = {name for name in given - set(known) if name not in RunConfig.model_fields}
+    others = {name for other in DETECTORS if unknown for name in detector_class(other).option_fields()}
+    if foreign := unknown & others:
+        detector_class(model).create(**dict.fromkeys(foreign))
 
 
 def with_flags(command: Command, fields: Flags, options: Flags) -> Callable[..., None]:
     """The command as a function with one keyword argument per flag, for typer to read."""
-    config = _flag("config", Path, "TOML file with any of these; flags win over it")
+    config = _flag("config", FieldInfo(annotation=Path), None, text="TOML file with any of these; flags win over it")
     given_to_all = ("config_path", "fields", "options")
     every = inspect.signature(command, eval_str=True).parameters
     own = [parameter for name, parameter in every.items() if name not in given_to_all]
@@ -68,7 +120,7 @@ def with_flags(command: Command, fields: Flags, options: Flags) -> Callable[...,
             options={name: value for name, value in values.items() if name in options},
         )
 
-    parameters = [*own, *fields.values(), *options.values(), config]
+    parameters = [*own, *fields.values(), config, *options.values()]
     parsed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     parsed.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     parsed.__doc__ = command.__doc__
@@ -77,27 +129,55 @@ def with_flags(command: Command, fields: Flags, options: Flags) -> Callable[...,
 
 def one_value_each(arguments: Sequence[str], flags: Flags) -> list[str]:
     """The arguments with `--layers 2 3` written as `--layers 2 --layers 3`, which the parser understands."""
-    lists = {f"--{name}" for name, flag in flags.items() if get_args(flag.annotation)[0] == list[str] | None}
+    lists = {name for name, flag in flags.items() if get_args(flag.annotation)[0] == list[str] | None}
     found: list[str] = []
     current = ""
     for argument in arguments:
         if argument.startswith("--"):
-            current = argument if argument in lists else ""
+            current = argument if argument[2:].replace("-", "_") in lists else ""
         elif current and found[-1] != current:
             found.append(current)
         found.append(argument)
     return found
 
 
-def _flag(name: str, annotation: Any, text: str, panel: str | None = None) -> inspect.Parameter:
-    names = f"--{name}/--no-{name}" if annotation in (bool, bool | None) else f"--{name}"
-    option = typer.Option(names, help=text, rich_help_panel=panel, show_default=False)
+def dashed(name: str) -> str:
+    """The name of an option as the help shows it; `batch_size` and `batch-size` are the same to the parser."""
+    return name.replace("_", "-")
+
+
+def _flag(
+    name: str,
+    field: FieldInfo,
+    default: Any,
+    panel: str | None = None,
+    *,
+    text: str | None = None,
+    hidden: bool = False,
+) -> inspect.Parameter:
+    is_switch = field.annotation in (bool, bool | None)
+    names = f"--{dashed(name)}/--no-{dashed(name)}" if is_switch else f"--{dashed(name)}"
+    facts = "; ".join(filter(None, (_allowed(field), _default(default))))
+    described = f"{text or field.description} [{facts}]" if facts else text or field.description
+    kind = _bare_type(field.annotation)
+    metavar = None if is_switch else METAVARS.get(kind, "CHOICE")
+    option = typer.Option(
+        names, help=described, rich_help_panel=panel, show_default=False, metavar=metavar, hidden=hidden
+    )
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
-        annotation=Annotated[_parsed_type(annotation), option],
+        annotation=Annotated[_parsed_type(field.annotation), option],
     )
+
+
+def _bare_type(annotation: Any) -> Any:
+    """The type of a value, or of each of several: of `tuple[Annotated[float, ...], ...] | None` float."""
+    if get_origin(annotation) is Literal or (isinstance(annotation, type) and not get_args(annotation)):
+        return annotation
+    inner = [part for part in get_args(annotation) if part not in (type(None), ...)]
+    return _bare_type(inner[0])
 
 
 def _parsed_type(annotation: Any) -> Any:
@@ -109,15 +189,38 @@ def _parsed_type(annotation: Any) -> Any:
     return annotation | None if get_origin(annotation) is not Literal else annotation
 
 
-def _help(field: FieldInfo) -> str:
-    if field.default is PydanticUndefined:
-        return f"{field.description} (required)"
-    if field.default in ((), False, None):
-        return str(field.description)
-    default = field.default.human_readable() if isinstance(field.default, ByteSize) else field.default
-    return f"{field.description} (default: {default})"
+def _allowed(field: FieldInfo) -> str:
+    """The range of a number, or the choices."""
+    kind = _bare_type(field.annotation)
+    if get_origin(kind) is Literal:
+        *others, last = map(str, get_args(kind))
+        return f"{', '.join(others)} or {last}"
+    limits = _limits(field.metadata, field.annotation)
+    low, above, high = limits.get("ge"), limits.get("gt"), limits.get("le", limits.get("lt", 0) - 1)
+    several = f"multiples of {limits['multiple_of']}" if "multiple_of" in limits else ""
+    if high >= 0:
+        number = f"{low} to {high}" if above is None else f"more than {above}, up to {high}"
+    else:
+        number = f"{low} or more" if low is not None else f"more than {above}" if above is not None else ""
+    return ", ".join(filter(None, (number, several)))
 
 
-def _detector_flag(name: str, annotation: Any, defaults: list[str]) -> inspect.Parameter:
-    plain, field = get_args(annotation)[:2]
-    return _flag(name, plain, f"{field.description} (default for {', '.join(defaults)})", "Options of the model")
+def _limits(metadata: Sequence[Any], annotation: Any) -> dict[str, Any]:
+    """Name of a limit, as pydantic has them -> its value; of a tuple those of each value."""
+    if (
+        not metadata
+        and get_origin(annotation) is tuple
+        and (inner := getattr(get_args(annotation)[0], "__metadata__", ()))
+    ):
+        return _limits(inner[0].metadata, None)
+    names = ("ge", "gt", "le", "lt", "multiple_of")
+    return {name: getattr(limit, name) for limit in metadata for name in names if hasattr(limit, name)}
+
+
+def _default(default: Any) -> str:
+    """The default in words; of an option that is left open by default its description says what that means."""
+    if default is PydanticUndefined:
+        return "required"
+    if default is None or default == ():
+        return ""
+    return f"default: {shown(default)}"

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from blemish.cli import summary
 from blemish.cli.terminal import console, errors
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, number_of
 from blemish.progress import shown_progress
 
 if TYPE_CHECKING:
@@ -43,26 +44,25 @@ def _merged(config_path: Path | None, fields: dict[str, Any], options: dict[str,
 
 
 def fit_command(
-    images: Annotated[Path, typer.Argument(help="Folder of good images, or one category of a data set.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for the fitted detector.")] = None,
-    update: Annotated[Path | None, typer.Option(help="Fitted detector that is to learn these images as well.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the model that is in --out already.")] = False,
+    images: Annotated[Path, typer.Argument(help="folder of good images, or one category of a data set")],
+    out: Annotated[Path | None, typer.Option(help="folder for the fitted detector; required without --update")] = None,
+    update: Annotated[
+        Path | None,
+        typer.Option(help="fitted detector to learn these images too; it keeps its settings; default: none"),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace the model that is in --out already")] = False,
     *,
     config_path: Path | None,
     fields: dict[str, Any],
     options: dict[str, Any],
 ) -> None:
-    """Learn from a folder of good images; what is left open is chosen by what held-out good images say.
-
-    The model is `ensemble` unless another is asked for. With --update a fitted detector learns further images without
-    starting over; it keeps its settings, and its place unless --out names another.
-    """
+    """Learn from a folder of good images; some are held out to choose the threshold."""
     from blemish.runs.config import FIT_MODEL, RunConfig
     from blemish.runs.run import fit
     from blemish.runs.update import update as update_model
 
     model: ModelFolder | None
-    with shown_progress(images.name, errors) as phases:
+    with shown_progress("", errors) as phases:
         if update is not None:
             if fields or options or config_path:
                 raise BlemishError("--update: a fitted detector keeps its settings. Leave the other options out.")
@@ -73,23 +73,8 @@ def fit_command(
             merged = {"model": FIT_MODEL, **_merged(config_path, fields, options)}
             model = fit(RunConfig.create(**{**merged, "data_path": images, "ckpt_path": out}), phases, is_forced=force)
     if model is not None:
-        _tell(model, update is not None)
-
-
-def _tell(model: ModelFolder, is_updated: bool) -> None:
-    """What was learned, and what its threshold is worth."""
-    from blemish.calibration.thresholds import to_plain
-
-    known = model.provenance
-    threshold = "" if is_updated else _threshold(to_plain(model.calibration) if model.calibration else None)
-    line = f"{model.model} from {_images(len(known['learned_from']))} is in {model.folder}{threshold}"
-    console.print(line, soft_wrap=True)
-    if not is_updated:
-        console.print(_too_few(len(known["held_out"])), end="", soft_wrap=True)
-
-
-def _images(number: int) -> str:
-    return f"{number} image{'s' * (number != 1)}"
+        for line in summary.fit_lines(model, images) if update is None else summary.update_lines(model):
+            console.print(line, soft_wrap=True)
 
 
 def train(config: RunConfig) -> list[Evaluation]:
@@ -112,7 +97,8 @@ def train(config: RunConfig) -> list[Evaluation]:
         if any(evaluation.images for evaluation in evaluations):
             figures.averages(evaluations, config.ckpt_path / "figures" / "auroc.png")
         fewest = min(len(evaluation.validation) for evaluation in evaluations)
-        console.print(_too_few(fewest), end="", soft_wrap=True)
+        for line in summary.too_few(fewest, config.validation):
+            console.print(f"{number_of(fewest, 'good image')} held out per category; {line}", soft_wrap=True)
         console.print(_headline(evaluations, config), soft_wrap=True)
     return evaluations
 
@@ -134,25 +120,10 @@ def _line(evaluation: Evaluation) -> str:
 
 
 def _threshold(found: dict[str, Any] | None) -> str:
-    """What the held-out images made of it, in words."""
+    """The threshold and what it means, in words."""
     if found is None:
         return ", no threshold"
-    return f", threshold {found['threshold']:.4g} ({found['false_alarm_rate']:.2g} false alarms)"
-
-
-def _too_few(fewest: int) -> str:
-    """One line where fewer images were held out than the usual false-alarm rate needs."""
-    from blemish.calibration.thresholds import FALSE_ALARM_RATE, num_images_for, smallest_rate
-
-    if smallest_rate(fewest) <= FALSE_ALARM_RATE:
-        return ""
-    if fewest == 0:
-        return "no good image could be held out to choose a threshold by: see blemish calibrate --help\n"
-    needed = num_images_for(FALSE_ALARM_RATE)
-    return (
-        f"held out were {_images(fewest)}, enough for a false-alarm rate of {smallest_rate(fewest):.2g} at the least; "
-        f"{FALSE_ALARM_RATE:g} needs {needed}: see blemish calibrate --help\n"
-    )
+    return f", threshold {found['threshold']:.4g} ({summary.false_alarms(found['false_alarm_rate'])})"
 
 
 def _headline(evaluations: list[Evaluation], config: RunConfig) -> Text:
@@ -165,5 +136,11 @@ def _headline(evaluations: list[Evaluation], config: RunConfig) -> Text:
     return Text.assemble(f"{where}\n", (f"average pixel AUROC {average:.4f}", "bold"))
 
 
+EPILOGS = {
+    "train": "Options of another model: add --model NAME. Underscores are taken as well: "
+    "--batch_size, --learning_rate, --data_path, --ckpt_path.",
+    "fit": "Options of another model: add --model NAME. Underscores are taken: --batch_size",
+}
+"""Last words of the help."""
 COMMANDS: dict[str, Callable[..., None]] = {"train": train_command, "fit": fit_command}
 """The commands that take the settings of a run and the options of the detectors."""

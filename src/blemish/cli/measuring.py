@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def evaluate_command(
     runs: Runs,
-    data_path: Annotated[Path, typer.Option("--data_path", help="Root of the data set, or one category's folder.")],
+    data_path: Annotated[Path, typer.Option("--data-path", help="Root of the data set, or one category's folder.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the tables; default: the first run's.")] = None,
     category: Annotated[list[str] | None, typer.Option(help="Category to evaluate, repeatable; default: all.")] = None,
     resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples for the intervals; 0: none.")] = 1000,
@@ -36,7 +36,7 @@ def evaluate_command(
 
 def metrics_command(
     maps: Annotated[Path, typer.Option(help="Folder of anomaly maps: <category>/test/<type>/<stem>.tiff or .npy.")],
-    data_path: Annotated[Path, typer.Option("--data_path", help="Root of the data set, or one category's folder.")],
+    data_path: Annotated[Path, typer.Option("--data-path", help="Root of the data set, or one category's folder.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the tables; default: that of the maps.")] = None,
     category: Annotated[list[str] | None, typer.Option(help="Category to score, repeatable; default: all.")] = None,
     resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples for the intervals; 0: none.")] = 1000,

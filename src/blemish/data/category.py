@@ -14,6 +14,7 @@ from blemish.data.layouts.mvtec_ad import read_mvtec
 from blemish.errors import BlemishError
 from blemish.files import absolute, read_bytes
 from blemish.parallel import map_ahead
+from blemish.progress import Progress, no_progress, told
 from blemish.types import GOOD, Sample, Split
 
 Reader = Callable[[Path], dict[Path, list[Sample]]]
@@ -110,9 +111,10 @@ def hold_out(category: Category, fraction: float, seed: int, digests: Mapping[Pa
     return replace(category, samples=tuple(samples))
 
 
-def file_digests(paths: Sequence[Path]) -> dict[Path, str]:
+def file_digests(paths: Sequence[Path], progress: Progress = no_progress) -> dict[Path, str]:
     """Path -> SHA-256 of the file's content; raises BlemishError where one cannot be read."""
-    return dict(zip(paths, map_ahead(lambda path: hashlib.sha256(read_bytes(path)).hexdigest(), paths), strict=True))
+    digests = map_ahead(lambda path: hashlib.sha256(read_bytes(path)).hexdigest(), paths)
+    return dict(zip(paths, told(digests, len(paths), progress, "files"), strict=True))
 
 
 def data_hash(category: Category, digests: Mapping[Path, str]) -> str:

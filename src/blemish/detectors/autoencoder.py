@@ -15,12 +15,12 @@ from blemish.features.filters import gaussian_blur, structural_similarity
 
 Width = Annotated[
     int,
-    Field(ge=4, le=512, description="channels of the first stage; later ones have up to 16 times as many"),
+    Field(ge=4, le=512, description="channels of the first stage"),
 ]
 LatentDim = Annotated[int, Field(ge=1, le=4096, description="length of the latent vector")]
 Loss = Annotated[
     Literal["mse", "ssim"],
-    Field(description="what is trained on and shown as the map: squared error, or 1 - SSIM"),
+    Field(description="trained on, and shown as the map"),
 ]
 
 

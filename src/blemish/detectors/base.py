@@ -26,9 +26,7 @@ from blemish.progress import Progress, no_progress
 from blemish.training.settings import Schedule, Training, constant
 from blemish.types import Size
 
-Smoothing = Annotated[
-    float, Field(ge=0, le=32, description="standard deviation in pixels of the Gaussian that smooths the map")
-]
+Smoothing = Annotated[float, Field(ge=0, le=32, description="blur of the map, sigma in pixels")]
 
 DEFAULT_BACKBONE = "gabor"
 

@@ -15,7 +15,7 @@ from blemish.progress import Progress
 
 Reweighting = Annotated[
     bool | None,
-    Field(description="the score counts less where the bank is dense; by default on networks, as in the paper"),
+    Field(description="lower the score where good patches are dense; default: on networks"),
 ]
 
 

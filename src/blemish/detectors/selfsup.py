@@ -25,8 +25,8 @@ from blemish.features.base import FeatureOptions, FilterBank, Side
 from blemish.imaging.foreground import find_foreground
 from blemish.training.settings import Training
 
-HeadWidth = Annotated[int, Field(ge=4, le=1024, description="channels of the network that learns from drawn defects")]
-NumDrawn = Annotated[int, Field(ge=2, le=100_000, description="pictures with drawn defects that an epoch sees")]
+HeadWidth = Annotated[int, Field(ge=4, le=1024, description="channels of the network")]
+NumDrawn = Annotated[int, Field(ge=2, le=100_000, description="images drawn per epoch")]
 
 LOOKED_AT = 60
 """Good images that tell where the part is and how strong a contrast is."""

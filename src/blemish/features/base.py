@@ -22,19 +22,21 @@ FILTER_BANKS = {"gabor": "blemish.features.gabor:GaborFeatures", "pca": "blemish
 BATCH = 8
 """Images whose features are computed at once while fitting."""
 
-Side = Annotated[int, Field(ge=32, le=1024, multiple_of=16, description="side length of the input image in pixels")]
+Side = Annotated[
+    int, Field(ge=32, le=1024, multiple_of=16, description="side of the squares images are brought to, in pixels")
+]
 BackboneName = Annotated[
     str,
     Field(
         min_length=1,
-        description=f"features: auto, {' or '.join(FILTER_BANKS)}, which need no weights, or a network of timm",
+        description=f"{', '.join(FILTER_BANKS)}, a network of timm, or auto",
     ),
 ]
 Layers = Annotated[
     tuple[int, ...],
-    Field(description="of a network: the levels of a CNN or the blocks of a ViT whose features are taken"),
+    Field(description="levels of a CNN, blocks of a ViT; default: middle ones"),
 ]
-Weights = Annotated[str, Field(description="of a network: hub, random, or a file (.safetensors, .pth)")]
+Weights = Annotated[str, Field(description="of a network: hub, random, or a file")]
 ComputedIn = Annotated[
     Precision,
     Field(description="of a network: float32, bfloat16, or auto: bfloat16 where the hardware computes in it"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, number_of
 
 if TYPE_CHECKING:
     import torch
@@ -99,6 +99,6 @@ def _refuse_missing(name: str) -> None:
     count = torch.get_device_module(kind).device_count()
     if int(number or 0) >= count:
         raise BlemishError(
-            f"device: {name} was given, but torch {torch.__version__} finds {count} devices of that kind. "
+            f"device: {name} was given, but torch {torch.__version__} finds {number_of(count, 'device')} of that kind. "
             "Use auto or cpu, or install the build of torch for it."
         )

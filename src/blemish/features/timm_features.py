@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import socket
-from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -197,13 +198,29 @@ def _build(name: str, layers: tuple[int, ...], seed: int | None = None, **option
     try:
         with torch.random.fork_rng(devices=[]), _Unfilled() if seed is None else nullcontext():
             torch.manual_seed(seed or 0)
-            network: nn.Module = _timm().create_model(name, features_only=True, out_indices=layers, **options)
+            with _quiet_about_what_is_left_out():
+                network: nn.Module = _timm().create_model(name, features_only=True, out_indices=layers, **options)
             # Channels last: a sixth faster in bfloat16.
             return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
     except TypeError as error:
         raise BlemishError(
             f"backbone {name}: timm gives no features of it for images of any size ({error}). Choose another network."
         ) from None
+
+
+@contextmanager
+def _quiet_about_what_is_left_out() -> Iterator[None]:
+    """timm warns of weights that the features have no use for, as the classifier's and the last layers' are."""
+
+    def is_news(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("Unexpected keys")
+
+    builder = logging.getLogger("timm.models._builder")
+    builder.addFilter(is_news)
+    try:
+        yield
+    finally:
+        builder.removeFilter(is_news)
 
 
 class _Unfilled(TorchFunctionMode):

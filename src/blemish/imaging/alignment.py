@@ -13,13 +13,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, number_of
 from blemish.imaging.foreground import find_foreground
 from blemish.imaging.formats import Image
 from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.pixels import to_batch
 from blemish.imaging.read import decode_image, read_image
 from blemish.parallel import map_ahead
+from blemish.progress import Progress, no_progress, told
 from blemish.types import Sample
 
 logger = logging.getLogger("blemish")
@@ -95,14 +96,18 @@ class Alignment:
 
 
 def choose_alignment(
-    samples: Sequence[Sample], held_out: Sequence[Sample], asked: Align = "auto", max_pixels: int = MAX_PIXELS
+    samples: Sequence[Sample],
+    held_out: Sequence[Sample],
+    asked: Align = "auto",
+    max_pixels: int = MAX_PIXELS,
+    progress: Progress = no_progress,
 ) -> tuple[Alignment | None, str]:
     """What good samples are turned and shifted to look like, None where they are taken as they lie; and why so.
 
     By itself it is done where there is a background for parts to move on, and where it takes most of what held-out
     good samples differ by from the mean. Files that cannot be read are passed over.
     """
-    canvases = [] if asked == "off" else _canvases(samples, max_pixels)
+    canvases = [] if asked == "off" else _canvases(samples, max_pixels, progress)
     if asked == "off" or (asked == "on" and canvases):
         return _learned(canvases) if canvases else None, f"align: {asked}, as asked for"
     found, reason = _judged(canvases, _canvases(held_out, max_pixels))
@@ -120,7 +125,8 @@ def _judged(canvases: Sequence[Canvas], held_out: Sequence[Canvas]) -> tuple[Ali
     before = _residual(_reference(np.mean(canvases, axis=0)), held_out)
     after = _residual(reference, _straightened(held_out, reference))
     share = after / max(before, 1e-6)
-    reason = f"{len(held_out)} held-out good images then differ from the mean {share:.2f} times as much"
+    differ = "differs" if len(held_out) == 1 else "differ"
+    reason = f"{number_of(len(held_out), 'held-out good image')} then {differ} from the mean {share:.2f} times as much"
     return reference if share < LARGEST_SHARE else None, reason
 
 
@@ -139,7 +145,7 @@ def _eccentricity(canvas: Canvas) -> float:
     return float(np.hypot((energy.sum(0) * axis).sum(), (energy.sum(1) * axis).sum()) / max(energy.sum(), 1e-6))
 
 
-def _canvases(samples: Sequence[Sample], max_pixels: int) -> list[Canvas]:
+def _canvases(samples: Sequence[Sample], max_pixels: int, progress: Progress = no_progress) -> list[Canvas]:
     """Of up to COMPARED of the samples, evenly among them; without those that cannot be read."""
 
     def read(sample: Sample) -> list[Canvas]:
@@ -149,7 +155,7 @@ def _canvases(samples: Sequence[Sample], max_pixels: int) -> list[Canvas]:
             return []
 
     chosen = samples[:: max(1, -(-len(samples) // COMPARED))]
-    return [canvas for found in map_ahead(read, chosen) for canvas in found]
+    return [canvas for found in told(map_ahead(read, chosen), len(chosen), progress) for canvas in found]
 
 
 def _straightened(canvases: Sequence[Canvas], reference: Alignment) -> list[Canvas]:

@@ -194,8 +194,7 @@ def predict(
         num_settled = max(0, len(images) - num_left)
         for done, row in enumerate(_made(plan, inspector, pictures), start=1):
             rows.add(row)
-            rate = done / max(time.monotonic() - started, 1e-9)
-            progress(num_settled + done, num_settled + num_left, **{"images/s": rate})
+            progress(num_settled + done, num_settled + num_left)
     rate = len(plan.inspected) / max(time.monotonic() - started, 1e-9)
     return _summary([rows.known[str(path)] for path in images], plan, rate)
 

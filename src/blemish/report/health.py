@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from blemish.errors import number_of
 from blemish.report.read import Part
 from blemish.types import GOOD
 
@@ -49,11 +50,11 @@ def identical_files(part: Part) -> Finding:
         same[row["sha256"]].append(row)
     copies = [rows for rows in same.values() if len(rows) > 1]
     if not copies:
-        return Finding("ok", f"{len(images)} files, all different")
+        return Finding("ok", f"{number_of(len(images), 'file')}, all different")
     leaked = sum(len({row["split"] == "test" for row in rows}) > 1 for rows in copies)
     where = f", {leaked} of them in training and test" if leaked else ", none of them across training and test"
     paths = tuple(row["path"] for rows in copies for row in rows)
-    return Finding("warning", f"{len(copies)} pictures are there more than once{where}", paths)
+    return Finding("warning", f"{number_of(len(copies), 'image')} there more than once{where}", paths)
 
 
 def enough_held_out(part: Part) -> Finding:
@@ -64,7 +65,7 @@ def enough_held_out(part: Part) -> Finding:
     if not number:
         return Finding("not applicable", "no held-out good images are known")
     needed = math.ceil(1 / rate - 1e-9) - 1
-    text = f"{number} held-out good images support a rate of {1 / (number + 1):.2g} at the least"
+    text = f"{number_of(number, 'held-out good image')}: a rate of {1 / (number + 1):.2g} is the least possible"
     if number >= needed:
         return Finding("ok", f"{text}; {rate:g} is asked for")
     return Finding("warning", f"{text}; {rate:g} needs {needed}")
@@ -76,14 +77,14 @@ def training_outliers(part: Part) -> Finding:
     if not rows:
         return _not_recorded()
     if len(rows) < ENOUGH:
-        return Finding("not applicable", f"{len(rows)} training images that differ; {ENOUGH} are needed")
+        return Finding("not applicable", f"{number_of(len(rows), 'training image')}; {ENOUGH} that differ are needed")
     scores = modified_z(np.log([row["distance"] for row in rows]))
     found = sorted(
         ((score, row["path"]) for score, row in zip(scores, rows, strict=True) if score > OUTLYING), reverse=True
     )
     if not found:
         return Finding("ok", f"none of {len(rows)}; the most unlike has a z-score of {max(scores):.1f}")
-    text = f"{len(found)} of {len(rows)} training images look unlike the others: are they good?"
+    text = f"unlike the others: {len(found)} of {number_of(len(rows), 'training image')}; check that they are good"
     return Finding("warning", text, tuple(path for _, path in found))
 
 
@@ -97,11 +98,15 @@ def masks(part: Part) -> Finding:
         return Finding("not applicable", "no masks" if anomalous else "no anomalous images")
     odd = tuple(path for path, area in known.items() if area in (0, 1))
     if odd:
-        return Finding("warning", f"{len(odd)} of {len(known)} masks are empty or cover everything", odd)
+        return Finding("warning", f"empty or covering everything: {len(odd)} of {number_of(len(known), 'mask')}", odd)
     if len(known) < len(anomalous):
-        return Finding("warning", f"{len(anomalous) - len(known)} of {len(anomalous)} anomalous images have no mask")
+        return Finding(
+            "warning",
+            f"without a mask: {len(anomalous) - len(known)} of {number_of(len(anomalous), 'anomalous image')}",
+        )
     return Finding(
-        "ok", f"{len(known)} masks, of {min(known.values()):.2%} to {max(known.values()):.1%} of the picture"
+        "ok",
+        f"{number_of(len(known), 'mask')}, of {min(known.values()):.2%} to {max(known.values()):.1%} of the picture",
     )
 
 
@@ -133,7 +138,9 @@ def sizes(part: Part) -> Finding:
         return Finding("ok", ", ".join(f"{height} x {width}" for height, width in sorted(trained)[:4]))
     height, width = max(new, key=lambda size: new[size])
     paths = tuple(row["path"] for row in images if row["split"] == "test" and tuple(row["size"]) in new)
-    return Finding("warning", f"{sum(new.values())} test images of another size, such as {height} x {width}", paths)
+    return Finding(
+        "warning", f"{number_of(sum(new.values()), 'test image')} of another size, such as {height} x {width}", paths
+    )
 
 
 def saturation(part: Part) -> Finding:
@@ -143,7 +150,11 @@ def saturation(part: Part) -> Finding:
         return _not_recorded()
     flat = tuple(shown.path for shown in previews if shown.at_maximum > max(SATURATED, 1.5 / math.prod(shown.size)))
     if flat:
-        return Finding("warning", f"{len(flat)} of {len(previews)} maps have {SATURATED:.0%} at their maximum", flat)
+        return Finding(
+            "warning",
+            f"with {SATURATED:.0%} of the pixels at the maximum: {len(flat)} of {number_of(len(previews), 'map')}",
+            flat,
+        )
     return Finding("ok", f"no map of {len(previews)} has more than {SATURATED:.0%} of its pixels at its maximum")
 
 

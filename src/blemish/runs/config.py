@@ -40,63 +40,56 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
 
     model: str = Field("vae", description=f"detector: {', '.join(sorted(DETECTORS))}")
-    epochs: int | None = Field(None, ge=1, description="epochs to train (selfsup: 40; default: 100)")
-    batch_size: int = Field(32, ge=1, description="batch size for training and testing")
-    learning_rate: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="learning rate (selfsup: 0.003; default: 0.001)"
-    )
+    epochs: int | None = Field(None, ge=1, description="epochs to train")
+    batch_size: int = Field(32, ge=1, description="images computed at once")
+    learning_rate: float | None = Field(None, gt=0, allow_inf_nan=False, description="learning rate")
     size: int | None = Field(
         None,
         ge=32,
         le=1024,
         multiple_of=16,
-        description="side length of the input image "
-        "(default: 128 for ae and vae, 256 for ensemble, padim, patchcore and selfsup)",
+        description="side of the squares images are brought to, in pixels",
     )
     data_path: Path = Field(description="root of the data set, or one category's folder")
     ckpt_path: Path = Field(description="directory for what is learned, results and figures")
-    category: tuple[str, ...] = Field((), description="category to run, repeatable; all of them if none is given")
-    aspect: Literal["squash", "pad"] = Field(
-        "squash", description="how images that are not square are brought to the size"
-    )
+    category: tuple[str, ...] = Field((), description="category to run, repeatable; default: all")
+    aspect: Literal["squash", "pad"] = Field("squash", description="how images become square")
     align: Align = Field(
         "auto",
-        description="turn and shift pictures so that parts lie alike; auto: where good ones lie turned or shifted",
+        description="turn and shift images so that parts lie alike; auto: where they do not",
     )
     tile: int | None = Field(
         None,
         ge=32,
         le=4096,
-        description="for large pictures: side in pixels of the tiles that are looked at one by one, each brought to "
-        "--size, which is then the tile's own by default",
+        description="side in pixels of tiles that large images are cut into; default: not cut",
     )
-    overlap: int = Field(64, ge=0, description="pixels that neighbouring tiles share, half a tile at most")
+    overlap: int = Field(64, ge=0, description="pixels that tiles share")
     roi: Path | None = Field(
-        None, description="region of interest: a mask (black does not count), or polygons in JSON; kept with the model"
+        None,
+        description="mask image or JSON polygons of what counts; default: all",
     )
-    validation: float = Field(0.1, ge=0, le=0.5, description="part of the good training images held out")
+    validation: float = Field(0.1, ge=0, le=0.5, description="part of the good images held out")
     patience: int | None = Field(
         None,
         ge=0,
-        description="epochs without a lower validation loss before stopping, 0: never (default: 0; selfsup: 20)",
+        description="epochs without a lower validation loss to stop after; 0: never",
     )
-    seed: int = Field(0, ge=0, lt=2**32, description="seed of everything that is drawn at random")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of all that is random")
     device: DeviceName = "auto"
     precision: Precision = Field(
         "auto",
-        description="of the training, and of a network of timm; auto: bfloat16 where the hardware computes in it",
+        description="of training and of timm networks; auto: bfloat16 where it is fast",
     )
-    resume: bool = Field(False, description="go on where an earlier run with these settings stopped")
-    figures: int = Field(8, ge=0, le=64, description="test images per category that are shown in the figures")
-    workers: int = Field(0, ge=0, le=256, description="threads that decode images; 0: one per core")
+    resume: bool = Field(False, description="go on where a run with these settings stopped")
+    figures: int = Field(8, ge=0, le=64, description="test images per category in the figures")
+    workers: int = Field(0, ge=0, le=256, description="threads that decode; 0: all cores")
     memory_budget: ByteSize = Field(
         ByteSize(4 << 30),
         ge=0,
-        description="for decoded images, beyond which the disk is used, and as much for what padim and patchcore keep",
+        description="memory for decoded images, and as much again for fitting",
     )
-    max_pixels: int = Field(
-        MAX_PIXELS, ge=1, description="pixels of an image file at most; one with more is refused before it is decoded"
-    )
+    max_pixels: int = Field(MAX_PIXELS, ge=1, description="largest image in pixels")
     options: dict[str, Any] = Field({}, description="the detector's own options")
 
     @field_validator("model")

@@ -122,7 +122,7 @@ def export(
         elif precision == "int8":
             graph = to_int8(graph, _range_images(category, model, phases))
         chosen.write(graph, staged)
-        told_of(1, 1)
+        told_of(1, 1, unit="models")
         backends = TorchBackend(detector), chosen.backend(staged / chosen.files[0])
         reference, candidate = (Inspector(backend, model.preprocess, model.calibration) for backend in backends)
         source = _load(category.of("test") or category.of("train"), model, phases)

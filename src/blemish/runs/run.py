@@ -65,7 +65,7 @@ def run(config: RunConfig, phases: Phases = lambda _: no_progress) -> Evaluation
     With `config.resume`, what an earlier run with the same settings and data has done is not done again. Raises
     BlemishError where the configuration or the data would make the result wrong.
     """
-    category, data_sha256 = _split(_only_category(config), config)
+    category, data_sha256 = _split(_only_category(config), config, phases)
     folder = config.ckpt_path / category.name
     roi = read_roi(config.roi) if config.roi else None
     identity = identity_of(config, data_sha256, roi)
@@ -128,7 +128,7 @@ def fit(config: RunConfig, phases: Phases = lambda _: no_progress, *, is_forced:
     category = _only_category(config)
     samples = tuple(category.of("train"))
     root = samples[0].image.parent if samples else category.root
-    category, data_sha256 = _split(replace(category, root=root, samples=samples), config)
+    category, data_sha256 = _split(replace(category, root=root, samples=samples), config, phases)
     roi = read_roi(config.roi) if config.roi else None
     identity = identity_of(config, data_sha256, roi)
     with making_folder(folder), _writer(folder, "fit", config):
@@ -163,7 +163,7 @@ def _learn(
     detector = detector_class(config.model).create(**_shared(config), **config.options)
     detector.to(device_named(config.device))
     overlap = config.overlap if config.tile else 0
-    alignment, reason = _alignment(config, category, roi)
+    alignment, reason = _alignment(config, category, roi, phases)
     preprocess = Preprocess(detector.input_size, config.aspect, config.tile, overlap, roi, alignment, config.max_pixels)
     source, problems = _load(category, preprocess, config, phases)
     started = time.perf_counter()
@@ -193,9 +193,9 @@ def _learn(
     return _Fitted(model, detector, inspector, source, problems, training, held_out, seconds)
 
 
-def _split(category: Category, config: RunConfig) -> tuple[Category, str]:
+def _split(category: Category, config: RunConfig, phases: Phases) -> tuple[Category, str]:
     """The category with its validation images drawn, and the hash of its files."""
-    digests = file_digests(category.files)
+    digests = file_digests(category.files, phases("hashing"))
     return hold_out(category, config.validation, config.seed, digests), data_hash(category, digests)
 
 
@@ -239,10 +239,11 @@ def _load(
     return source, problems
 
 
-def _alignment(config: RunConfig, category: Category, roi: Roi | None) -> tuple[Alignment | None, str]:
+def _alignment(config: RunConfig, category: Category, roi: Roi | None, phases: Phases) -> tuple[Alignment | None, str]:
     if roi is not None:
         return None, "align: off, since a region of interest lies still"
-    return choose_alignment(category.of("train"), category.of("val"), config.align, config.max_pixels)
+    samples, held_out = category.of("train"), category.of("val")
+    return choose_alignment(samples, held_out, config.align, config.max_pixels, phases("aligning"))
 
 
 def _fit(

@@ -59,7 +59,9 @@ def _updated(artifact: Artifact, path: Path, images: Path, phases: Phases) -> Ar
         raise BlemishError(f"{images}: no good image that {path} does not know already. Give further ones.")
     artifact.detector.update(new, seed=artifact.provenance["config"]["seed"], progress=phases("learning"))
     if artifact.calibration:
-        logger.info("the threshold is that of before; blemish calibrate --images FOLDER makes one for what was learned")
+        logger.info(
+            "the threshold stays as it was; 'blemish calibrate --images FOLDER' chooses one for what was learned now"
+        )
     provenance = artifact.provenance | {
         "images": learned_images(new.files, artifact.provenance.get("images")),
         "learned_from": sorted({*learned, *digests(new)}),

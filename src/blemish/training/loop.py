@@ -135,7 +135,7 @@ class _Loop:
                     state.total += self._step(module, rows, examples)
                     state.step += 1
                     state.seconds += time.monotonic() - started
-                    progress(self._steps_done, self.total_steps, loss=self._mean_loss)
+                    progress(self._steps_done, self.total_steps, unit="steps", loss=self._mean_loss)
                     if self._any(bool(interrupted)):
                         saver.save()
                         raise KeyboardInterrupt

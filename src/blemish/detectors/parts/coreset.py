@@ -33,7 +33,7 @@ def spread(
         keys[kept] = -np.inf
         new = np.sort(np.argpartition(-keys, number - 1)[:number])
         kept[new] = True
-        progress(int(kept.sum()), count)
+        progress(int(kept.sum()), count, unit="patches")
         if kept.sum() < count:
             found, _ = nearest(values, values[torch.from_numpy(new).to(values.device)])
             distances = np.minimum(distances, found.double().cpu().numpy() ** 2)
@@ -70,7 +70,7 @@ def greedy(values: Tensor, count: int, generator: np.random.Generator, progress:
             current[rows] = torch.minimum(current[rows], found)
             current[farthest] = -1  # never again, even where all others are copies of those chosen
         bounds[leaders], known[leaders] = current, len(chosen)
-        progress(len(chosen), count)
+        progress(len(chosen), count, unit="patches")
     return everything[chosen]
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from blemish.detectors.parts.fitted import Fitted
 from blemish.detectors.parts.gaussian import Moments, factors, log_likelihood, whitened
 from blemish.detectors.parts.loudness import loudness, standardised
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, number_of
 from blemish.features.base import BATCH, Backbone
 from blemish.features.computed import ComputedFeatures
 from blemish.features.filters import gaussian_blur
@@ -23,25 +23,22 @@ from blemish.progress import Progress
 
 logger = logging.getLogger("blemish")
 
-Dimensions = Annotated[int, Field(ge=1, le=4096, description="features that are kept at each place")]
+Dimensions = Annotated[int, Field(ge=1, le=4096, description="features kept at each place")]
 Reduction = Annotated[
     Literal["select", "project", "pca"],
-    Field(description="how features are reduced: a random choice of them, a random projection, principal components"),
+    Field(description="how they are reduced: by chance, by projection, by PCA"),
 ]
 Shrinkage = Annotated[
     float | None,
-    Field(gt=0, le=10, description="part of the mean variance that is added to each variance; by default chosen"),
+    Field(gt=0, le=10, description="regularisation; default: chosen"),
 ]
 Shared = Annotated[
     bool | None,
-    Field(description="one Gaussian for all places, for textures and parts in any pose; by default chosen"),
+    Field(description="one Gaussian for all places; default: chosen"),
 ]
 Scales = Annotated[
     tuple[Annotated[float, Field(ge=0, le=64)], ...],
-    Field(
-        description="widths in cells over which features are averaged, each with Gaussians of its own; by default 0, "
-        "and on filter banks also 3 where there are enough images for a Gaussian per place"
-    ),
+    Field(description="cells to average over; default: chosen"),
 ]
 
 SHRINKAGES = (0.01, 0.03, 0.1, 0.3)
@@ -261,13 +258,14 @@ def _check_memory(places: int, channels: int, budget: int) -> None:
     if needed > budget:
         raise BlemishError(
             f"{text}, memory_budget allows {_gigabytes(budget)}. "
-            "Lower --dimensions or --size, use --shared, or raise --memory_budget."
+            "Lower --dimensions or --size, use --shared, or raise --memory-budget."
         )
-    logger.info("%s", text)
+    logger.debug("%s", text)
 
 
 def _reason(found: dict[tuple[bool, float], float], chosen: tuple[bool, float], number: int) -> str:
-    reason = f"{number} held-out good images are likeliest so (log-likelihood per place {found[chosen]:.1f}"
+    good = f"{number_of(number, 'held-out good image')} {'is' if number == 1 else 'are'}"
+    reason = f"{good} likeliest so (log-likelihood per place {found[chosen]:.1f}"
     others = [likelihood for (shared, _), likelihood in found.items() if shared != chosen[0]]
     other = "per place" if chosen[0] else "shared"
     return f"{reason}; {other} {max(others):.1f} at best)" if others else f"{reason})"

@@ -21,21 +21,17 @@ from blemish.progress import Progress
 
 logger = logging.getLogger("blemish")
 
-NumPatches = Annotated[int, Field(ge=1, le=1_000_000, description="patches of the good images that are kept")]
+NumPatches = Annotated[int, Field(ge=1, le=1_000_000, description="patches that are kept")]
 Selection = Annotated[
     Literal["spread", "greedy"] | None,
-    Field(
-        description="how they are chosen: by distance and chance in a few rounds, or each the farthest from the rest; "
-        "by default spread on filter banks, greedy on networks"
-    ),
+    Field(description="how they are chosen; default: spread on filter banks, greedy on networks"),
 ]
 Position = Annotated[
     float | None,
     Field(
         ge=0,
         le=1000,
-        description="cost of crossing the picture, in median distances between patches; by default 4 on filter banks, "
-        "0 (none) on networks",
+        description="how much the place counts; default: 4 on filter banks, 0 on networks",
     ),
 ]
 
@@ -182,14 +178,16 @@ class MemoryBank(Fitted):
         row = 3 * 4 * channels  # bytes: the candidates, with their places, and what the selection computes
         held = max(1, budget // (row * num_images))
         count = min(num_cells, wanted, held)
-        logger.info(
+        is_cut = held < min(num_cells, wanted)
+        logger.log(
+            logging.INFO if is_cut else logging.DEBUG,
             "patchcore: %s candidate patches of %s features take %.0f MB, the bank of %s %.1f MB%s",
             f"{count * num_images:,}",
             f"{channels:,}",
             count * num_images * row / 1e6,
             f"{min(self.num_patches, count * num_images):,}",
             min(self.num_patches, count * num_images) * 2 * (channels + 2) / 1e6,
-            "; more would exceed memory_budget" if held < min(num_cells, wanted) else "",
+            "; more would exceed memory_budget" if is_cut else "",
         )
         return count
 

@@ -235,9 +235,7 @@ def dust(scene: Scene) -> Change:
 
 OPERATORS: dict[str, Operator] = {name: globals()[name] for name in get_args(OperatorName)}
 """Name -> operator."""
-OperatorNames = Annotated[
-    tuple[OperatorName, ...], Field(description="kinds of defects that are drawn; all if none is given")
-]
+OperatorNames = Annotated[tuple[OperatorName, ...], Field(description="kinds of defects that are drawn; default: all")]
 
 
 @dataclass(frozen=True)
