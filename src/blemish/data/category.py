@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,11 +13,14 @@ import numpy as np
 
 from blemish.data.layouts.folder import read_folder
 from blemish.data.layouts.mvtec_ad import read_mvtec
+from blemish.data.listing import OUTSIDE, LeftOut, describe, list_images
 from blemish.errors import BlemishError
 from blemish.files import absolute
 from blemish.imaging.read import read_bytes
 from blemish.parallel import map_ahead
 from blemish.types import Sample, Split
+
+logger = logging.getLogger("blemish")
 
 Reader = Callable[[Path], dict[Path, list[Sample]]]
 DATASETS: dict[str, Reader] = {"mvtec": read_mvtec, "folder": read_folder}
@@ -51,8 +56,8 @@ def find_categories(path: Path, names: Sequence[str] = ()) -> list[Category]:
     `names` chooses among them; none means all. Raises BlemishError where the path does not exist, is of no known
     layout, or has no category of a name that was asked for.
     """
-    if not path.is_dir():
-        what = "not a folder" if path.exists() else "no such folder"
+    if not os.path.isdir(path):  # noqa: PTH112 - the method raises where a folder above cannot be entered
+        what = "not a folder" if os.path.exists(path) else "no such folder"  # noqa: PTH110
         raise BlemishError(f"data_path {path}: {what}. Give a data set's root or one category's folder.")
     layout, found = next(((name, found) for name, read in DATASETS.items() if (found := read(path))), ("", {}))
     if not found:
@@ -77,6 +82,21 @@ def find_category(path: Path, name: str) -> Category:
     return chosen[0]
 
 
+def left_out(category: Category) -> list[LeftOut]:
+    """What lies below the category's folder and is neither an image of it nor a mask."""
+    listing, files = list_images(category.root), set(category.files)
+    above = {folder for file in files for folder in file.parents}
+    others = [LeftOut(image, OUTSIDE) for image in listing.images if image not in files]
+    return [*(left for left in listing.left_out if left.path not in above), *others]
+
+
+def tell_left_out(category: Category) -> Category:
+    """The category; what was left out of its folder is said in one line."""
+    if line := describe(left_out(category)):
+        logger.info("%s: %s", category.root, line)
+    return category
+
+
 def num_held_out(number: int, fraction: float) -> int:
     """How many of so many images are held out: at least one, and at least one is left; none where the fraction is 0."""
     return min(number - 1, max(1, round(fraction * number))) if fraction > 0 else 0
@@ -85,7 +105,7 @@ def num_held_out(number: int, fraction: float) -> int:
 def hold_out(category: Category, fraction: float, seed: int, digests: Mapping[Path, str] | None = None) -> Category:
     """The category with `fraction` of its good training images, drawn at random by `seed`, as split "val".
 
-    Files of the same content, as `digests` tell (none: all differ), count as one picture and stay together: a picture
+    Images that are the same, as `digests` tell (none: all differ), count as one picture and stay together: a picture
     is not held out from itself. At least one is drawn and at least one is left, so a category with a single training
     picture has no validation images.
     """

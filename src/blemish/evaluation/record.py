@@ -22,7 +22,8 @@ from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import Measured
 from blemish.evaluation.results import EVALUATION
 from blemish.files import write_arrays, write_json
-from blemish.imaging.read import read_image, read_mask
+from blemish.imaging.masks import read_mask
+from blemish.imaging.read import read_image
 from blemish.metrics import OperatingPoints, Resamples
 from blemish.types import Prediction, Size
 

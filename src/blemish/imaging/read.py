@@ -62,17 +62,6 @@ def has_alpha(data: bytes, path: Path) -> bool:
     return image.ndim == 3 and image.shape[2] == 4
 
 
-def read_mask(path: Path) -> NDArray[np.bool_]:
-    """(H, W): True where the mask marks an anomalous pixel, which is any pixel that is not black.
-
-    In a JPEG, where black becomes almost black around each shape, it is any that is nearer to white.
-    """
-    data = read_bytes(path)
-    image = decode_image(data, path)
-    marked = image > 127 if data.startswith(JPEG) else image != 0
-    return np.asarray(marked.any(axis=2) if marked.ndim == 3 else marked)
-
-
 def read_bytes(path: Path) -> bytes:
     """The content of a file; raises BlemishError where it cannot be read."""
     try:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.errors import BlemishError
-from blemish.imaging.read import Image, decode_image, read_bytes, read_mask
+from blemish.imaging.masks import read_mask
+from blemish.imaging.read import Image, decode_image, read_bytes
 from blemish.types import Size
 
 
