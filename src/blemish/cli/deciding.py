@@ -86,8 +86,9 @@ def predict_command(
 
     Exit code 0 where all went well, 2 where a file could not be used, 3 with --fail-on-defect.
     """
+    from blemish.data.listing import describe, find_images
     from blemish.inference.inspector import Inspector
-    from blemish.inference.table import find_images, predict
+    from blemish.inference.table import predict, written_to
     from blemish.model.folder import find_model, read_model
 
     folder = find_model(model)
@@ -97,9 +98,11 @@ def predict_command(
         raise BlemishError(f"{folder}: not calibrated, so nothing is a defect. Run 'blemish calibrate' first.")
     identity = {"backend": backend, "sha256": read_model(folder).sha256}
     with shown_progress("", errors) as phases:
-        found = find_images(images, sys.stdin if "-" in images else (), out)
+        found = find_images(images, sys.stdin if "-" in images else (), written_to(out))
+        if found.left_out:
+            errors.print(describe(found.left_out), soft_wrap=True)
         options: dict[str, Any] = {"maps": maps, "overlays": overlays, "progress": phases("inspecting")}
-        summary = predict(inspector, found, out, identity=identity, **options)
+        summary = predict(inspector, found.images, out, identity=identity, **options)
     decided = f"{summary.num_defects} defects" if inspector.calibration else "not calibrated, so none is decided"
     speed = f"; {summary.rate:.1f} images/s" if summary.rate else ", none left to inspect"
     line = f"{summary.num_images} images: {decided}, {summary.num_unreadable} unreadable{speed}"

@@ -16,7 +16,8 @@ from blemish.data.layouts.mvtec_ad import read_mvtec
 from blemish.data.listing import OUTSIDE, LeftOut, describe, list_images
 from blemish.errors import BlemishError
 from blemish.files import absolute
-from blemish.imaging.read import read_bytes
+from blemish.imaging.contents import pixel_digest
+from blemish.imaging.read import decode_image, read_bytes
 from blemish.parallel import map_ahead
 from blemish.types import Sample, Split
 
@@ -63,7 +64,7 @@ def find_categories(path: Path, names: Sequence[str] = ()) -> list[Category]:
     if not found:
         raise BlemishError(
             f"data_path {path}: no images found. Expected <category>/train/good/*.png as in MVTec AD, "
-            "a folder with a subfolder 'good', or a folder of good images."
+            f"a folder with a subfolder 'good', or a folder of good images.{_instead(path)}"
         )
     folders = {absolute(folder).name: folder for folder in found}  # a link has its own name
     unknown = sorted(set(names) - set(folders))
@@ -71,6 +72,13 @@ def find_categories(path: Path, names: Sequence[str] = ()) -> list[Category]:
         raise BlemishError(f"category {unknown[0]}: not under {path}. It has: {', '.join(sorted(folders))}.")
     chosen = {name: folders[name] for name in sorted(names or folders)}
     return [Category(name, folder, layout, tuple(found[folder])) for name, folder in chosen.items()]
+
+
+def _instead(path: Path) -> str:
+    """What the folder holds that is no image to learn from, in words."""
+    listing = list_images(path)
+    found = describe([*listing.left_out, *(LeftOut(image, OUTSIDE) for image in listing.images)])
+    return f" Here is {found.removeprefix('left out: ')}." if found else ""
 
 
 def find_category(path: Path, name: str) -> Category:
@@ -107,23 +115,35 @@ def hold_out(category: Category, fraction: float, seed: int, digests: Mapping[Pa
 
     Images that are the same, as `digests` tell (none: all differ), count as one picture and stay together: a picture
     is not held out from itself. At least one is drawn and at least one is left, so a category with a single training
-    picture has no validation images.
+    picture has no validation images. What an earlier draw held out is drawn anew.
     """
-    content_of = {sample: digests[sample.image] if digests else str(sample.image) for sample in category.of("train")}
+    good = [sample for sample in category.samples if sample.split != "test"]
+    content_of = {sample.image: digests[sample.image] if digests else str(sample.image) for sample in good}
     if not content_of:
         raise BlemishError(f"{category.root}: category {category.name} has no good training images.")
     pictures = list(dict.fromkeys(content_of.values()))
     order = np.random.default_rng(seed).permutation(len(pictures))
     drawn = {pictures[row] for row in order[: num_held_out(len(pictures), fraction)]}
-    samples = (
-        replace(sample, split="val") if content_of.get(sample) in drawn else sample for sample in category.samples
-    )
+    split_of: dict[Path, Split] = {
+        image: "val" if content in drawn else "train" for image, content in content_of.items()
+    }
+    samples = (replace(sample, split=split_of.get(sample.image, sample.split)) for sample in category.samples)
     return replace(category, samples=tuple(samples))
 
 
 def file_digests(paths: Sequence[Path]) -> dict[Path, str]:
     """Path -> SHA-256 of the file's content; raises BlemishError where one cannot be read."""
     return dict(zip(paths, map_ahead(lambda path: hashlib.sha256(read_bytes(path)).hexdigest(), paths), strict=True))
+
+
+def content_digests(paths: Sequence[Path]) -> dict[Path, tuple[str, str]]:
+    """Path -> SHA-256 of the decoded pixels, and of the file; raises BlemishError where one cannot be read."""
+    return dict(zip(paths, map_ahead(_content_digests, paths), strict=True))
+
+
+def _content_digests(path: Path) -> tuple[str, str]:
+    data = read_bytes(path)
+    return pixel_digest(decode_image(data, path)), hashlib.sha256(data).hexdigest()
 
 
 def data_hash(category: Category, digests: Mapping[Path, str]) -> str:

@@ -148,7 +148,10 @@ def _judgement(sample: Sample, mask: MaskInfo, image: FileInfo) -> tuple[Literal
     if mask.area == 1:
         return "warning", "the mask covers the whole image."
     if mask.area > 0.5:
-        return "warning", f"the mask marks {mask.area:.0%} of the image: is it inverted? What is not black is the defect."
+        return (
+            "warning",
+            f"the mask marks {mask.area:.0%} of the image: is it inverted? What is not black is the defect.",
+        )
     return "", ""
 
 
@@ -165,9 +168,7 @@ def _masks_among_images(samples: Sequence[Sample], files: Sequence[FileInfo]) ->
         yield Problem("error" if is_sure else "warning", sample.image, f"{found}. {advice}.")
 
 
-def _usable(
-    samples: Sequence[Sample], files: Sequence[FileInfo], num_values: int
-) -> Iterable[tuple[Sample, FileInfo]]:
+def _usable(samples: Sequence[Sample], files: Sequence[FileInfo], num_values: int) -> Iterable[tuple[Sample, FileInfo]]:
     """Those with so many different values at least."""
     pairs = zip(samples, files, strict=True)
     return ((sample, info) for sample, info in pairs if not info.error and info.num_values >= num_values)

@@ -38,7 +38,7 @@ TOOL_FOLDERS = frozenset(
 HIDDEN_FOLDER, TOOL_FOLDER = "hidden folder{s}", "folder{s} of a tool"
 SEEN_FOLDER, LOCKED_FOLDER = "link{s} to a folder that was read already", "folder{s} that cannot be read"
 HIDDEN_FILE, SPECIAL_FILE, OTHER_FILE = "hidden image{s}", "pipe{s} or device{s}", "file{s} not an image by name"
-OWN_FOLDER, OUTSIDE = "folder{s} that predict wrote", "image{s} outside of the folders that are read"
+OWN_FOLDER, OUTSIDE = "folder{s} that predict wrote", "other image{s}"
 """Why something is left out; {s} is where the plural has an s."""
 
 

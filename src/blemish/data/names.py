@@ -7,27 +7,30 @@ from pathlib import Path
 
 from blemish.errors import BlemishError
 
-GOOD_NAMES = frozenset(
+
+def _names(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+GOOD_NAMES = _names(
     "good goods goodones goodimages goodparts goodsamples ok okay oks io normal normals nodefect nodefects defectfree "
     "nondefect nondefective undefective noanomaly noanomalies anomalyfree nonanomalous nofault faultless flawless "
-    "intact healthy clean pass passed accept accepted gut 良品 合格 正常".split()
+    "intact healthy clean pass passed accept accepted gut 良品 合格 正常"
 )
 """What a folder of good images is called: compared without case, digits and signs, so that "OK_2" is one of them."""
-BAD_NAMES = frozenset(
+BAD_NAMES = _names(
     "bad ng nok ko notok notgood nogood nio abnormal notnormal anomaly anomalies anomalous defect defects defective "
-    "defected fault faults faulty fail failed reject rejected rejects broken damaged 不良 不良品 不合格".split()
+    "defected fault faults faulty fail failed reject rejected rejects broken damaged 不良 不良品 不合格"
 )
 """What a folder of defects of any kind is called."""
 UNCLEAR_NAMES = frozenset({"negative", "negatives", "unlabeled", "unlabelled", "unknown", "unsorted", "mixed"})
 """What a folder is called that may hold either."""
 GOOD_WORDS = frozenset({"good", "ok", "okay", "normal", "良品", "正常"})
-MASK_NAMES = frozenset(
-    "mask masks groundtruth groundtruths gt gts segmentation segmentations annotation annotations".split()
-)
+MASK_NAMES = _names("mask masks groundtruth groundtruths gt gts segmentation segmentations annotation annotations")
 """What a folder of masks is called."""
 LABEL_NAMES = frozenset({"label", "labels"})
 """What a folder of masks may be called, or one of parts whose label is wrong."""
-DATASET_NAMES = frozenset("train training test testing val valid validation".split())
+DATASET_NAMES = _names("train training test testing val valid validation")
 """What a part of a data set is called."""
 MASK_SUFFIX = re.compile(
     r"[ _.-](mask|label|labels|gt|ground[ _-]?truth|seg|segmentation|annotation|anno)$", re.IGNORECASE

@@ -21,7 +21,19 @@ SMALL = Preprocess((32, 32))
 
 def overview(path: Path, progress: Progress = no_progress) -> tuple[Table, list[Problem]]:
     """The categories under `path` as a table, and every problem found in them, errors first."""
-    table = Table("category", "split", "type", "images", "masks", "marked by", "values", "marked", "height x width", "pixels", box=None)
+    table = Table(
+        "category",
+        "split",
+        "type",
+        "images",
+        "masks",
+        "marked by",
+        "values",
+        "marked",
+        "height x width",
+        "pixels",
+        box=None,
+    )
     problems: list[Problem] = []
     categories = find_categories(path)
     total, done = sum(len(category.samples) for category in categories), 0
@@ -37,9 +49,7 @@ def overview(path: Path, progress: Progress = no_progress) -> tuple[Table, list[
     return table, sorted(problems, key=lambda problem: problem.severity)
 
 
-def _add_rows(
-    table: Table, category: Category, files: Sequence[FileInfo], masks: Mapping[Path, MaskInfo]
-) -> None:
+def _add_rows(table: Table, category: Category, files: Sequence[FileInfo], masks: Mapping[Path, MaskInfo]) -> None:
     groups: dict[tuple[str, str], list[int]] = {}
     for row, sample in enumerate(category.samples):
         groups.setdefault((sample.split, sample.defect), []).append(row)

@@ -187,9 +187,7 @@ def load(
     the free disk, and beyond that they are decoded anew at each use.
     """
     store, files = PixelStore(memory_budget), []
-    for pieces, info in map_ahead(
-        lambda sample: read_file(sample, preprocess, with_contents=True), samples, workers
-    ):
+    for pieces, info in map_ahead(lambda sample: read_file(sample, preprocess, with_contents=True), samples, workers):
         for piece in range(preprocess.num_pieces(info.size)):
             store.append(pieces[piece] if pieces else None)
         files.append(info)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -89,7 +90,7 @@ def _judged(image: Image, path: Path) -> Mask:
     if len(levels) > 1 and levels[0] > _scale(image) * FAINT / 255:
         raise BlemishError(f"{path}: not a mask by its values: nothing in it is black, so what is good? {ADVICE}")
     strength = np.asarray(brightest * (255 / _scale(image)), np.float32)
-    if levels[0] == 0 and _is_drawn(brightest, levels, strength) or len(levels) == 1:
+    if (levels[0] == 0 and _is_drawn(brightest, levels, strength)) or len(levels) == 1:
         return Mask(brightest != 0, NOT_BLACK, len(values))
     marks = strength > _half_level(strength, path)
     _refuse_photograph(strength, marks, path)
@@ -100,7 +101,7 @@ def _scale(image: Image) -> float:
     return 1.0 if image.dtype == np.float32 else float(np.iinfo(image.dtype).max)
 
 
-def _is_drawn(brightest: Image, levels: NDArray[np.generic], strength: Strength) -> bool:
+def _is_drawn(brightest: Image, levels: NDArray[Any], strength: Strength) -> bool:
     """Whether each value is meant: a few well apart, or ones that fill areas evenly, such as numbers of shapes."""
     if len(levels) <= FEW:
         apart = np.diff(levels[levels > _scale(brightest) * FAINT / 255].astype(np.float64)) * 255 / _scale(brightest)

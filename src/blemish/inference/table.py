@@ -8,10 +8,9 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from glob import has_magic
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from blemish.calibration.thresholds import Calibration, to_plain
 from blemish.errors import BlemishError
 from blemish.files import absolute, make_folder, replacing, write_json, writing
-from blemish.imaging.read import is_image, read_image
+from blemish.imaging.read import read_image
 from blemish.inference.inspector import Inspector
 from blemish.model.folder import DOCUMENT
 from blemish.progress import Progress, no_progress
@@ -56,37 +55,9 @@ class Summary:
     """Of the first image that could not be read."""
 
 
-def find_images(arguments: Sequence[str], listed: Iterable[str] = (), out: Path | None = None) -> list[Path]:
-    """The image files that are meant: files as they are, folders with all below them, patterns, and "-" for `listed`.
-
-    A file is taken by its name, so that one that is missing has its row; the pictures that `predict` wrote to `out` are
-    left out of folders and patterns. Raises BlemishError where a folder or a pattern holds no image.
-    """
-
-    own = [absolute(out / name) for name in (MAPS, OVERLAYS)] if out else []
-
-    def is_meant(path: Path) -> bool:
-        return is_image(path) and path.is_file() and not any(map(absolute(path).is_relative_to, own))
-
-    found: list[Path] = []
-    for argument in arguments:
-        if argument == "-":
-            found += [Path(line.rstrip("\r\n")) for line in listed if line.strip()]
-            continue
-        path = Path(argument)
-        if path.is_dir():
-            images = sorted(filter(is_meant, path.rglob("*")))
-        elif has_magic(argument) and not path.exists():
-            anchor = Path(path.anchor)  # empty where the pattern is relative
-            images = sorted(filter(is_meant, anchor.glob(str(path.relative_to(anchor)))))
-        else:
-            images = [path]
-        if not images:
-            raise BlemishError(f"{argument}: no images found. Give files, folders, patterns, or - for a list.")
-        found += images
-    if not found:
-        raise BlemishError("no images were named. Give files, folders, patterns, or - for a list on standard input.")
-    return list(dict.fromkeys(found))
+def written_to(out: Path) -> list[Path]:
+    """The folders in which `predict` leaves pictures, which are not to be inspected."""
+    return [absolute(out / name) for name in (MAPS, OVERLAYS)]
 
 
 def predict(

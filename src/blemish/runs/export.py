@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.category import Category, find_category
+from blemish.data.category import Category, find_category, tell_left_out
 from blemish.data.source import ImageSource, load
 from blemish.errors import BlemishError, extras
 from blemish.evaluation.evaluate import evaluate
@@ -197,7 +197,7 @@ def _category(model: ModelFolder, data_path: Path | None) -> Category:
         raise BlemishError(
             f"data_path {known or ''}: no such folder. Give --data_path, a data set or folder of images to compare on."
         )
-    return find_category(Path(known), model.folder.resolve().name)
+    return tell_left_out(find_category(Path(known), model.folder.resolve().name))
 
 
 def _load(samples: Sequence[Sample], model: ModelFolder, phases: Phases) -> ImageSource:

@@ -25,7 +25,7 @@ from blemish.calibration.thresholds import (
     pixel_levels,
     smallest_rate,
 )
-from blemish.data.category import file_digests, find_category, num_held_out
+from blemish.data.category import Category, content_digests, find_category, num_held_out, tell_left_out
 from blemish.data.layouts.folder import read_folder
 from blemish.data.source import ImageSource, load
 from blemish.errors import BlemishError
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 RATES = (0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 """False-alarm rates that are shown side by side, as far as there are images enough."""
 DIGEST_LENGTH = 16
-"""Digits kept of the SHA-256 of each training image, enough to know one again."""
+"""Digits kept of the SHA-256 of the pixels of each training image, enough to know one again."""
 
 
 def calibrate_on(
@@ -130,9 +130,10 @@ def _kept(before: Calibration | None, given: Collection[str]) -> dict[str, Any]:
 
 def _from_images(model: ModelFolder, folder: Path, rate: float | None, phases: Phases) -> Calibration:
     """From a folder of good images, or of such a folder `good` and others of labelled defects."""
-    samples = [sample for found in read_folder(folder).values() for sample in found] if folder.is_dir() else []
+    samples = [sample for found in read_folder(folder).values() for sample in found]
     if not samples:
         raise BlemishError(f"images {folder}: no good images found. Expected a folder of them, or one named 'good'.")
+    tell_left_out(Category(folder.name, folder, "folder", tuple(samples)))
     samples = _unknown(model, samples)
     inspector = Inspector(backend_of(model), model.preprocess)
     good, bad = ([sample for sample in samples if bool(sample.label) is label] for label in (False, True))
@@ -205,24 +206,29 @@ def _closed_form_detector(model: ModelFolder) -> Detector:
 def _training_images(model: ModelFolder, data_path: Path, phases: Phases) -> ImageSource:
     """The good training images, those that were held out among them; refused where they are not the model's."""
     _closed_form_detector(model)
-    category = find_category(data_path, model.folder.resolve().name)
+    category = tell_left_out(find_category(data_path, model.folder.resolve().name))
     source = load(category.of("train"), model.preprocess, progress=phases("reading"))
     for info in source.files:
         if info.error:
             raise BlemishError(info.error)
     learned = set(model.provenance.get("learned_from", []))
-    if not learned <= set(digests(source)):
+    if not learned <= {*digests(source), *former_digests(source)}:
         raise BlemishError(f"data_path {data_path}: not the images that {model.folder} was fitted to. Give those.")
     return source
 
 
 def digests(source: ImageSource) -> list[str]:
-    """By what each file is known again, in order of the files."""
+    """By what the picture in each file is known again, in order of the files."""
+    return [info.pixel_sha256[:DIGEST_LENGTH] for info in source.files]
+
+
+def former_digests(source: ImageSource) -> list[str]:
+    """By what earlier models know each file again: the hash of the file itself, not of its pixels."""
     return [info.sha256[:DIGEST_LENGTH] for info in source.files]
 
 
 def without_copies(source: ImageSource) -> ImageSource:
-    """The source with one of all files of the same content: a picture that counted twice would prove what one does."""
+    """The source with one of all files of the same picture: one that counted twice would prove what one does."""
     firsts = set(dict(zip(reversed(digests(source)), reversed(source.samples), strict=True)).values())
     return source.where(firsts.__contains__)
 
@@ -231,10 +237,10 @@ def _unknown(model: ModelFolder, samples: Sequence[Sample]) -> list[Sample]:
     """The samples, one of each content; a threshold from images that were learned from would be far too low."""
     learned = set(model.provenance.get("learned_from", []))
     found: dict[str, Sample] = {}
-    known = file_digests([sample.image for sample in samples])
+    known = content_digests([sample.image for sample in samples])
     for sample in samples:
-        digest = known[sample.image][:DIGEST_LENGTH]
-        if digest in learned:
+        digest, of_file = (whole[:DIGEST_LENGTH] for whole in known[sample.image])
+        if {digest, of_file} & learned:
             raise BlemishError(f"{sample.image}: was learned from. Give good images that the detector has not seen.")
         found.setdefault(digest, sample)
     return list(found.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -72,6 +73,7 @@ def run(config: RunConfig, phases: Phases = lambda _: no_progress) -> Evaluation
         fitted = _learn(config, category, folder, identity, roi, phases)
     if fitted is None:
         return Evaluation(config.model, category.name, {})
+    category = fitted.category
     measured, previews = _evaluate(fitted, category, config, phases)
     evaluation = measured.evaluation
     calibration = with_defects(fitted.model.calibration, evaluation.images)
@@ -102,7 +104,7 @@ def fit(config: RunConfig, phases: Phases = lambda _: no_progress) -> ModelFolde
     """
     category = _only_category(config)
     samples = tuple(category.of("train"))
-    root = samples[0].image.parent if samples else category.root
+    root = Path(os.path.commonpath([sample.image.parent for sample in samples] or [category.root]))
     category, data_sha256 = _split(replace(category, root=root, samples=samples), config)
     roi = read_roi(config.roi) if config.roi else None
     identity = identity_of(config, data_sha256, roi)
@@ -121,6 +123,7 @@ class _Fitted:
     model: ModelFolder
     detector: Detector
     inspector: Inspector
+    category: Category
     source: ImageSource
     problems: list[Problem]
     training: dict[str, Any]
@@ -138,7 +141,7 @@ def _learn(
     overlap = config.overlap if config.tile else 0
     alignment, reason = _alignment(config, category, roi)
     preprocess = Preprocess(detector.input_size, config.aspect, config.tile, overlap, roi, alignment)
-    source, problems = _load(category, preprocess, config, phases)
+    source, category, problems = _load(category, preprocess, config, phases)
     started = time.perf_counter()
     training = _fit(detector, source, config, folder / CHECKPOINT, phases)
     seconds = time.perf_counter() - started
@@ -160,7 +163,7 @@ def _learn(
     for stale in (EVALUATION, RECORD):  # of an earlier run: with the new model they would be taken for its own
         (folder / stale).unlink(missing_ok=True)
     model = save(Artifact(config.model, detector, preprocess, provenance, calibration), folder)
-    return _Fitted(model, detector, inspector, source, problems, training, held_out, seconds)
+    return _Fitted(model, detector, inspector, category, source, problems, training, held_out, seconds)
 
 
 def evaluate_run(
@@ -240,8 +243,11 @@ def _only_category(config: RunConfig) -> Category:
 
 def _load(
     category: Category, preprocess: Preprocess, config: RunConfig, phases: Phases
-) -> tuple[ImageSource, list[Problem]]:
-    """Every image of the category, decoded once, and what is odd; refused where that would make the result wrong."""
+) -> tuple[ImageSource, Category, list[Problem]]:
+    """Every image of the category, decoded once, and what is odd; refused where that would make the result wrong.
+
+    The validation images are drawn anew: only now it is known which files hold the same picture.
+    """
     source = load_images(
         category.samples,
         preprocess,
@@ -249,11 +255,13 @@ def _load(
         workers=config.workers,
         progress=phases("reading"),
     )
+    contents = {sample.image: info.pixel_sha256 for sample, info in zip(source.samples, source.files, strict=True)}
+    category = hold_out(category, config.validation, config.seed, contents)
     problems = find_problems(category, source.files, read_mask_infos(category.samples))
     refuse(problems)
     for problem in problems:
         logger.warning("%s", problem)
-    return source, problems
+    return source.with_samples(category.samples), category, problems
 
 
 def _alignment(config: RunConfig, category: Category, roi: Roi | None) -> tuple[Alignment | None, str]:
