@@ -28,7 +28,8 @@ from blemish.evaluation.record import (
     write_record,
 )
 from blemish.evaluation.results import shown, write_results
-from blemish.imaging.read import read_image, read_mask
+from blemish.imaging.masks import read_mask
+from blemish.imaging.read import read_image
 from blemish.metrics import Resamples, paired_bootstrap, rank_images, rank_labelled
 from blemish.report.compare import best_of, compare_parts, compare_runs, verdicts_table
 from blemish.report.pictures import make_album

@@ -95,7 +95,7 @@ def _undecodable(samples: Sequence[Sample], files: Sequence[FileInfo]) -> Iterab
 def _identical(samples: Sequence[Sample], files: Sequence[FileInfo]) -> Iterable[Problem]:
     same: dict[str, list[Sample]] = defaultdict(list)
     for sample, info in zip(samples, files, strict=True):
-        if not info.error:
+        if not info.error and info.pixel_sha256:
             same[info.pixel_sha256].append(sample)
     for copies in same.values():
         for copy in copies[1:]:

@@ -77,7 +77,7 @@ def list_folders(folder: Path) -> list[Path]:
     if not os.path.isdir(folder):  # noqa: PTH112
         return []
     return sorted(
-        Path(entry.path) for entry in _entries(folder) if entry.is_dir() and _why_not_walked(entry.name) is None
+        Path(entry.path) for entry in _entries(folder) if _is_folder(entry) and _why_not_walked(entry.name) is None
     )
 
 
@@ -112,7 +112,7 @@ class _Walk:
             except BlemishError:
                 self._leave_out(folder, LOCKED_FOLDER)
                 continue
-            waiting += [path for entry in reversed(entries) if (path := self._sort(entry))]
+            waiting += reversed([path for entry in entries if (path := self._sort(entry))])
 
     def _sort(self, entry: os.DirEntry[str]) -> Path | None:
         """Puts an entry where it belongs; gives its path where it is a real folder to walk."""
@@ -130,7 +130,7 @@ class _Walk:
                 self._leave_out(path, OTHER_FILE)
         elif entry.name.startswith("."):
             self._leave_out(path, HIDDEN_FILE)
-        elif not entry.is_file() and os.path.exists(path):  # noqa: PTH110
+        elif not entry.is_file(follow_symlinks=False) and _is_special(path):
             self._leave_out(path, SPECIAL_FILE)
         else:
             self.images.append(path)
@@ -146,6 +146,11 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
             return list(found)
     except OSError as error:
         raise BlemishError(f"{folder}: {error.strerror or error}. Check the folder and its permissions.") from None
+
+
+def _is_special(path: Path) -> bool:
+    """Whether there is something at the path that is no file, or at what it is a link to."""
+    return os.path.exists(path) and not os.path.isfile(path)  # noqa: PTH110, PTH113 - these raise nothing
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
