@@ -351,13 +351,31 @@ def test_the_overview_counts_images_masks_sizes_and_depths(root: Path, make_cate
     (root / TEST / "broken.png").write_bytes(b"")
     (root / "nut/test/dust").mkdir()
     (root / "nut/test/dust/broken.png").write_bytes(b"")
+    assert [str(column.header) for column in overview(root).table.columns][4:6] == ["masks", "height x width"]
     assert text(root) == [
         ["bolt", "train", "good", "5", "20-50 x 48-90", "float colour, 16-bit grey, 8-bit colour"],
-        ["bolt", "test", "bad", "2", "2", "not black", "2", "6.25%", "48 x 48", "8-bit colour"],
+        ["bolt", "test", "bad", "2", "2", "48 x 48", "8-bit colour"],
         ["bolt", "test", "good", "3", "48 x 48", "8-bit colour"],
         ["nut", "train", "good", "1", "40 x 64", "8-bit colour"],
         ["nut", "test", "bad", "1", "40 x 64", "8-bit colour"],
         ["nut", "test", "dust", "1", "? x ?"],
+    ]
+
+
+def test_the_overview_says_how_masks_were_understood(root: Path, make_category):
+    make_category(root, "nut", num_train=1, num_good=0, num_bad=1, with_masks=False)
+    alpha = np.zeros((48, 48, 4), np.uint8)
+    alpha[4:10, 4:16, 3] = 255
+    write(root / MASKS / "001_mask.png", alpha)
+    copy(root, f"{TEST}/000.png", f"{BAD}/002.png")
+    edit(root / BAD / "002.png", lambda image: image[::-1])
+    edit(root / MASKS / "000_mask.png", lambda mask: mask)
+    mask = cv2.imread(str(root / MASKS / "000_mask.png"), cv2.IMREAD_GRAYSCALE)
+    mask[:12, :24] = 128
+    write(root / MASKS / "002_mask.png", mask)
+    assert overview(root).masks == [
+        "bolt: 2 masks of 2-3 values, where what is not black is marked: 6.25% to 18.75% of the image",
+        "bolt: 1 mask of 2 values, where what is opaque is marked: 3.12% of the image",
     ]
 
 

@@ -18,10 +18,10 @@ from blemish.data.listing import (
     SEEN_FOLDER,
     SPECIAL_FILE,
     describe,
-    find_images,
     list_folders,
     list_images,
 )
+from blemish.data.selection import find_images
 from blemish.errors import BlemishError
 
 
@@ -143,17 +143,6 @@ def test_own_folders_are_left_out(tmp_path: Path):
     assert describe(found.left_out) == "left out: 1 folder that predict wrote"
 
 
-def test_patterns_pass_by_the_folders_that_are_not_walked(tmp_path: Path, monkeypatch):
-    touch(tmp_path, "a/1.png", "a/.cache/2.png", "a/@eaDir/3.png", "a/notes.txt", ".x/4.png")
-    monkeypatch.chdir(tmp_path)
-    assert find_images(["**/*"]).images == (Path("a/1.png"),)
-    assert find_images(["a/.cache/*"]).images == (Path("a/.cache/2.png"),)
-    assert find_images([f"{tmp_path}/.x/*"]).images == (tmp_path / ".x/4.png",)
-    for wrong in ("a/**b", "a/*.gif", "*\0"):
-        with pytest.raises(BlemishError):
-            find_images([wrong])
-
-
 NAMES = st.sampled_from(["a", "b.png", "c.JPG", "d.txt", ".e.png", ".f", "@eaDir", "g"])
 PATHS = st.sets(st.lists(NAMES, min_size=1, max_size=4).map("/".join), max_size=12)
 
@@ -179,4 +168,4 @@ def test_links_within_a_folder_bring_nothing_twice(paths, links, tmp_path_factor
 
 
 def _is_passed_by(path: Path) -> bool:
-    return any(name.startswith(".") or (name == "@eaDir" and path.name != name) for name in path.parts)
+    return any(name.startswith(".") for name in path.parts) or "@eaDir" in path.parent.parts

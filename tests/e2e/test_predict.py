@@ -19,7 +19,7 @@ import pytest
 
 from blemish.calibration.thresholds import decide
 from blemish.cli import main
-from blemish.data.listing import find_images
+from blemish.data.selection import find_images
 from blemish.inference.inspector import Inspector
 from blemish.inference.table import predict, written_to
 

@@ -86,7 +86,8 @@ def predict_command(
 
     Exit code 0 where all went well, 2 where a file could not be used, 3 with --fail-on-defect.
     """
-    from blemish.data.listing import describe, find_images
+    from blemish.data.listing import describe
+    from blemish.data.selection import find_images
     from blemish.inference.inspector import Inspector
     from blemish.inference.table import predict, written_to
     from blemish.model.folder import find_model, read_model

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from glob import has_magic
 from pathlib import Path
 
 from blemish.errors import BlemishError
 from blemish.files import absolute
-from blemish.imaging.read import EXTENSIONS, is_image
+from blemish.imaging.read import EXTENSIONS
 
 TOOL_FOLDERS = frozenset(
     name.casefold()
@@ -38,7 +37,7 @@ TOOL_FOLDERS = frozenset(
 HIDDEN_FOLDER, TOOL_FOLDER = "hidden folder{s}", "folder{s} of a tool"
 SEEN_FOLDER, LOCKED_FOLDER = "link{s} to a folder that was read already", "folder{s} that cannot be read"
 HIDDEN_FILE, SPECIAL_FILE, OTHER_FILE = "hidden image{s}", "pipe{s} or device{s}", "file{s} not an image by name"
-OWN_FOLDER, OUTSIDE = "folder{s} that predict wrote", "other image{s}"
+OWN_FOLDER, MASK, OUTSIDE = "folder{s} that predict wrote", "mask{s}", "other image{s}"
 """Why something is left out; {s} is where the plural has an s."""
 
 
@@ -77,7 +76,7 @@ def list_folders(folder: Path) -> list[Path]:
     if not os.path.isdir(folder):  # noqa: PTH112
         return []
     return sorted(
-        Path(entry.path) for entry in _entries(folder) if _is_folder(entry) and _why_not_walked(entry.name) is None
+        Path(entry.path) for entry in _entries(folder) if _is_folder(entry) and why_not_walked(entry.name) is None
     )
 
 
@@ -118,7 +117,7 @@ class _Walk:
         """Puts an entry where it belongs; gives its path where it is a real folder to walk."""
         path = Path(entry.path)
         if _is_folder(entry):
-            reason = OWN_FOLDER if absolute(path) in self._own else _why_not_walked(entry.name)
+            reason = OWN_FOLDER if absolute(path) in self._own else why_not_walked(entry.name)
             if reason:
                 self._leave_out(path, reason)
             elif entry.is_symlink():
@@ -168,7 +167,8 @@ def _identity(folder: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _why_not_walked(name: str) -> str | None:
+def why_not_walked(name: str) -> str | None:
+    """Why a folder of this name is not walked, None where it is."""
     if name.startswith("."):
         return HIDDEN_FOLDER
     return TOOL_FOLDER if name.casefold() in TOOL_FOLDERS else None
@@ -187,50 +187,3 @@ def describe(left_out: Sequence[LeftOut]) -> str:
 
 def _counted(reason: str, number: int) -> str:
     return f"{number} {reason.format(s='s' * (number != 1))}"
-
-
-def find_images(arguments: Sequence[str], listed: Iterable[str] = (), own: Collection[Path] = ()) -> Listing:
-    """The image files that are meant: files as they are, folders with all below them, patterns, and "-" for `listed`.
-
-    A file that is named is taken as it is, so that one that is missing has its row. A pattern names files, and none in
-    a hidden folder or one of a tool unless it spells the folder out. Folders of `own` (absolute paths) are left out.
-    Raises BlemishError where a folder or a pattern holds no image.
-    """
-    found: list[Path] = []
-    left_out: list[LeftOut] = []
-    for argument in arguments:
-        if argument == "-":
-            found += [Path(line.rstrip("\r\n")) for line in listed if line.strip()]
-            continue
-        listing = _named(argument, own)
-        if not listing.images:
-            why = f" ({describe(listing.left_out)})" if listing.left_out else ""
-            raise BlemishError(f"{argument}: no images found{why}. Give files, folders, patterns, or - for a list.")
-        found += listing.images
-        left_out += listing.left_out
-    if not found:
-        raise BlemishError("no images were named. Give files, folders, patterns, or - for a list on standard input.")
-    return Listing(tuple(dict.fromkeys(found)), tuple(left_out))
-
-
-def _named(argument: str, own: Collection[Path]) -> Listing:
-    path = Path(argument)
-    if os.path.isdir(path):  # noqa: PTH112
-        return list_images(path, own)
-    if has_magic(argument) and not os.path.lexists(path):
-        return Listing(tuple(sorted(_matching(path, own))))
-    return Listing((path,))
-
-
-def _matching(pattern: Path, own: Collection[Path]) -> Iterable[Path]:
-    """The image files that match, those in folders that are not walked left out unless the pattern names them."""
-    anchor = Path(pattern.anchor)  # empty where the pattern is relative
-    try:
-        matching = list(anchor.glob(str(pattern.relative_to(anchor))))
-    except (ValueError, OSError) as error:
-        raise BlemishError(f"{pattern}: not a pattern ({error}). Write one such as 'parts/**/*.png'.") from None
-    for path in matching:
-        implied = [name for name in path.parent.parts if _why_not_walked(name) and name not in pattern.parts]
-        is_own = any(absolute(path).is_relative_to(folder) for folder in own)
-        if is_image(path) and os.path.isfile(path) and not implied and not is_own:  # noqa: PTH113
-            yield path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from blemish.errors import BlemishError
@@ -56,6 +57,23 @@ def is_mask_folder(name: str) -> bool:
 def image_stem(stem: str) -> str:
     """The stem of the image that a mask with this stem belongs to: "000" of "000_mask", "000_GT" and "000"."""
     return MASK_SUFFIX.sub("", stem)
+
+
+def masks_among(paths: Collection[Path], folder: Path) -> dict[Path, Path]:
+    """Those of the paths in `folder` that are masks by their names -> the folder that each lies in for its image.
+
+    They are named as an image beside them, with a suffix for masks; or they lie in a folder for masks.
+    """
+    places = {(path.parent, path.stem) for path in paths}
+    return {path: home for path in paths if (home := _mask_home(path, folder, places))}
+
+
+def _mask_home(path: Path, folder: Path, places: set[tuple[Path, str]]) -> Path | None:
+    for above in path.parents:
+        if above != folder and above.is_relative_to(folder) and is_mask_folder(above.name):
+            return above
+    stem = image_stem(path.stem)
+    return path.parent if stem != path.stem and (path.parent, stem) in places else None
 
 
 def is_good_type(folder: Path) -> bool:

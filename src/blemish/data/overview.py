@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.table import Table
 
@@ -19,22 +20,22 @@ SMALL = Preprocess((32, 32))
 """Decoded images are not kept, only looked at."""
 
 
-def overview(path: Path, progress: Progress = no_progress) -> tuple[Table, list[Problem]]:
-    """The categories under `path` as a table, and every problem found in them, errors first."""
-    table = Table(
-        "category",
-        "split",
-        "type",
-        "images",
-        "masks",
-        "marked by",
-        "values",
-        "marked",
-        "height x width",
-        "pixels",
-        box=None,
-    )
+class Overview(NamedTuple):
+    """A data set as it is read."""
+
+    table: Table
+    """Each category and type with its images."""
+    problems: list[Problem]
+    """Errors first."""
+    masks: list[str]
+    """How masks were understood, a line for each rule that some of a category mark by."""
+
+
+def overview(path: Path, progress: Progress = no_progress) -> Overview:
+    """The categories under `path`, and every problem found in them."""
+    table = Table("category", "split", "type", "images", "masks", "height x width", "pixels", box=None)
     problems: list[Problem] = []
+    masks: list[str] = []
     categories = find_categories(path)
     total, done = sum(len(category.samples) for category in categories), 0
     for category in categories:
@@ -43,41 +44,40 @@ def overview(path: Path, progress: Progress = no_progress) -> tuple[Table, list[
             files.append(info)
             done += 1
             progress(done, total)
-        masks = read_mask_infos(category.samples)
-        _add_rows(table, category, files, masks)
-        problems += find_problems(category, files, masks)
-    return table, sorted(problems, key=lambda problem: problem.severity)
+        infos = read_mask_infos(category.samples)
+        _add_rows(table, category, files)
+        problems += find_problems(category, files, infos)
+        masks += [f"{category.name}: {line}" for line in _understood(list(infos.values()))]
+    return Overview(table, sorted(problems, key=lambda problem: problem.severity), masks)
 
 
-def _add_rows(table: Table, category: Category, files: Sequence[FileInfo], masks: Mapping[Path, MaskInfo]) -> None:
+def _add_rows(table: Table, category: Category, files: Sequence[FileInfo]) -> None:
     groups: dict[tuple[str, str], list[int]] = {}
     for row, sample in enumerate(category.samples):
         groups.setdefault((sample.split, sample.defect), []).append(row)
     for (split, defect), rows in groups.items():
         infos = [files[row] for row in rows if not files[row].error]
-        found = [masks[mask] for row in rows if (mask := category.samples[row].mask)]
+        num_masks = sum(category.samples[row].mask is not None for row in rows)
         table.add_row(
             category.name,
             split,
             defect,
             str(len(rows)),
-            *_understood(found),
+            str(num_masks) if num_masks else "",
             f"{_span([info.size[0] for info in infos])} x {_span([info.size[1] for info in infos])}",
             ", ".join(f"{_DEPTHS[depth]} {_COLOURS[channels]}" for (depth, channels) in _kinds(infos)),
         )
 
 
-def _understood(masks: Sequence[MaskInfo]) -> tuple[str, str, str, str]:
-    """How many masks, by which rule they mark, how many values they have, which part of their images is marked."""
-    if not masks:
-        return "", "", "", ""
-    whole = [mask for mask in masks if not mask.error]
-    if not whole:
-        return str(len(masks)), "?", "?", "?"
-    rules = ", ".join(sorted({mask.rule for mask in whole}))
-    low, high = (f"{bound(mask.area for mask in whole):.2%}" for bound in (min, max))
-    marked = low if low == high else f"{low}-{high}"
-    return str(len(masks)), rules, _span([mask.num_values for mask in whole]), marked
+def _understood(masks: Sequence[MaskInfo]) -> Iterator[str]:
+    """Rule by rule how many masks mark by it, how many values they have and which part of their images is marked."""
+    for rule in sorted({mask.rule for mask in masks if not mask.error}):
+        found = [mask for mask in masks if mask.rule == rule]
+        low, high = (f"{bound(mask.area for mask in found):.2%}" for bound in (min, max))
+        marked = low if low == high else f"{low} to {high}"
+        values = _span([mask.num_values for mask in found])
+        subject = "1 mask of" if len(found) == 1 else f"{len(found)} masks of"
+        yield f"{subject} {values} values, where what is {rule} is marked: {marked} of the image"
 
 
 _COLOURS = {1: "grey", 3: "colour"}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from blemish.errors import BlemishError
 from blemish.imaging.read import Image, decode_image, has_alpha, read_bytes
 
-NOT_BLACK, ABOVE, ALPHA = "not black", "above half of its level", "alpha"
+NOT_BLACK, ABOVE, ALPHA = "not black", "above half of the faintest shape", "opaque"
 """The rules by which a mask marks."""
 FEW = 8
 """Values that a mask may have and count as drawn, not as left by compression."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from blemish.data.listing import list_folders, list_images
-from blemish.data.names import image_stem, is_mask_folder, refuse_other_kinds
+from blemish.data.names import image_stem, is_mask_folder, masks_among, refuse_other_kinds
 from blemish.types import GOOD, Sample, Split
 
 MASK_EXTENSIONS = (".png", ".bmp", ".tif", ".tiff", ".webp", ".jpg", ".jpeg")
@@ -49,34 +49,16 @@ def mask_folders(folder: Path) -> list[Path]:
 
 
 def _apart(folder: Path) -> tuple[list[Path], dict[Path, Path]]:
-    """The images in a folder and below it, masks taken out; and image -> mask for those that lay beside it.
-
-    A file is the mask of an image where its name is that of the image and a suffix for masks, and where it lies in a
-    folder for masks.
-    """
+    """The images in a folder and below it, masks taken out; and image -> mask for those that lay beside it."""
     found = list_images(folder).images
-    places = {(path.parent, path.stem) for path in found}
-    home_of = {path: home for path in found if (home := _mask_home(path, folder, places))}
+    home_of = masks_among(found, folder)
     images = [path for path in found if path not in home_of]
     by_image: dict[Path, Path] = {}
     for home in dict.fromkeys(home_of.values()):
         masks = _by_image([path for path in home_of if home_of[path] == home], home)
-        beside = home.parent if _is_inner_mask_folder(home, folder) else home
+        beside = home.parent if home != folder and is_mask_folder(home.name) else home
         by_image |= {beside / name: mask for name, mask in masks.items()}
     return images, {image: by_image[place] for image in images if (place := image.parent / image.stem) in by_image}
-
-
-def _mask_home(path: Path, folder: Path, places: set[tuple[Path, str]]) -> Path | None:
-    """The folder that a mask lies in: a folder for masks, or that of its image; None where it is no mask."""
-    for above in path.parents:
-        if _is_inner_mask_folder(above, folder):
-            return above
-    stem = image_stem(path.stem)
-    return path.parent if stem != path.stem and (path.parent, stem) in places else None
-
-
-def _is_inner_mask_folder(path: Path, folder: Path) -> bool:
-    return path != folder and path.is_relative_to(folder) and is_mask_folder(path.name)
 
 
 def _by_image(masks: Iterable[Path], folder: Path) -> dict[str, Path]:
