@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from blemish.errors import BlemishError
+from blemish.imaging.contents import distinct
 from blemish.imaging.read import Image, decode_image, has_alpha, read_bytes
 
 NOT_BLACK, ABOVE, ALPHA = "not black", "above half of the faintest shape", "opaque"
@@ -23,6 +23,8 @@ FEW = 8
 """Values that a mask may have and count as drawn, not as left by compression."""
 FAINT = 48
 """Of 255: below it a value is noise where there are brighter shapes, unless it fills areas evenly."""
+NEAR = 3
+"""Of 255: values no further apart are those of one shape after compression."""
 EVEN = 6
 """Of 255: what neighbours within a shape differ by at most."""
 LEVELS, WIDTH, COVERED = 4, 9, 0.92
@@ -59,9 +61,11 @@ def understand_mask(path: Path) -> Mask:
     data = read_bytes(path)
     image = decode_image(data, path)
     alpha = _alpha(data) if has_alpha(data, path) else None
-    if alpha is not None and alpha.shape == image.shape[:2] and alpha.min() < alpha.max():
-        return _with_alpha(image, alpha, path)
-    return _judged(image, path)
+    if alpha is None or alpha.min() == alpha.max():
+        return _judged(image, path)
+    if alpha.shape != image.shape[:2]:
+        raise BlemishError(f"{path}: its alpha channel is turned, by EXIF, and cannot be told to fit. {ADVICE}")
+    return _with_alpha(image, alpha, path)
 
 
 def _alpha(data: bytes) -> Image | None:
@@ -84,32 +88,37 @@ def _with_alpha(image: Image, alpha: Image, path: Path) -> Mask:
 
 
 def _judged(image: Image, path: Path) -> Mask:
-    values = np.unique(image)
+    values = distinct(image)
     brightest = image.max(axis=2) if image.ndim == 3 else image
-    levels = np.unique(brightest)
-    if len(levels) > 1 and levels[0] > _scale(image) * FAINT / 255:
+    levels = _strength(distinct(brightest) if image.ndim == 3 else values)
+    if len(levels) == 1 or _are_few_and_apart(levels):
+        return Mask(brightest != 0, NOT_BLACK, len(values))
+    if levels[0] > FAINT:
         raise BlemishError(f"{path}: not a mask by its values: nothing in it is black, so what is good? {ADVICE}")
-    strength = np.asarray(brightest * (255 / _scale(image)), np.float32)
-    if (levels[0] == 0 and _is_drawn(brightest, levels, strength)) or len(levels) == 1:
+    strength = _strength(brightest)
+    if len(levels) > FEW and levels[0] == 0 and _fills_areas(strength):
         return Mask(brightest != 0, NOT_BLACK, len(values))
     marks = strength > _half_level(strength, path)
     _refuse_photograph(strength, marks, path)
     return Mask(marks, ABOVE, len(values))
 
 
-def _scale(image: Image) -> float:
-    return 1.0 if image.dtype == np.float32 else float(np.iinfo(image.dtype).max)
+def _strength(values: Image) -> Strength:
+    scale = 1 if values.dtype == np.float32 else np.iinfo(values.dtype).max
+    return values.astype(np.float32) * np.float32(255 / scale)
 
 
-def _is_drawn(brightest: Image, levels: NDArray[Any], strength: Strength) -> bool:
-    """Whether each value is meant: a few well apart, or ones that fill areas evenly, such as numbers of shapes."""
-    if len(levels) <= FEW:
-        apart = np.diff(levels[levels > _scale(brightest) * FAINT / 255].astype(np.float64)) * 255 / _scale(brightest)
-        return bool(levels[-1] < _scale(brightest) * FAINT / 255 or (apart > 3).all())
-    marked = brightest != 0
+def _are_few_and_apart(levels: Strength) -> bool:
+    """Whether each of the levels is meant: black and a few more, none so near to another as compression leaves them."""
+    bright = levels[levels >= FAINT]
+    return len(levels) <= FEW and levels[0] == 0 and bool((np.diff(bright) > NEAR).all())
+
+
+def _fills_areas(strength: Strength) -> bool:
+    """Whether values are mostly equal to those around, the faint ones too, such as numbers of shapes."""
     even = cv2.erode(strength, EDGE[:3, :3]) == cv2.dilate(strength, EDGE[:3, :3])
-    faint = marked & (strength < FAINT)
-    return all(bool(even[part].mean() > 0.5) for part in (marked, faint) if part.any())
+    marked = strength > 0
+    return all(bool(even[part].mean() > 0.5) for part in (marked, marked & (strength < FAINT)) if part.any())
 
 
 def _half_level(strength: Strength, path: Path) -> float:
