@@ -90,6 +90,13 @@ def find_category(path: Path, name: str) -> Category:
     return chosen[0]
 
 
+def good_alone(category: Category) -> Category:
+    """The good training images of a category, below the folder that they have in common."""
+    samples = tuple(category.of("train"))
+    root = Path(os.path.commonpath([sample.image.parent for sample in samples] or [category.root]))
+    return replace(category, root=root, samples=samples)
+
+
 def left_out(category: Category) -> list[LeftOut]:
     """What lies below the category's folder and is neither an image of it nor a mask."""
     listing, files = list_images(category.root), set(category.files)

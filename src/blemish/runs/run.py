@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,7 +13,15 @@ import numpy as np
 import torch
 
 from blemish.calibration.thresholds import to_plain
-from blemish.data.category import Category, data_hash, file_digests, find_categories, find_category, hold_out
+from blemish.data.category import (
+    Category,
+    data_hash,
+    file_digests,
+    find_categories,
+    find_category,
+    good_alone,
+    hold_out,
+)
 from blemish.data.check import Problem, find_problems, read_mask_infos, refuse
 from blemish.data.facts import image_facts
 from blemish.data.source import ImageSource
@@ -101,10 +108,7 @@ def fit(config: RunConfig, phases: Phases = lambda _: no_progress) -> ModelFolde
 
     None in the processes that only help.
     """
-    category = _only_category(config)
-    samples = tuple(category.of("train"))
-    root = Path(os.path.commonpath([sample.image.parent for sample in samples] or [category.root]))
-    category, data_sha256 = _split(replace(category, root=root, samples=samples), config)
+    category, data_sha256 = _split(good_alone(_only_category(config)), config)
     roi = read_roi(config.roi) if config.roi else None
     identity = identity_of(config, data_sha256, roi)
     with making_folder(config.ckpt_path):

@@ -6,7 +6,8 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from blemish.data.category import find_categories, tell_left_out
+from blemish.data.category import find_categories, good_alone, tell_left_out
+from blemish.data.check import find_problems, read_mask_infos, refuse
 from blemish.data.source import load as load_images
 from blemish.errors import BlemishError
 from blemish.model.folder import ModelFolder
@@ -28,10 +29,9 @@ def update(path: Path, images: Path, out: Path | None = None, phases: Phases = l
     categories = find_categories(images)
     if len(categories) != 1:
         raise BlemishError(f"{images}: holds several categories. Give the folder of one.")
-    source = load_images(tell_left_out(categories[0]).of("train"), artifact.preprocess, progress=phases("reading"))
-    for info in source.files:
-        if info.error:
-            raise BlemishError(info.error)
+    category = tell_left_out(good_alone(categories[0]))
+    source = load_images(category.samples, artifact.preprocess, progress=phases("reading"))
+    refuse(find_problems(category, source.files, read_mask_infos(category.samples)))
     learned, held_out = (set(artifact.provenance.get(name, ())) for name in ("learned_from", "held_out"))
     ways = zip(digests(source), former_digests(source), strict=True)
     known = {sample for sample, both in zip(source.samples, ways, strict=True) if {*both} & (learned | held_out)}

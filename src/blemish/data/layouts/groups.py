@@ -64,12 +64,18 @@ def _apart(folder: Path) -> tuple[list[Path], dict[Path, Path]]:
 def _by_image(masks: Iterable[Path], folder: Path) -> dict[str, Path]:
     """Path of an image below the folder, without extension -> its mask."""
     whole, suffixed = {}, {}
-    for path in sorted(masks, key=lambda path: MASK_EXTENSIONS.index(path.suffix.lower()), reverse=True):
+    for path in sorted(masks, key=_loss, reverse=True):
         place, stem = path.relative_to(folder).parent, image_stem(path.stem)
         whole[(place / path.stem).as_posix()] = path
         if stem != path.stem:
             suffixed[(place / stem).as_posix()] = path
     return whole | suffixed
+
+
+def _loss(path: Path) -> int:
+    """The more the less its kind of file keeps a mask as it is."""
+    suffix = path.suffix.lower()
+    return MASK_EXTENSIONS.index(suffix) if suffix in MASK_EXTENSIONS else len(MASK_EXTENSIONS)
 
 
 def _key(path: Path, folder: Path) -> str:
