@@ -166,3 +166,11 @@ def test_what_cannot_be_told_stops_every_command_in_one_line(spoil, said, make_c
 
 def _mask(folder: Path) -> Path:
     return folder / "ground_truth/bad/000_mask.png"
+
+
+def test_further_images_are_refused_where_a_mask_is_among_them(make_category, tmp_path: Path, capsys):
+    fit(patchcore(make_category(tmp_path / "data", num_train=4) / "train/good", tmp_path / "model"))
+    more = make_category(tmp_path / "more", "other")
+    shutil.copy(_mask(more), more / "train/good/segmented.png")
+    code, said = run(capsys, "fit", more / "train/good", "--update", tmp_path / "model")
+    assert (code, "segmented.png: has 2 different values alone, as a mask has" in said) == (2, True)
