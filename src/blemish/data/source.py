@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from blemish.errors import BlemishError
 from blemish.imaging.contents import num_values, pixel_digest
-from blemish.imaging.pixels import to_batch
+from blemish.imaging.pixels import thumbnail, to_batch
 from blemish.imaging.preprocess import Preprocess
 from blemish.imaging.read import decode_image, has_alpha, read_bytes
 from blemish.parallel import map_ahead
@@ -35,6 +35,8 @@ Result = TypeVar("Result")
 
 MEMORY_BUDGET = 4 << 30
 """Bytes of preprocessed pixels that are kept in memory; what is beyond goes to a temporary file."""
+SHOWN_SIDE = 4096
+"""Pixels of the longer side of what is kept of an image to be shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class FileInfo:
     alpha: bool = False
     placement: Placement | None = None
     """How the part in it lies, where that counts."""
+    shown: NDArray[np.uint8] | None = None
+    """(h, w, 3) RGB, SHOWN_SIDE long at most, where it was asked for."""
     pixel_sha256: str = ""
     """Of the decoded pixels, the same for every file of one picture; empty where it was not asked for."""
     num_values: int = 0
@@ -70,11 +74,12 @@ class Frame:
 
 
 def read_file(
-    sample: Sample, preprocess: Preprocess, *, with_contents: bool = False
+    sample: Sample, preprocess: Preprocess, with_image: bool = False, *, with_contents: bool = False
 ) -> tuple[list[NDArray[Any]], FileInfo]:
     """The preprocessed pieces (none where the file cannot be used) and what is known of the file.
 
-    What its pixels are known again by takes a while, and is there `with_contents` alone.
+    `with_image` keeps what a person is shown of it too; what its pixels are known again by takes a while, and is there
+    `with_contents` alone.
     """
     digest = ""
     try:
@@ -86,7 +91,8 @@ def read_file(
     height, width, *rest = image.shape
     alpha = has_alpha(data, sample.image)
     placement = preprocess.placement(image)
-    info = FileInfo(digest, (height, width), rest[0] if rest else 1, str(image.dtype), alpha, placement)
+    shown = thumbnail(image, SHOWN_SIDE) if with_image else None
+    info = FileInfo(digest, (height, width), rest[0] if rest else 1, str(image.dtype), alpha, placement, shown)
     if with_contents:
         info = replace(info, pixel_sha256=pixel_digest(image), num_values=num_values(image))
     try:
@@ -96,14 +102,14 @@ def read_file(
 
 
 def read_frames(
-    samples: Iterable[Sample], preprocess: Preprocess, workers: int = 0, ahead: int = 0
+    samples: Iterable[Sample], preprocess: Preprocess, workers: int = 0, ahead: int = 0, with_images: bool = False
 ) -> Iterator[Frame | Unreadable]:
     """The samples' frames in their order, `ahead` of them decoded ahead by `workers` threads, nothing kept.
 
     With 0 there is a worker per core, and each has two files ahead. A file that cannot be used is told in its place.
     """
     ordered = list(samples)
-    results = map_ahead(lambda sample: read_file(sample, preprocess), ordered, workers, ahead)
+    results = map_ahead(lambda sample: read_file(sample, preprocess, with_images), ordered, workers, ahead)
     for sample, (pieces, info) in zip(ordered, results, strict=True):
         if info.error:
             yield Unreadable(sample, info.error)

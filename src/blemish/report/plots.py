@@ -17,10 +17,10 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from blemish.data.category import Category
-from blemish.evaluation.record import thumbnail
 from blemish.evaluation.results import HEADLINE, average_of, categories_of, methods_of, value_of
 from blemish.files import replacing
 from blemish.imaging.masks import read_mask
+from blemish.imaging.pixels import thumbnail
 from blemish.imaging.read import read_image
 from blemish.types import GOOD, Evaluation, Prediction, Sample
 
