@@ -18,7 +18,8 @@ BESIDE = {"__init__.py", "__main__.py", "errors.py", "files.py", "parallel.py", 
 @pytest.fixture(scope="module")
 def rooms() -> ModuleType:
     spec = importlib.util.spec_from_file_location("rooms", ROOT / "docs" / "rooms.py")
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -15,9 +15,9 @@ from blemish.data.layouts.folder import read_folder
 from blemish.data.layouts.mvtec_ad import read_mvtec
 from blemish.data.listing import OUTSIDE, LeftOut, describe, list_images
 from blemish.errors import BlemishError
-from blemish.files import absolute
+from blemish.files import absolute, read_bytes
 from blemish.imaging.contents import pixel_digest
-from blemish.imaging.read import decode_image, read_bytes
+from blemish.imaging.read import decode_image, read_content
 from blemish.parallel import map_ahead
 from blemish.types import Sample, Split
 
@@ -149,7 +149,7 @@ def content_digests(paths: Sequence[Path]) -> dict[Path, tuple[str, str]]:
 
 
 def _content_digests(path: Path) -> tuple[str, str]:
-    data = read_bytes(path)
+    data = read_content(path)
     return pixel_digest(decode_image(data, path)), hashlib.sha256(data).hexdigest()
 
 

@@ -13,10 +13,13 @@ import numpy as np
 
 from blemish.data.category import Category, left_out
 from blemish.data.layouts.groups import mask_folders
-from blemish.data.listing import OUTSIDE, LeftOut, describe, list_folders
+from blemish.data.listing import OTHER_FILE, OUTSIDE, LeftOut, describe, list_folders
 from blemish.data.names import LABEL_NAMES, is_good
 from blemish.data.source import FileInfo
 from blemish.errors import BlemishError
+from blemish.imaging.formats import UNREAD
+from blemish.imaging.formats.unread import unread_name
+from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.masks import understand_mask
 from blemish.parallel import map_ahead
 from blemish.types import Sample, Size
@@ -50,15 +53,15 @@ class MaskInfo:
     error: str | None = None
 
 
-def read_mask_infos(samples: Iterable[Sample]) -> dict[Path, MaskInfo]:
+def read_mask_infos(samples: Iterable[Sample], max_pixels: int = MAX_PIXELS) -> dict[Path, MaskInfo]:
     """Mask file -> what is known of it, for every sample that has one."""
     paths = [sample.mask for sample in samples if sample.mask]
-    return dict(zip(paths, map_ahead(_read_mask_info, paths), strict=True))
+    return dict(zip(paths, map_ahead(lambda path: _read_mask_info(path, max_pixels), paths), strict=True))
 
 
-def _read_mask_info(path: Path) -> MaskInfo:
+def _read_mask_info(path: Path, max_pixels: int) -> MaskInfo:
     try:
-        mask = understand_mask(path)
+        mask = understand_mask(path, max_pixels)
     except BlemishError as error:
         return MaskInfo(error=str(error))
     height, width = mask.marks.shape
@@ -184,9 +187,22 @@ def _left_out(category: Category) -> Iterable[Problem]:
     for left in found:
         if _is_in(left, masks):
             yield Problem("warning", left.path, "belongs to no image: a mask is named <stem of its image>_mask.png.")
+    yield from _unread(found)
     known = [*unread, *masks]
-    if line := describe([left for left in found if not _is_in(left, known)]):
+    others = [left for left in found if not _is_in(left, known) and not unread_name(left.path.suffix)]
+    if line := describe(others):
         yield Problem("warning", category.root, f"{line}.")
+
+
+def _unread(found: Sequence[LeftOut]) -> Iterable[Problem]:
+    """Images of kinds that are not read: what to do, once for each kind."""
+    of_kind: dict[str, list[Path]] = defaultdict(list)
+    for left in found:
+        if left.reason == OTHER_FILE and (kind := unread_name(left.path.suffix)):
+            of_kind[kind].append(left.path)
+    for kind, paths in of_kind.items():
+        more = f" ({len(paths) - 1} more)" if len(paths) > 1 else ""
+        yield Problem("warning", paths[0], f"{kind}, which is not read: left out{more}. {UNREAD[kind]}")
 
 
 def _is_in(left: LeftOut, folders: Sequence[Path]) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from blemish.errors import BlemishError
 from blemish.files import absolute
-from blemish.imaging.read import EXTENSIONS
+from blemish.imaging.formats import EXTENSIONS
 
 TOOL_FOLDERS = frozenset(
     name.casefold()

@@ -11,12 +11,14 @@ from rich.table import Table
 
 from blemish.data.category import Category, find_categories
 from blemish.data.check import MaskInfo, Problem, find_problems, read_mask_infos
+from blemish.data.learned import DEPTHS
 from blemish.data.source import FileInfo, read_file
+from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.preprocess import Preprocess
 from blemish.parallel import map_ahead
 from blemish.progress import Progress, no_progress
 
-SMALL = Preprocess((32, 32))
+SMALL = (32, 32)
 """Decoded images are not kept, only looked at."""
 
 
@@ -31,20 +33,21 @@ class Overview(NamedTuple):
     """How masks were understood, a line for each rule that some of a category mark by."""
 
 
-def overview(path: Path, progress: Progress = no_progress) -> Overview:
+def overview(path: Path, progress: Progress = no_progress, max_pixels: int = MAX_PIXELS) -> Overview:
     """The categories under `path`, and every problem found in them."""
     table = Table("category", "split", "type", "images", "masks", "height x width", "pixels", box=None)
     problems: list[Problem] = []
     masks: list[str] = []
     categories = find_categories(path)
+    preprocess = Preprocess(SMALL, max_pixels=max_pixels)
     total, done = sum(len(category.samples) for category in categories), 0
     for category in categories:
         files = []
-        for _, info in map_ahead(lambda sample: read_file(sample, SMALL, with_contents=True), category.samples):
+        for _, info in map_ahead(lambda sample: read_file(sample, preprocess, with_contents=True), category.samples):
             files.append(info)
             done += 1
             progress(done, total)
-        infos = read_mask_infos(category.samples)
+        infos = read_mask_infos(category.samples, max_pixels)
         _add_rows(table, category, files)
         problems += find_problems(category, files, infos)
         masks += [f"{category.name}: {line}" for line in _understood(list(infos.values()))]
@@ -65,7 +68,7 @@ def _add_rows(table: Table, category: Category, files: Sequence[FileInfo]) -> No
             str(len(rows)),
             str(num_masks) if num_masks else "",
             f"{_span([info.size[0] for info in infos])} x {_span([info.size[1] for info in infos])}",
-            ", ".join(f"{_DEPTHS[depth]} {_COLOURS[channels]}" for (depth, channels) in _kinds(infos)),
+            ", ".join(f"{DEPTHS[depth]} {_COLOURS[channels]}" for (depth, channels) in _kinds(infos)),
         )
 
 
@@ -81,7 +84,6 @@ def _understood(masks: Sequence[MaskInfo]) -> Iterator[str]:
 
 
 _COLOURS = {1: "grey", 3: "colour"}
-_DEPTHS = {"uint8": "8-bit", "uint16": "16-bit", "float32": "float"}
 
 
 def _kinds(infos: Sequence[FileInfo]) -> list[tuple[str, int]]:

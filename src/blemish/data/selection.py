@@ -12,14 +12,18 @@ from blemish.data.names import masks_among
 from blemish.errors import BlemishError
 from blemish.files import absolute
 from blemish.imaging.masks import understand_mask
-from blemish.imaging.read import is_image
+from blemish.imaging.read import is_image, page_paths
 
 
-def find_images(arguments: Sequence[str], listed: Iterable[str] = (), own: Collection[Path] = ()) -> Listing:
+def find_images(
+    arguments: Sequence[str], listed: Iterable[str] = (), own: Collection[Path] = (), *, pages: bool = False
+) -> Listing:
     """The image files that are meant: files as they are, folders with all below them, patterns, and "-" for `listed`.
 
     A file that is named is taken as it is, so that one that is missing has its row. A pattern names files, and none in
     a hidden folder or one of a tool unless it spells the folder out. Folders of `own` (absolute paths) are left out.
+    With `pages` a file of several images is named page by page.
+
     Raises BlemishError where a folder or a pattern holds no image.
     """
     found: list[Path] = []
@@ -36,7 +40,9 @@ def find_images(arguments: Sequence[str], listed: Iterable[str] = (), own: Colle
         left_out += listing.left_out
     if not found:
         raise BlemishError("no images were named. Give files, folders, patterns, or - for a list on standard input.")
-    return Listing(tuple(dict.fromkeys(found)), tuple(left_out))
+    unique = dict.fromkeys(found)
+    images = (page for path in unique for page in page_paths(path)) if pages else unique
+    return Listing(tuple(images), tuple(left_out))
 
 
 def _named(argument: str, own: Collection[Path]) -> Listing:

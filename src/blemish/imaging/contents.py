@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.imaging.read import Image
+from blemish.imaging.formats import Image
 
 MANY = 256
 """Values that are told apart at most."""

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from blemish.errors import BlemishError
 from blemish.imaging.contents import distinct
-from blemish.imaging.read import Image, decode_image, has_alpha, read_bytes
+from blemish.imaging.formats import Image
+from blemish.imaging.limits import MAX_PIXELS
+from blemish.imaging.read import decode_file, read_content
 
 NOT_BLACK, ABOVE, ALPHA = "not black", "above half of the faintest shape", "opaque"
 """The rules by which a mask marks."""
@@ -51,16 +53,16 @@ class Mask:
     """Different values of the pixels, or of the alpha channel where that counts."""
 
 
-def read_mask(path: Path) -> Marks:
+def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> Marks:
     """(H, W): True where the mask marks an anomalous pixel; see `understand_mask`."""
-    return understand_mask(path).marks
+    return understand_mask(path, max_pixels).marks
 
 
-def understand_mask(path: Path) -> Mask:
+def understand_mask(path: Path, max_pixels: int = MAX_PIXELS) -> Mask:
     """What the file at `path` marks; raises BlemishError where it cannot be read, or its values do not tell."""
-    data = read_bytes(path)
-    image = decode_image(data, path)
-    alpha = _alpha(data) if has_alpha(data, path) else None
+    data = read_content(path, max_pixels)
+    decoded = decode_file(data, path, max_pixels)
+    image, alpha = decoded.pixels, _alpha(data) if decoded.has_alpha else None
     if alpha is None or alpha.min() == alpha.max():
         return _judged(image, path)
     if alpha.shape != image.shape[:2]:

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from blemish.calibration.thresholds import Calibration
 from blemish.data.source import read_file
 from blemish.errors import BlemishError
 from blemish.files import absolute
-from blemish.imaging.read import read_bytes
+from blemish.imaging.read import read_content
 from blemish.inference.inspector import Inspector
 from blemish.inference.maps import decode_map
 from blemish.inference.pictures import Pictures, names_for
@@ -146,7 +147,7 @@ def predict(
     if before:
         check_identity(out, identity or {})
     asked = frozenset([*(["map"] if maps else []), *(["overlay"] if overlays else [])])
-    plan = _plan(_Plan(inspector.calibration, asked, maps), before, images, out, inspector.workers)
+    plan = _plan(_Plan(inspector.calibration, asked, maps), before, images, out, inspector)
     with opened(out, plan.known, identity or {}) as rows:
         pictures = Pictures(out, names_for(images, plan.known), plan.calibration, plan.form)
         started, num_left = time.monotonic(), len(plan.by_map) + len(plan.inspected)
@@ -159,10 +160,11 @@ def predict(
     return _summary([rows.known[str(path)] for path in images], plan, rate)
 
 
-def _plan(plan: _Plan, before: Mapping[str, Row], images: Sequence[Path], out: Path, workers: int) -> _Plan:
+def _plan(plan: _Plan, before: Mapping[str, Row], images: Sequence[Path], out: Path, inspector: Inspector) -> _Plan:
     """The plan, filled with what each row and each image takes."""
     known = [path for path in images if str(path) in before]
-    digests = dict(zip(known, map_ahead(_digest, known, workers), strict=True))
+    digest = partial(_digest, max_pixels=inspector.preprocess.max_pixels)
+    digests = dict(zip(known, map_ahead(digest, known, inspector.workers), strict=True))
     for path in images:
         row = before.get(str(path))
         if row is None:
@@ -177,10 +179,10 @@ def _plan(plan: _Plan, before: Mapping[str, Row], images: Sequence[Path], out: P
     return plan
 
 
-def _digest(path: Path) -> str | None:
+def _digest(path: Path, max_pixels: int) -> str | None:
     """The SHA-256 of an image file; None where it cannot be read."""
     try:
-        return hashlib.sha256(read_bytes(path)).hexdigest()
+        return hashlib.sha256(read_content(path, max_pixels)).hexdigest()
     except BlemishError:
         return None
 
