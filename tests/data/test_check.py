@@ -50,6 +50,10 @@ def copy(root: Path, source: str, target: str) -> None:
     shutil.copy(root / source, root / target)
 
 
+def cached(root: Path) -> None:
+    copy(root, f"{GOOD}/000.png", f"{GOOD}/.ipynb_checkpoints/000.png")
+
+
 def opaque(image: np.ndarray) -> np.ndarray:
     return np.dstack([image, np.full(image.shape[:2], 255, image.dtype)])
 
@@ -70,7 +74,6 @@ CASES: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     ),
     "empty file": (lambda r: (r / TEST / "001.png").write_bytes(b""), "error", f"{TEST}/001.png", "truncated, or"),
     "text": (lambda r: (r / GOOD / "x.jpg").write_text("no image"), "error", f"{GOOD}/x.jpg", "truncated, or"),
-    "folder named as an image": (lambda r: (r / GOOD / "x.png").mkdir(), "error", f"{GOOD}/x.png", "Is a directory"),
     "dangling link": (
         lambda r: (r / GOOD / "x.png").symlink_to(r / "gone.png"),
         "error",
@@ -170,8 +173,50 @@ CASES: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     "another kind of file": (
         lambda r: (r / GOOD / "notes.txt").write_text(""),
         "warning",
-        f"{GOOD}/notes.txt",
-        "not an image by its name: left out.",
+        "bolt",
+        "left out: 1 file not an image by name (.txt).",
+    ),
+    "hidden images, and a folder that a tool left": (
+        lambda r: [(r / name).touch() for name in (f"{GOOD}/._000.png", f"{BAD}/._000.png")] + [cached(r)],
+        "warning",
+        "bolt",
+        "left out: 2 hidden images, 1 hidden folder.",
+    ),
+    "a training image in the test, compressed otherwise": (
+        lambda r: write(r / TEST / "copy.bmp", cv2.imread(str(r / GOOD / "001.png"))),
+        "error",
+        f"{TEST}/copy.bmp",
+        "bolt/train/good/001.png, which is in training. Remove one of them.",
+    ),
+    "a mask in class colours, as JPEG, of nothing": (
+        lambda r: [(r / MASKS / "001_mask.png").unlink(), write(r / MASKS / "001_mask.jpg", np.zeros((48, 48)))],
+        "error",
+        f"{MASKS}/001_mask.jpg",
+        "the mask is empty, the image labelled anomalous.",
+    ),
+    "a mask that is a photograph": (
+        lambda r: copy(r, f"{BAD}/001.png", f"{MASKS}/001_mask.png"),
+        "error",
+        f"{MASKS}/001_mask.png",
+        "not a mask by its values",
+    ),
+    "an inverted mask": (
+        lambda r: edit(r / MASKS / "001_mask.png", lambda mask: 255 - mask),
+        "warning",
+        f"{MASKS}/001_mask.png",
+        "the mask marks 94% of the image: is it inverted?",
+    ),
+    "a mask among the images": (
+        lambda r: copy(r, f"{MASKS}/001_mask.png", f"{TEST}/segmented.png"),
+        "error",
+        f"{TEST}/segmented.png",
+        "has 2 different values alone, as a mask has.",
+    ),
+    "a mask beside a good image that marks something": (
+        lambda r: copy(r, f"{MASKS}/001_mask.png", f"{GOOD}/001_GT.png"),
+        "error",
+        f"{GOOD}/001_GT.png",
+        "the mask marks 6.25% of the image, which lies among the good ones.",
     ),
     "another training folder": (
         lambda r: copy(r, f"{BAD}/001.png", "bolt/train/bad/001.png"),
@@ -204,7 +249,7 @@ def test_copies_that_are_held_out_count_once(root: Path):
     copy(root, f"{GOOD}/001.png", f"{GOOD}/copy.png")
     category = find_categories(root)[0]
     samples = tuple(replace(s, split="val") if s.split == "train" else s for s in category.samples)
-    files = [read_file(sample, Preprocess((32, 32)))[1] for sample in samples]
+    files = [read_file(sample, Preprocess((32, 32)), with_contents=True)[1] for sample in samples]
     (problem,) = find_problems(replace(category, samples=samples), files, read_mask_infos(samples))
     assert problem.message.endswith("bolt/train/good/001.png. It counts once.")
 
@@ -237,13 +282,14 @@ def link(root: Path) -> None:
 
 SOUND: dict[str, Callable[[Path], object]] = {
     "as made": lambda r: None,
-    "hidden files": lambda r: [(r / folder / name).touch() for folder in (GOOD, BAD, MASKS) for name in HIDDEN],
+    "hidden files": lambda r: [(r / folder / ".DS_Store").touch() for folder in (GOOD, BAD, MASKS)],
+    "a folder named as an image": lambda r: (r / GOOD / "x.png").mkdir(),
+    "an empty mask beside a good image": lambda r: write(r / GOOD / "001_label.png", np.zeros((48, 48), np.uint8)),
     "a linked folder": link,
     "no test images": lambda r: [shutil.rmtree(r / "bolt" / name) for name in ("test", "ground_truth")],
     "other sizes and grey": lambda r: write(r / GOOD / "x.bmp", np.arange(77 * 31, dtype=np.uint8).reshape(77, 31)),
     "the same mask twice": lambda r: copy(r, f"{MASKS}/000_mask.png", f"{MASKS}/001_mask.png"),
 }
-HIDDEN = (".DS_Store", "._000.png", "._000_mask.png")
 
 
 @pytest.mark.parametrize("change", SOUND.values(), ids=SOUND.keys())
@@ -315,6 +361,7 @@ def test_the_overview_counts_images_masks_sizes_and_depths(root: Path, make_cate
     (root / TEST / "broken.png").write_bytes(b"")
     (root / "nut/test/dust").mkdir()
     (root / "nut/test/dust/broken.png").write_bytes(b"")
+    assert [str(column.header) for column in overview(root).table.columns][4:6] == ["masks", "height x width"]
     assert text(root) == [
         ["bolt", "train", "good", "5", "20-50 x 48-90", "float colour, 16-bit grey, 8-bit colour"],
         ["bolt", "test", "bad", "2", "2", "48 x 48", "8-bit colour"],
@@ -322,6 +369,23 @@ def test_the_overview_counts_images_masks_sizes_and_depths(root: Path, make_cate
         ["nut", "train", "good", "1", "40 x 64", "8-bit colour"],
         ["nut", "test", "bad", "1", "40 x 64", "8-bit colour"],
         ["nut", "test", "dust", "1", "? x ?"],
+    ]
+
+
+def test_the_overview_says_how_masks_were_understood(root: Path, make_category):
+    make_category(root, "nut", num_train=1, num_good=0, num_bad=1, with_masks=False)
+    alpha = np.zeros((48, 48, 4), np.uint8)
+    alpha[4:10, 4:16, 3] = 255
+    write(root / MASKS / "001_mask.png", alpha)
+    copy(root, f"{TEST}/000.png", f"{BAD}/002.png")
+    edit(root / BAD / "002.png", lambda image: image[::-1])
+    edit(root / MASKS / "000_mask.png", lambda mask: mask)
+    mask = cv2.imread(str(root / MASKS / "000_mask.png"), cv2.IMREAD_GRAYSCALE)
+    mask[:12, :24] = 128
+    write(root / MASKS / "002_mask.png", mask)
+    assert overview(root).masks == [
+        "bolt: 2 masks of 2-3 values, where what is not black is marked: 6.25% to 18.75% of the image",
+        "bolt: 1 mask of 2 values, where what is opaque is marked: 3.12% of the image",
     ]
 
 

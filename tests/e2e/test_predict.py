@@ -20,8 +20,9 @@ from PIL import Image as Pillow
 
 from blemish.calibration.thresholds import decide
 from blemish.cli import main
+from blemish.data.selection import find_images
 from blemish.inference.inspector import Inspector
-from blemish.inference.table import find_images, predict
+from blemish.inference.table import predict, written_to
 
 
 @pytest.fixture
@@ -161,12 +162,12 @@ def count_lines(out: Path) -> int:
 def test_files_folders_patterns_and_a_list(model: Path, images: Path, tmp_path: Path, capsys, monkeypatch):
     monkeypatch.chdir(images)
     listed = io.StringIO("good/000.png\n\ngood/001.png\n")
-    found = find_images(["bad", "good/00[23].png", "-", "good/000.png"], listed)
+    found = find_images(["bad", "good/00[23].png", "-", "good/000.png"], listed).images
     assert [str(path) for path in found] == [
         *(f"bad/00{index}.png" for index in range(4)),
         *(f"good/00{index}.png" for index in (2, 3, 0, 1)),
     ]
-    assert find_images([str(images / "**" / "*3.png")]) == [images / "bad/003.png", images / "good/003.png"]
+    assert find_images([str(images / "**" / "*3.png")]).images == (images / "bad/003.png", images / "good/003.png")
     monkeypatch.setattr("sys.stdin", listing(b"bad/000.png\n../images/good/000.png\n"))
     assert run(capsys, model, "-", "--out", tmp_path / "out", "--maps")[0] == 0
     assert [row["map"] for row in rows_of(tmp_path / "out")] == ["maps/bad/000.tiff", "maps/good/000.tiff"]
@@ -306,8 +307,8 @@ def test_what_it_wrote_is_not_inspected(model: Path, images: Path, capsys):
     for _ in range(2):
         assert run(capsys, model, images, "--out", out, "--maps", "--overlays")[0] == 0
         assert len(rows_of(out)) == 8
-    assert set(find_images([f"{images}/**/*"], out=out)) == set(images.glob("*/*.png"))
-    assert set(find_images([str(images / "good")], out=images)) == set(images.glob("good/*.png"))
+    assert set(find_images([f"{images}/**/*"], own=written_to(out)).images) == set(images.glob("*/*.png"))
+    assert set(find_images([str(images / "good")], own=written_to(images)).images) == set(images.glob("good/*.png"))
 
 
 def test_a_map_is_not_taken_by_a_later_picture_of_the_same_name(model: Path, images: Path, tmp_path: Path, capsys):

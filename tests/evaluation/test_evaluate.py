@@ -25,7 +25,8 @@ from blemish.evaluation.results import (
     to_latex,
     write_results,
 )
-from blemish.imaging.read import read_image, read_mask
+from blemish.imaging.masks import read_mask
+from blemish.imaging.read import read_image
 from blemish.metrics import METRICS
 from blemish.types import Evaluation, Prediction
 

@@ -16,7 +16,7 @@ from PIL import Image as Pillow
 
 from blemish.errors import BlemishError
 from blemish.imaging.preprocess import Preprocess
-from blemish.imaging.read import EXTENSIONS, decode_file, decode_image, is_image, read_image, read_mask
+from blemish.imaging.read import EXTENSIONS, decode_file, decode_image, is_image, read_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (9, 14, 3), dtype=np.uint8)
 GREY = RGB[:, :, 1]
@@ -215,19 +215,6 @@ def test_other_names_are_no_images(name):
     assert not is_image(Path(name))
 
 
-@pytest.mark.parametrize("value", [1, 255])
-def test_a_mask_is_whatever_is_not_black(value, tmp_path: Path):
-    expected = GREY > 128
-    colour = np.zeros((*GREY.shape, 3), np.uint8)
-    colour[expected, 2] = value  # one channel is enough
-    variants = (expected * np.uint8(value), colour, expected * np.uint16(value), np.dstack([colour, GREY * 0 + 255]))
-    for image in variants:
-        (tmp_path / "mask.png").write_bytes(by_opencv(".png", image))
-        mask = read_mask(tmp_path / "mask.png")
-        assert mask.dtype == bool
-        np.testing.assert_array_equal(mask, expected)
-
-
 SIZES = st.tuples(st.integers(1, 300), st.integers(1, 300)) | st.sampled_from([(1, 5000), (5000, 1), (7, 3000)])
 INPUTS = st.sampled_from([(32, 32), (64, 48), (33, 71), (128, 128)])
 ASPECTS = st.sampled_from(["squash", "pad"])
@@ -319,11 +306,3 @@ def test_one_pixel_is_an_image(tmp_path: Path):
     for aspect in ("squash", "pad"):
         assert (Preprocess((32, 48), aspect).apply(image) == 77).all()
         assert Preprocess((32, 48), aspect).restore(np.eye(32, 48, dtype=np.float32), (1, 1)).shape == (1, 1)
-
-
-def test_the_ringing_around_a_shape_in_a_jpeg_is_not_part_of_the_mask(tmp_path: Path):
-    mask = np.zeros((64, 64), np.uint8)
-    cv2.circle(mask, (30, 33), 11, 255, -1)
-    cv2.imwrite(str(tmp_path / "mask.jpg"), mask, [cv2.IMWRITE_JPEG_QUALITY, 80])
-    assert (cv2.imread(str(tmp_path / "mask.jpg"), cv2.IMREAD_GRAYSCALE) > 0).sum() > 1.5 * (mask > 0).sum()
-    np.testing.assert_array_equal(read_mask(tmp_path / "mask.jpg"), mask > 0)

@@ -18,7 +18,8 @@ from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import Measured, evaluate, measure
 from blemish.evaluation.record import Record, previewed, read_record, write_measured, write_record
 from blemish.evaluation.results import shown, write_results
-from blemish.imaging.read import read_image, read_mask
+from blemish.imaging.masks import read_mask
+from blemish.imaging.read import read_image
 from blemish.imaging.thumbnails import decoded
 from blemish.inference.previews import MOST_REGIONS, OUTLINE_UNITS, Preview
 from blemish.metrics import Resamples, paired_bootstrap, rank_images, rank_labelled

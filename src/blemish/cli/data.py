@@ -47,8 +47,10 @@ def check_command(path: Folder, max_pixels: MaxPixels = MAX_PIXELS) -> None:
     from blemish.data.overview import overview
 
     with shown_progress("", errors) as phases:
-        table, problems = overview(path, phases("reading"), max_pixels)
+        table, problems, masks = overview(path, phases("reading"), max_pixels)
     console.print(table)
+    for line in masks:
+        console.print(line, soft_wrap=True)
     for problem in problems:
         style = "bold red" if problem.severity == "error" else "bold yellow"
         console.print(Text.assemble((problem.severity, style), f" {problem}"), soft_wrap=True)

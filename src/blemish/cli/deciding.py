@@ -106,9 +106,11 @@ def predict_command(
     stored in --out is decided again. Exit code 0 where all went well, 2 where a file could not be used (its row says
     why, the others are inspected) or the command is wrong, 3 where --fail-on-defect found one.
     """
+    from blemish.data.listing import describe
+    from blemish.data.selection import find_images
     from blemish.inference.backends import identity_of
     from blemish.inference.inspector import Inspector
-    from blemish.inference.table import find_images, predict
+    from blemish.inference.table import predict, written_to
     from blemish.model.folder import find_model, read_model
 
     if report:  # what draws the page may be missing, which is to be known before
@@ -122,11 +124,13 @@ def predict_command(
     identity = identity_of(used, backend)
     about = {"model": str(absolute(folder)), "method": used.model, "backend": backend}
     with shown_progress("", errors) as phases:
-        found = find_images(images, _listed() if "-" in images else (), out, pages=pages)
+        found = find_images(images, _listed() if "-" in images else (), written_to(out), pages=pages)
+        if found.left_out:
+            errors.print(describe(found.left_out), soft_wrap=True)
         options: dict[str, Any] = {"overlays": overlays, "previews": report, "fresh": fresh, "about": about}
         form = maps_format or ("uint16" if maps else None)
         progress = phases("inspecting")
-        summary = predict(inspector, found, out, identity=identity, maps=form, progress=progress, **options)
+        summary = predict(inspector, found.images, out, identity=identity, maps=form, progress=progress, **options)
         if report:
             write_report([out], out / "report.html", phases=phases)
     decided = (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,11 +13,16 @@ import numpy as np
 
 from blemish.data.layouts.folder import read_folder
 from blemish.data.layouts.mvtec_ad import read_mvtec
+from blemish.data.listing import OUTSIDE, LeftOut, describe, list_images
 from blemish.errors import BlemishError
 from blemish.files import absolute, read_bytes
+from blemish.imaging.contents import pixel_digest
+from blemish.imaging.read import decode_image, read_content
 from blemish.parallel import map_ahead
 from blemish.progress import Progress, no_progress, told
 from blemish.types import GOOD, Sample, Split
+
+logger = logging.getLogger("blemish")
 
 Reader = Callable[[Path], dict[Path, list[Sample]]]
 DATASETS: dict[str, Reader] = {"mvtec": read_mvtec, "folder": read_folder}
@@ -51,14 +58,14 @@ def find_categories(path: Path, names: Sequence[str] = ()) -> list[Category]:
     `names` chooses among them; none means all. Raises BlemishError where the path does not exist, is of no known
     layout, or has no category of a name that was asked for.
     """
-    if not path.is_dir():
-        what = "not a folder" if path.exists() else "no such folder"
+    if not os.path.isdir(path):  # noqa: PTH112 - the method raises where a folder above cannot be entered
+        what = "not a folder" if os.path.exists(path) else "no such folder"  # noqa: PTH110
         raise BlemishError(f"data_path {path}: {what}. Give a data set's root or one category's folder.")
     layout, found = next(((name, found) for name, read in DATASETS.items() if (found := read(path))), ("", {}))
     if not found:
         raise BlemishError(
             f"data_path {path}: no images found. Expected <category>/train/good/*.png as in MVTec AD, "
-            "a folder with a subfolder 'good', or a folder of good images."
+            f"a folder with a subfolder 'good', or a folder of good images.{_instead(path)}"
         )
     folders = {absolute(folder).name: folder for folder in found}  # a link has its own name
     unknown = sorted(set(names) - set(folders))
@@ -66,6 +73,13 @@ def find_categories(path: Path, names: Sequence[str] = ()) -> list[Category]:
         raise BlemishError(f"category {unknown[0]}: not under {path}. It has: {', '.join(sorted(folders))}.")
     chosen = {name: folders[name] for name in sorted(names or folders)}
     return [Category(name, folder, layout, tuple(found[folder])) for name, folder in chosen.items()]
+
+
+def _instead(path: Path) -> str:
+    """What the folder holds that is no image to learn from, in words."""
+    listing = list_images(path)
+    found = describe([*listing.left_out, *(LeftOut(image, OUTSIDE) for image in listing.images)])
+    return f" Here is {found.removeprefix('left out: ')}." if found else ""
 
 
 def find_category(path: Path, name: str) -> Category:
@@ -87,6 +101,28 @@ def fitted_to(category: Category) -> str:
     return path.parts[-3] if is_part else category.name
 
 
+def good_alone(category: Category) -> Category:
+    """The good training images of a category, below the folder that they have in common."""
+    samples = tuple(category.of("train"))
+    root = Path(os.path.commonpath([sample.image.parent for sample in samples] or [category.root]))
+    return replace(category, root=root, samples=samples)
+
+
+def left_out(category: Category) -> list[LeftOut]:
+    """What lies below the category's folder and is neither an image of it nor a mask."""
+    listing, files = list_images(category.root), set(category.files)
+    above = {folder for file in files for folder in file.parents}
+    others = [LeftOut(image, OUTSIDE) for image in listing.images if image not in files]
+    return [*(left for left in listing.left_out if left.path not in above), *others]
+
+
+def tell_left_out(category: Category) -> Category:
+    """The category; what was left out of its folder is said in one line."""
+    if line := describe(left_out(category)):
+        logger.info("%s: %s", category.root, line)
+    return category
+
+
 def num_held_out(number: int, fraction: float) -> int:
     """How many of so many images are held out: at least one, and at least one is left; none where the fraction is 0."""
     return min(number - 1, max(1, round(fraction * number))) if fraction > 0 else 0
@@ -95,19 +131,21 @@ def num_held_out(number: int, fraction: float) -> int:
 def hold_out(category: Category, fraction: float, seed: int, digests: Mapping[Path, str] | None = None) -> Category:
     """The category with `fraction` of its good training images, drawn at random by `seed`, as split "val".
 
-    Files of the same content, as `digests` tell (none: all differ), count as one picture and stay together: a picture
+    Images that are the same, as `digests` tell (none: all differ), count as one picture and stay together: a picture
     is not held out from itself. At least one is drawn and at least one is left, so a category with a single training
-    picture has no validation images.
+    picture has no validation images. What an earlier draw held out is drawn anew.
     """
-    content_of = {sample: digests[sample.image] if digests else str(sample.image) for sample in category.of("train")}
+    good = [sample for sample in category.samples if sample.split != "test"]
+    content_of = {sample.image: digests[sample.image] if digests else str(sample.image) for sample in good}
     if not content_of:
         raise BlemishError(f"{category.root}: category {category.name} has no good training images.")
     pictures = list(dict.fromkeys(content_of.values()))
     order = np.random.default_rng(seed).permutation(len(pictures))
     drawn = {pictures[row] for row in order[: num_held_out(len(pictures), fraction)]}
-    samples = (
-        replace(sample, split="val") if content_of.get(sample) in drawn else sample for sample in category.samples
-    )
+    split_of: dict[Path, Split] = {
+        image: "val" if content in drawn else "train" for image, content in content_of.items()
+    }
+    samples = (replace(sample, split=split_of.get(sample.image, sample.split)) for sample in category.samples)
     return replace(category, samples=tuple(samples))
 
 
@@ -115,6 +153,16 @@ def file_digests(paths: Sequence[Path], progress: Progress = no_progress) -> dic
     """Path -> SHA-256 of the file's content; raises BlemishError where one cannot be read."""
     digests = map_ahead(lambda path: hashlib.sha256(read_bytes(path)).hexdigest(), paths)
     return dict(zip(paths, told(digests, len(paths), progress, "files"), strict=True))
+
+
+def content_digests(paths: Sequence[Path]) -> dict[Path, tuple[str, str]]:
+    """Path -> SHA-256 of the decoded pixels, and of the file; raises BlemishError where one cannot be read."""
+    return dict(zip(paths, map_ahead(_content_digests, paths), strict=True))
+
+
+def _content_digests(path: Path) -> tuple[str, str]:
+    data = read_content(path)
+    return pixel_digest(decode_image(data, path)), hashlib.sha256(data).hexdigest()
 
 
 def data_hash(category: Category, digests: Mapping[Path, str]) -> str:

@@ -11,17 +11,21 @@ from typing import Literal
 
 import numpy as np
 
-from blemish.data.category import Category
-from blemish.data.layouts.folder import MASK_FOLDERS
-from blemish.data.layouts.mvtec_ad import list_folders
+from blemish.data.category import Category, left_out
+from blemish.data.layouts.groups import mask_folders
+from blemish.data.listing import OTHER_FILE, OUTSIDE, LeftOut, describe, list_folders
+from blemish.data.names import LABEL_NAMES, is_good
 from blemish.data.source import FileInfo
 from blemish.errors import BlemishError
 from blemish.imaging.formats import UNREAD
 from blemish.imaging.formats.unread import unread_name
 from blemish.imaging.limits import MAX_PIXELS
-from blemish.imaging.read import is_image, read_mask
+from blemish.imaging.masks import understand_mask
 from blemish.parallel import map_ahead
-from blemish.types import GOOD, Sample, Size
+from blemish.types import Sample, Size
+
+FEW_VALUES, MANY_VALUES = 8, 64
+"""An image with from two to so few values is a mask by its content, where one beside it has so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,9 @@ class MaskInfo:
     size: Size = (0, 0)
     area: float = 0.0
     """The anomalous part of its pixels, from 0 to 1."""
+    rule: str = ""
+    """By which rule of `imaging.masks` it was understood."""
+    num_values: int = 0
     error: str | None = None
 
 
@@ -54,11 +61,11 @@ def read_mask_infos(samples: Iterable[Sample], max_pixels: int = MAX_PIXELS) -> 
 
 def _read_mask_info(path: Path, max_pixels: int) -> MaskInfo:
     try:
-        mask = read_mask(path, max_pixels)
+        mask = understand_mask(path, max_pixels)
     except BlemishError as error:
         return MaskInfo(error=str(error))
-    height, width = mask.shape
-    return MaskInfo((height, width), float(np.mean(mask)))
+    height, width = mask.marks.shape
+    return MaskInfo((height, width), float(np.mean(mask.marks)), mask.rule, mask.num_values)
 
 
 def find_problems(category: Category, files: Sequence[FileInfo], masks: Mapping[Path, MaskInfo]) -> list[Problem]:
@@ -67,7 +74,8 @@ def find_problems(category: Category, files: Sequence[FileInfo], masks: Mapping[
         _undecodable(category.samples, files),
         _identical(category.samples, files),
         _masks(category.samples, files, masks),
-        _stray_files(category, masks),
+        _masks_among_images(category.samples, files),
+        _left_out(category),
         _unusual_pixels(category.samples, files),
     )
     return sorted(found, key=lambda problem: problem.severity)
@@ -90,8 +98,8 @@ def _undecodable(samples: Sequence[Sample], files: Sequence[FileInfo]) -> Iterab
 def _identical(samples: Sequence[Sample], files: Sequence[FileInfo]) -> Iterable[Problem]:
     same: dict[str, list[Sample]] = defaultdict(list)
     for sample, info in zip(samples, files, strict=True):
-        if not info.error:
-            same[info.sha256].append(sample)
+        if not info.error and info.pixel_sha256:
+            same[info.pixel_sha256].append(sample)
     for copies in same.values():
         for copy in copies[1:]:
             yield _identical_pair(copies[0], copy)
@@ -110,56 +118,96 @@ def _identical_pair(first: Sample, copy: Sample) -> Problem:
 
 
 def _masks(samples: Sequence[Sample], files: Sequence[FileInfo], masks: Mapping[Path, MaskInfo]) -> Iterable[Problem]:
-    anomalous = [(sample, info) for sample, info in zip(samples, files, strict=True) if sample.label]
+    anomalous = [sample for sample in samples if sample.label]
     if anomalous and not masks:
-        yield Problem("warning", anomalous[0][0].image.parent, "no masks: pixel metrics will not be applicable.")
+        yield Problem("warning", anomalous[0].image.parent, "no masks: pixel metrics will not be applicable.")
         return
-    for sample, info in anomalous:
+    for sample in anomalous:
         if sample.mask is None:
             yield Problem("error", sample.image, f"no mask, while others have one. Add {sample.image.stem}_mask.png.")
-        else:
-            yield from _mask(sample.mask, masks[sample.mask], info)
+    for sample, info in zip(samples, files, strict=True):
+        if sample.mask:
+            yield from _mask(sample, masks[sample.mask], info)
 
 
-def _mask(path: Path, mask: MaskInfo, image: FileInfo) -> Iterable[Problem]:
+def _mask(sample: Sample, mask: MaskInfo, image: FileInfo) -> Iterable[Problem]:
+    assert sample.mask
+    severity, message = _judgement(sample, mask, image)
+    if severity:
+        yield Problem(severity, sample.mask, message)
+
+
+def _judgement(sample: Sample, mask: MaskInfo, image: FileInfo) -> tuple[Literal["error", "warning", ""], str]:
     if mask.error:
-        yield Problem("error", path, mask.error.removeprefix(f"{path}: "))
-    elif not image.error and mask.size != image.size:
-        yield Problem(
-            "error",
-            path,
-            f"the mask is {mask.size[0]}x{mask.size[1]}, its image {image.size[0]}x{image.size[1]}. "
-            "Save it at the image's size.",
+        return "error", mask.error.removeprefix(f"{sample.mask}: ")
+    if not image.error and mask.size != image.size:
+        sizes = f"the mask is {mask.size[0]}x{mask.size[1]}, its image {image.size[0]}x{image.size[1]}"
+        return "error", f"{sizes}. Save it at the image's size."
+    if not sample.label and mask.area:
+        share = f"the mask marks {mask.area:.2%} of the image, which lies among the good ones"
+        return "error", f"{share}. Move both to a folder of defects, or remove the mask."
+    if sample.label and mask.area == 0:
+        return "error", "the mask is empty, the image labelled anomalous. Draw the defect or remove both."
+    if mask.area == 1:
+        return "warning", "the mask covers the whole image."
+    if mask.area > 0.5:
+        return (
+            "warning",
+            f"the mask marks {mask.area:.0%} of the image: is it inverted? What is not black is the defect.",
         )
-    elif mask.area == 0:
-        yield Problem("error", path, "the mask is empty, the image labelled anomalous. Draw the defect or remove both.")
-    elif mask.area == 1:
-        yield Problem("warning", path, "the mask covers the whole image.")
+    return "", ""
 
 
-def _stray_files(category: Category, masks: Mapping[Path, MaskInfo]) -> Iterable[Problem]:
-    """Masks that belong to no image, and files of a kind that is not read, in the folders that are."""
-    for folder in chain.from_iterable(list_folders(category.root / name) for name in MASK_FOLDERS):
-        for path in _files(folder):
-            if path not in masks:
-                yield Problem("warning", path, "belongs to no image: a mask is named <stem of its image>_mask.png.")
-    for folder in sorted({sample.image.parent for sample in category.samples}):
-        for path in _files(folder):
-            if not is_image(path):
-                kind = unread_name(path.suffix)
-                what = f"{kind}, which is not read: left out. {UNREAD[kind]}" if kind else _NO_IMAGE
-                yield Problem("warning", path, what)
-    for folder in list_folders(category.root / "train"):
-        if folder.name != GOOD:
-            yield Problem("warning", folder, "left out: only train/good is learned from.")
+def _masks_among_images(samples: Sequence[Sample], files: Sequence[FileInfo]) -> Iterable[Problem]:
+    """Images that are masks by their content: a few values alone, of the size of one beside it that has many."""
+    beside = {(sample.image.parent, info.size) for sample, info in _usable(samples, files, MANY_VALUES)}
+    sizes = {size for _, size in beside}
+    for sample, info in _usable(samples, files, 2):
+        if info.num_values > FEW_VALUES or info.size not in sizes:
+            continue
+        is_sure = (sample.image.parent, info.size) in beside or sample.image.parent.name.casefold() in LABEL_NAMES
+        found = f"has {info.num_values} different values alone, as a mask has"
+        advice = "Name it <stem of its image>_mask.png, or move it to a folder called masks"
+        yield Problem("error" if is_sure else "warning", sample.image, f"{found}. {advice}.")
 
 
-_NO_IMAGE = "not an image by its name: left out."
+def _usable(samples: Sequence[Sample], files: Sequence[FileInfo], num_values: int) -> Iterable[tuple[Sample, FileInfo]]:
+    """Those with so many different values at least."""
+    pairs = zip(samples, files, strict=True)
+    return ((sample, info) for sample, info in pairs if not info.error and info.num_values >= num_values)
 
 
-def _files(folder: Path) -> list[Path]:
-    """The files directly in a folder, in the order of their names; hidden ones are the system's, not the user's."""
-    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+def _left_out(category: Category) -> Iterable[Problem]:
+    """Masks that belong to no image, training folders that are not read, and all else in one line."""
+    found = left_out(category)
+    unread = [folder for folder in list_folders(category.root / "train") if not is_good(folder.name)]
+    masks = mask_folders(category.root)
+    for folder in unread:
+        yield Problem("warning", folder, "left out: only train/good is learned from.")
+    for left in found:
+        if _is_in(left, masks):
+            yield Problem("warning", left.path, "belongs to no image: a mask is named <stem of its image>_mask.png.")
+    yield from _unread(found)
+    known = [*unread, *masks]
+    others = [left for left in found if not _is_in(left, known) and not unread_name(left.path.suffix)]
+    if line := describe(others):
+        yield Problem("warning", category.root, f"{line}.")
+
+
+def _unread(found: Sequence[LeftOut]) -> Iterable[Problem]:
+    """Images of kinds that are not read: what to do, once for each kind."""
+    of_kind: dict[str, list[Path]] = defaultdict(list)
+    for left in found:
+        if left.reason == OTHER_FILE and (kind := unread_name(left.path.suffix)):
+            of_kind[kind].append(left.path)
+    for kind, paths in of_kind.items():
+        more = f" ({len(paths) - 1} more)" if len(paths) > 1 else ""
+        yield Problem("warning", paths[0], f"{kind}, which is not read: left out{more}. {UNREAD[kind]}")
+
+
+def _is_in(left: LeftOut, folders: Sequence[Path]) -> bool:
+    """Whether it is an image in one of the folders or below it."""
+    return left.reason == OUTSIDE and any(left.path.is_relative_to(folder) for folder in folders)
 
 
 def _unusual_pixels(samples: Sequence[Sample], files: Sequence[FileInfo]) -> Iterable[Problem]:

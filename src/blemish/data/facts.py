@@ -20,7 +20,7 @@ ROWS = 256
 
 
 def image_facts(category: Category, source: ImageSource) -> list[dict[str, Any]]:
-    """One row per image file: path, split, defect, hash, size, brightness in [0, 1].
+    """One row per image file: path, split, defect, hashes of file and pixels, size, brightness in [0, 1].
 
     A good image that was learned from or held out also has its distance to the others, by `distances_to_others`.
     """
@@ -40,6 +40,7 @@ def image_facts(category: Category, source: ImageSource) -> list[dict[str, Any]]
             "split": sample.split,
             "defect": sample.defect,
             "sha256": info.sha256,
+            "pixel_sha256": info.pixel_sha256,
             "size": info.size,
             "brightness": float(np.mean(brightness[sample])),
             "distance": distance_of.get(sample),

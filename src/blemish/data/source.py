@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.errors import BlemishError
+from blemish.imaging.contents import num_values, pixel_digest
 from blemish.imaging.pixels import thumbnail, to_batch
 from blemish.imaging.preprocess import Preprocess
 from blemish.imaging.read import decode_file, read_content
@@ -54,6 +55,10 @@ class FileInfo:
     """How the part in it lies, where that counts."""
     shown: NDArray[np.uint8] | None = None
     """(h, w, 3) RGB, SHOWN_SIDE long at most, where it was asked for."""
+    pixel_sha256: str = ""
+    """Of the decoded pixels, the same for every file of one picture; empty where it was not asked for."""
+    num_values: int = 0
+    """How many values its pixels have, as far as was asked for and up to `contents.MANY`."""
     error: str | None = None
     """Why it cannot be used; the other fields may then be empty."""
 
@@ -70,10 +75,13 @@ class Frame:
     """Whether it is the last piece of its file."""
 
 
-def read_file(sample: Sample, preprocess: Preprocess, with_image: bool = False) -> tuple[list[NDArray[Any]], FileInfo]:
+def read_file(
+    sample: Sample, preprocess: Preprocess, with_image: bool = False, *, with_contents: bool = False
+) -> tuple[list[NDArray[Any]], FileInfo]:
     """The preprocessed pieces (none where the file cannot be used) and what is known of the file.
 
-    `with_image` keeps what a person is shown of it too.
+    `with_image` keeps what a person is shown of it too; what its pixels are known again by takes a while, and is there
+    `with_contents` alone.
     """
     digest = ""
     try:
@@ -88,6 +96,8 @@ def read_file(sample: Sample, preprocess: Preprocess, with_image: bool = False) 
     shown = thumbnail(image, SHOWN_SIDE) if with_image else None
     channels, depth = rest[0] if rest else 1, str(image.dtype)
     info = FileInfo(digest, (height, width), channels, depth, alpha=decoded.has_alpha, placement=placement, shown=shown)
+    if with_contents:
+        info = replace(info, pixel_sha256=pixel_digest(image), num_values=num_values(image))
     try:
         pieces = preprocess.pieces(image, placement)
     except BlemishError as error:
@@ -161,6 +171,10 @@ class ImageSource:
 
         return torch.from_numpy(to_batch([self[row].pixels for row in rows]))
 
+    def with_samples(self, samples: Sequence[Sample]) -> ImageSource:
+        """The same images under other samples, in the same order, as where their split is known only now."""
+        return ImageSource(samples, self.files, self._pixels, self.preprocess, self.memory_budget)
+
     def where(self, keep: Callable[[Sample], bool]) -> ImageSource:
         """The part of the source whose samples are to be kept; the pixels are shared."""
         kept = [file for file, sample in enumerate(self.samples) if keep(sample)]
@@ -188,7 +202,7 @@ def load(
     the free disk, and beyond that they are decoded anew at each use.
     """
     store, files = PixelStore(memory_budget), []
-    for pieces, info in map_ahead(lambda sample: read_file(sample, preprocess), samples, workers):
+    for pieces, info in map_ahead(lambda sample: read_file(sample, preprocess, with_contents=True), samples, workers):
         for piece in range(preprocess.num_pieces(info.size)):
             store.append(pieces[piece] if pieces else None)
         files.append(info)

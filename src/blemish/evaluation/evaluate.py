@@ -16,7 +16,8 @@ from blemish.data.category import Category
 from blemish.errors import BlemishError
 from blemish.files import read_bytes
 from blemish.imaging.limits import MAX_PIXELS
-from blemish.imaging.read import read_image, read_mask
+from blemish.imaging.masks import read_mask
+from blemish.imaging.read import read_image
 from blemish.imaging.roi import Roi, counted
 from blemish.metrics import (
     NotApplicable,
@@ -103,7 +104,8 @@ def predictions_from_maps(maps_path: Path, category: Category) -> Iterator[Predi
     .npy are read too. Raises BlemishError where a map is missing, unreadable, or not of its image's size.
     """
     for sample in category.of("test"):
-        base = maps_path / category.name / "test" / sample.image.parent.name / sample.image.stem
+        inner = sample.image.relative_to(category.root).with_suffix("")
+        base = maps_path / category.name / "test" / (inner.relative_to("test") if inner.parts[0] == "test" else inner)
         anomaly_map = _read_map(base)
         expected = read_image(sample.image, max(MAX_PIXELS, anomaly_map.size)).shape[:2]
         if anomaly_map.shape != expected:

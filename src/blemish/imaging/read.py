@@ -7,7 +7,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from blemish.errors import BlemishError
 from blemish.files import read_bytes
@@ -51,17 +50,6 @@ def decode_file(data: bytes, path: Path, max_pixels: int = MAX_PIXELS) -> Decode
     if image.dtype == np.float32 and not (image.min() >= 0 and image.max() <= 1):
         raise BlemishError(f"{path}: float pixels must lie in [0, 1]. Scale the file, or save it as 16-bit PNG.")
     return decoded
-
-
-def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.bool_]:
-    """(H, W): True where the mask marks an anomalous pixel, which is any pixel that is not black.
-
-    In a JPEG, where black becomes almost black around each shape, it is any that is nearer to white.
-    """
-    data = read_content(path, max_pixels)
-    image = decode_image(data, path, max_pixels)
-    marked = image > 127 if data.startswith(b"\xff\xd8") else image != 0
-    return np.asarray(marked.any(axis=2) if marked.ndim == 3 else marked)
 
 
 def read_content(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from blemish.errors import BlemishError
 from blemish.files import read_bytes
 from blemish.imaging.formats import Image
-from blemish.imaging.read import decode_image, read_mask
+from blemish.imaging.masks import read_mask
+from blemish.imaging.read import decode_image
 from blemish.types import Size
 
 

@@ -22,8 +22,9 @@ from blemish.calibration.thresholds import Calibration, find_regions, to_plain
 from blemish.errors import BlemishError
 from blemish.files import write_json
 from blemish.imaging.limits import MAX_PIXELS
+from blemish.imaging.masks import read_mask
 from blemish.imaging.pixels import thumbnail
-from blemish.imaging.read import decode_image, read_content, read_mask
+from blemish.imaging.read import decode_image, read_content
 from blemish.imaging.thumbnails import Picture, small_map, to_jpeg
 from blemish.types import Prediction, Size
 

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from glob import has_magic
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from blemish.calibration.thresholds import Calibration
 from blemish.data.source import read_file
 from blemish.errors import BlemishError
 from blemish.files import absolute
-from blemish.imaging.read import is_image, page_paths, read_content
+from blemish.imaging.read import read_content
 from blemish.inference.inspector import Inspector
 from blemish.inference.maps import decode_map
 from blemish.inference.pictures import Pictures, names_for
@@ -76,41 +75,9 @@ class Summary:
         ]
 
 
-def find_images(
-    arguments: Sequence[str], listed: Iterable[str] = (), out: Path | None = None, *, pages: bool = False
-) -> list[Path]:
-    """The image files that are meant: files as they are, folders with all below them, patterns, and "-" for `listed`.
-
-    A file is taken by its name, so that one that is missing has its row; the pictures that `predict` wrote to `out` are
-    left out of folders and patterns. With `pages` a file of several images is named page by page. Raises BlemishError
-    where a folder or a pattern holds no image.
-    """
-
-    own = [absolute(out / name) for name in FOLDERS.values()] if out else []
-
-    def is_meant(path: Path) -> bool:
-        return is_image(path) and path.is_file() and not any(map(absolute(path).is_relative_to, own))
-
-    found: list[Path] = []
-    for argument in arguments:
-        if argument == "-":
-            found += [Path(line.rstrip("\r\n")) for line in listed if line.strip()]
-            continue
-        path = Path(argument)
-        if path.is_dir():
-            images = sorted(filter(is_meant, path.rglob("*")))
-        elif has_magic(argument) and not path.exists():
-            anchor = Path(path.anchor)  # empty where the pattern is relative
-            images = sorted(filter(is_meant, anchor.glob(str(path.relative_to(anchor)))))
-        else:
-            images = [path]
-        if not images:
-            raise BlemishError(f"{argument}: no images found. Give files, folders, patterns, or - for a list.")
-        found += images
-    if not found:
-        raise BlemishError("no images were named. Give files, folders, patterns, or - for a list on standard input.")
-    unique = list(dict.fromkeys(found))
-    return [page for path in unique for page in page_paths(path)] if pages else unique
+def written_to(out: Path) -> list[Path]:
+    """The folders in which `predict` leaves pictures, which are not to be inspected."""
+    return [absolute(out / name) for name in FOLDERS.values()]
 
 
 @dataclass

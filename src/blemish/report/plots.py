@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from blemish.data.category import Category
 from blemish.evaluation.results import HEADLINE, average_of, categories_of, methods_of, value_of
 from blemish.files import replacing
+from blemish.imaging.masks import read_mask
 from blemish.imaging.pixels import thumbnail
-from blemish.imaging.read import read_image, read_mask
+from blemish.imaging.read import read_image
 from blemish.types import GOOD, Evaluation, Prediction, Sample
 
 SHOWN_SIDE = 256

@@ -25,7 +25,7 @@ from blemish.calibration.thresholds import (
     pixel_levels,
     smallest_rate,
 )
-from blemish.data.category import Category, file_digests, find_category, num_held_out
+from blemish.data.category import Category, content_digests, find_category, num_held_out, tell_left_out
 from blemish.data.layouts.folder import read_folder
 from blemish.data.source import ImageSource, load
 from blemish.errors import BlemishError
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 RATES = (0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 """False-alarm rates that are shown side by side, as far as there are images enough."""
 DIGEST_LENGTH = 16
-"""Digits kept of the SHA-256 of each training image, enough to know one again."""
+"""Digits kept of the SHA-256 of the pixels of each training image, enough to know one again."""
 
 
 def calibrate_on(
@@ -149,9 +149,10 @@ def _kept(before: Calibration | None, given: Collection[str]) -> dict[str, Any]:
 
 def _from_images(model: ModelFolder, folder: Path, rate: float | None, phases: Phases) -> Calibration:
     """From a folder of good images, or of such a folder `good` and others of labelled defects."""
-    samples = [sample for found in read_folder(folder).values() for sample in found] if folder.is_dir() else []
+    samples = [sample for found in read_folder(folder).values() for sample in found]
     if not samples:
         raise BlemishError(f"images {folder}: no good images found. Expected a folder of them, or one named 'good'.")
+    tell_left_out(Category(folder.name, folder, "folder", tuple(samples)))
     samples = _unknown(model, samples)
     inspector = Inspector(backend_of(model), model.preprocess)
     good, bad = ([sample for sample in samples if bool(sample.label) is label] for label in (False, True))
@@ -226,7 +227,7 @@ def data_of(model: ModelFolder, data_path: Path | None) -> Category:
         raise BlemishError(
             f"data_path {known or ''}: no such folder. Give --data_path, the images that the detector was fitted to."
         )
-    return find_category(Path(known), model.category)
+    return tell_left_out(find_category(Path(known), model.category))
 
 
 def _training_images(model: ModelFolder, data_path: Path | None, phases: Phases) -> ImageSource:
@@ -238,18 +239,23 @@ def _training_images(model: ModelFolder, data_path: Path | None, phases: Phases)
         if info.error:
             raise BlemishError(info.error)
     learned = set(model.provenance.get("learned_from", []))
-    if not learned <= set(digests(source)):
+    if not learned <= {*digests(source), *former_digests(source)}:
         raise BlemishError(f"data_path {category.root}: not the images that {model.folder} was fitted to. Give those.")
     return source
 
 
 def digests(source: ImageSource) -> list[str]:
-    """By what each file is known again, in order of the files."""
+    """By what the picture in each file is known again, in order of the files."""
+    return [info.pixel_sha256[:DIGEST_LENGTH] for info in source.files]
+
+
+def former_digests(source: ImageSource) -> list[str]:
+    """By what earlier models know each file again: the hash of the file itself, not of its pixels."""
     return [info.sha256[:DIGEST_LENGTH] for info in source.files]
 
 
 def without_copies(source: ImageSource) -> ImageSource:
-    """The source with one of all files of the same content: a picture that counted twice would prove what one does."""
+    """The source with one of all files of the same picture: one that counted twice would prove what one does."""
     firsts = set(dict(zip(reversed(digests(source)), reversed(source.samples), strict=True)).values())
     return source.where(firsts.__contains__)
 
@@ -258,10 +264,10 @@ def _unknown(model: ModelFolder, samples: Sequence[Sample]) -> list[Sample]:
     """The samples, one of each content; a threshold from images that were learned from would be far too low."""
     learned = set(model.provenance.get("learned_from", []))
     found: dict[str, Sample] = {}
-    known = file_digests([sample.image for sample in samples])
+    known = content_digests([sample.image for sample in samples])
     for sample in samples:
-        digest = known[sample.image][:DIGEST_LENGTH]
-        if digest in learned:
+        digest, of_file = (whole[:DIGEST_LENGTH] for whole in known[sample.image])
+        if {digest, of_file} & learned:
             raise BlemishError(f"{sample.image}: was learned from. Give good images that the detector has not seen.")
         found.setdefault(digest, sample)
     return list(found.values())

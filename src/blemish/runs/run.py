@@ -20,6 +20,7 @@ from blemish.data.category import (
     file_digests,
     find_categories,
     fitted_to,
+    good_alone,
     hold_out,
 )
 from blemish.data.check import Problem, find_problems, read_mask_infos, refuse
@@ -77,7 +78,7 @@ def run(config: RunConfig, phases: Phases = lambda _: no_progress) -> Evaluation
         fitted = _learn(config, category, folder, identity, roi, phases)
         if fitted is None:
             return Evaluation(config.model, category.name, {})
-        return _finish(fitted, category, config, folder, identity, phases)
+        return _finish(fitted, config, folder, identity, phases)
 
 
 def _writer(folder: Path, doing: str, config: RunConfig) -> AbstractContextManager[None]:
@@ -88,13 +89,13 @@ def _writer(folder: Path, doing: str, config: RunConfig) -> AbstractContextManag
 
 def _finish(
     fitted: _Fitted,
-    category: Category,
     config: RunConfig,
     folder: Path,
     identity: dict[str, Any],
     phases: Phases,
 ) -> Evaluation:
     """Evaluates what was learned and writes what is known then, evaluation.json last."""
+    category = fitted.category
     measured, previews = _evaluate(fitted, category, config, phases)
     evaluation = measured.evaluation
     calibration = with_defects(fitted.model.calibration, evaluation.images)
@@ -125,10 +126,7 @@ def fit(config: RunConfig, phases: Phases = lambda _: no_progress, *, is_forced:
     """
     folder = config.ckpt_path
     refuse_overwriting(folder, is_forced)
-    category = _only_category(config)
-    samples = tuple(category.of("train"))
-    root = samples[0].image.parent if samples else category.root
-    category, data_sha256 = _split(replace(category, root=root, samples=samples), config, phases)
+    category, data_sha256 = _split(good_alone(_only_category(config)), config, phases)
     roi = read_roi(config.roi) if config.roi else None
     identity = identity_of(config, data_sha256, roi)
     with making_folder(folder), _writer(folder, "fit", config):
@@ -148,6 +146,7 @@ class _Fitted:
     model: ModelFolder
     detector: Detector
     inspector: Inspector
+    category: Category
     source: ImageSource
     problems: list[Problem]
     training: dict[str, Any]
@@ -165,7 +164,7 @@ def _learn(
     overlap = config.overlap if config.tile else 0
     alignment, reason = _alignment(config, category, roi, phases)
     preprocess = Preprocess(detector.input_size, config.aspect, config.tile, overlap, roi, alignment, config.max_pixels)
-    source, problems = _load(category, preprocess, config, phases)
+    source, category, problems = _load(category, preprocess, config, phases)
     started = time.perf_counter()
     training = _fit(detector, source, config, folder / CHECKPOINT, phases)
     seconds = time.perf_counter() - started
@@ -190,7 +189,7 @@ def _learn(
     model = save(
         Artifact(config.model, detector, preprocess, provenance, calibration, category=fitted_to(category)), folder
     )
-    return _Fitted(model, detector, inspector, source, problems, training, held_out, seconds)
+    return _Fitted(model, detector, inspector, category, source, problems, training, held_out, seconds)
 
 
 def _split(category: Category, config: RunConfig, phases: Phases) -> tuple[Category, str]:
@@ -223,8 +222,11 @@ def _only_category(config: RunConfig) -> Category:
 
 def _load(
     category: Category, preprocess: Preprocess, config: RunConfig, phases: Phases
-) -> tuple[ImageSource, list[Problem]]:
-    """Every image of the category, decoded once, and what is odd; refused where that would make the result wrong."""
+) -> tuple[ImageSource, Category, list[Problem]]:
+    """Every image of the category, decoded once, and what is odd; refused where that would make the result wrong.
+
+    The validation images are drawn anew: only now it is known which files hold the same picture.
+    """
     source = load_images(
         category.samples,
         preprocess,
@@ -232,11 +234,13 @@ def _load(
         workers=config.workers,
         progress=phases("reading"),
     )
+    contents = {sample.image: info.pixel_sha256 for sample, info in zip(source.samples, source.files, strict=True)}
+    category = hold_out(category, config.validation, config.seed, contents)
     problems = find_problems(category, source.files, read_mask_infos(category.samples, config.max_pixels))
     refuse(problems)
     for problem in problems:
         logger.warning("%s", problem)
-    return source, problems
+    return source.with_samples(category.samples), category, problems
 
 
 def _alignment(config: RunConfig, category: Category, roi: Roi | None, phases: Phases) -> tuple[Alignment | None, str]:

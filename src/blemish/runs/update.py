@@ -6,7 +6,8 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from blemish.data.category import find_categories
+from blemish.data.category import find_categories, good_alone, tell_left_out
+from blemish.data.check import find_problems, read_mask_infos, refuse
 from blemish.data.learned import learned_images
 from blemish.data.source import load as load_images
 from blemish.errors import BlemishError
@@ -16,7 +17,7 @@ from blemish.model.folder import ModelFolder
 from blemish.model.locking import REFUSES
 from blemish.model.tensors import Artifact, artifact_of, load, save
 from blemish.progress import Phases, no_progress
-from blemish.runs.recalibrate import digests
+from blemish.runs.recalibrate import digests, former_digests
 
 logger = logging.getLogger("blemish")
 
@@ -48,13 +49,13 @@ def _updated(artifact: Artifact, path: Path, images: Path, phases: Phases) -> Ar
     categories = find_categories(images)
     if len(categories) != 1:
         raise BlemishError(f"{images}: holds several categories. Give the folder of one.")
-    source = load_images(categories[0].of("train"), artifact.preprocess, progress=phases("reading"))
-    for info in source.files:
-        if info.error:
-            raise BlemishError(info.error)
+    category = tell_left_out(good_alone(categories[0]))
+    source = load_images(category.samples, artifact.preprocess, progress=phases("reading"))
+    refuse(find_problems(category, source.files, read_mask_infos(category.samples)))
     learned, held_out = (set(artifact.provenance.get(name, ())) for name in ("learned_from", "held_out"))
-    digest_of = dict(zip(source.samples, digests(source), strict=True))
-    new = source.where(lambda sample: digest_of[sample] not in learned | held_out)
+    ways = zip(digests(source), former_digests(source), strict=True)
+    known = {sample for sample, both in zip(source.samples, ways, strict=True) if {*both} & (learned | held_out)}
+    new = source.where(lambda sample: sample not in known)
     if not len(new):
         raise BlemishError(f"{images}: no good image that {path} does not know already. Give further ones.")
     artifact.detector.update(new, seed=artifact.provenance["config"]["seed"], progress=phases("learning"))

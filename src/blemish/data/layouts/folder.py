@@ -11,30 +11,28 @@ kept for the test, since without good test images no false alarm can be counted.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from blemish.data.layouts.mvtec_ad import list_folders, list_images, list_masks, mask_of
-from blemish.types import GOOD, Sample
+from blemish.data.layouts.groups import mask_folders, read_defects, read_good, read_masks
+from blemish.data.listing import list_folders
+from blemish.data.names import is_good, is_good_type, is_mask_folder
+from blemish.types import Sample
 
-MASK_FOLDERS = ("masks", "ground_truth")
 TEST_STRIDE = 5
 
 
 def read_folder(path: Path) -> dict[Path, list[Sample]]:
     """The folder -> its samples, as one category; empty where it has no good image."""
-    has_good_folder = (path / GOOD).is_dir()
-    good = list_images(path / GOOD if has_good_folder else path)
+    folders = list_folders(path)
+    good_folders = [folder for folder in folders if is_good(folder.name)]
+    good = [sample for folder in good_folders or [path] for sample in read_good(folder, "train")]
     if not good:
         return {}
-    defects = [
-        folder
-        for folder in list_folders(path)
-        if has_good_folder and folder.name not in (GOOD, *MASK_FOLDERS) and list_images(folder)
-    ]
-    anomalous = []
-    for folder in defects:
-        masks = {stem: mask for name in MASK_FOLDERS for stem, mask in list_masks(path / name / folder.name).items()}
-        anomalous += [Sample(image, True, mask_of(image, masks), folder.name, "test") for image in list_images(folder)]
-    held_out = set(good[TEST_STRIDE - 1 :: TEST_STRIDE]) if anomalous else set()
-    samples = [Sample(image, False, None, GOOD, "test" if image in held_out else "train") for image in good]
-    return {path: samples + anomalous}
+    defects = []
+    for folder in folders if good_folders else []:
+        if folder not in good_folders and not is_mask_folder(folder.name) and not is_good_type(folder):
+            masks = {key: mask for of in mask_folders(path) for key, mask in read_masks(of / folder.name).items()}
+            defects += read_defects(folder, masks)
+    held_out = set(good[TEST_STRIDE - 1 :: TEST_STRIDE]) if defects else set()
+    return {path: [replace(sample, split="test") if sample in held_out else sample for sample in good] + defects}
