@@ -32,7 +32,6 @@ class Ensemble(Detector):
     images the distances are taken as they are.
     """
 
-    is_apart = True
     offset: Tensor
     scale: Tensor
     weight: Tensor
@@ -100,9 +99,9 @@ class Ensemble(Detector):
         """What both work on."""
         return self.patchcore.features
 
-    def score(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def score(self, images: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The distances at the images' size, smoothed, and their maximum."""
-        return scores_and_maps(self.distances(self.features(images)), images, self.smoothing)
+        return scores_and_maps(self.distances(self.features(images)), images, self.smoothing, inside)
 
     def distances(self, features: Tensor) -> Tensor:
         """The weighted mean of both distances, (B, h, w); 1 is the usual maximum of good images."""

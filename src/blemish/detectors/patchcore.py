@@ -16,6 +16,7 @@ from blemish.detectors.base import FeatureDetector, Side, Smoothing, scores_and_
 from blemish.detectors.parts.coreset import greedy, spread
 from blemish.detectors.parts.neighbours import Neighbours, nearest, whole
 from blemish.features.base import BackboneName, ComputedIn, Layers, Weights, batches
+from blemish.features.filters import owning
 from blemish.progress import Progress, no_progress
 
 logger = logging.getLogger("blemish")
@@ -53,7 +54,8 @@ NEIGHBOURS = 9
 class PatchCore(FeatureDetector):
     """Map: distance of each patch to the nearest patch kept from the good images; score: its maximum.
 
-    With `reweighting` the score is the largest distance before smoothing, weighed as in the paper.
+    With `reweighting` the score is the largest distance before smoothing, weighed as in the paper. Within a region of
+    interest it is the largest of the cells that show some of it.
 
     After Roth et al. 2022 (arXiv 2106.08265). Candidates are drawn evenly from all images in one pass, so memory does
     not grow with their number.
@@ -129,14 +131,19 @@ class PatchCore(FeatureDetector):
                 self.bank = torch.cat([self.bank, *(value[None].half() for value in new)])
         return self
 
-    def score(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def score(self, images: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The distances, brought to the images' size and smoothed, and their maximum, or that weighed."""
         features = self.features(images)
         described, distances, rows = self._compared(features)
         maps = distances.view(-1, *features.shape[2:])
-        scores, maps = scores_and_maps(maps, images, self.smoothing)
+        scores, maps = scores_and_maps(maps, images, self.smoothing, inside)
         is_weighed = self.features.reweighting if self.reweighting is None else self.reweighting
-        return (self._weighed(described, distances, rows) if is_weighed else scores), maps
+        if not is_weighed:
+            return scores, maps
+        if inside is not None:
+            counted = _cells(inside, features.shape[2], features.shape[3])
+            distances = distances.masked_fill(~counted.flatten(1), -torch.inf)
+        return self._weighed(described, distances, rows), maps
 
     def distances(self, features: Tensor) -> Tensor:
         """Euclidean distances to the nearest patch of the bank, (B, h, w)."""
@@ -243,6 +250,14 @@ def _distances_to_others(bank: Tensor, owners: Tensor, generator: np.random.Gene
     distances = squares[rows, None] + squares - 2 * bank[rows] @ bank.T
     distances[owners[rows, None] == owners] = torch.inf
     return distances.amin(1).clamp_min(0).sqrt().nan_to_num(posinf=0)
+
+
+def _cells(inside: Tensor, height: int, width: int) -> Tensor:
+    """(B, height, width): the cells of the grid that have a pixel inside, of (B, H, W)."""
+    rows, columns = (
+        owning(cells, pixels).to(inside.device) for cells, pixels in zip((height, width), inside.shape[1:], strict=True)
+    )
+    return (rows.T @ inside.float() @ columns) > 0
 
 
 def _places(height: int, width: int) -> Tensor:

@@ -17,7 +17,7 @@ from blemish.calibration.thresholds import Calibration, from_plain, to_plain
 from blemish.errors import BlemishError
 from blemish.files import replacing, write_json
 from blemish.imaging.alignment import Alignment
-from blemish.imaging.preprocess import Aspect, Preprocess
+from blemish.imaging.preprocess import Aspect, Combination, Preprocess
 from blemish.imaging.roi import Roi
 
 FORMAT_VERSION = 3
@@ -97,6 +97,7 @@ def write_model(model: ModelFolder, files: Sequence[str] = ()) -> ModelFolder:
             "aspect": model.preprocess.aspect,
             "tile": model.preprocess.tile,
             "overlap": model.preprocess.overlap,
+            "combination": model.preprocess.combination,
             "roi": ROI if ROI in written else None,
             "reference": REFERENCE if REFERENCE in written else None,
         },
@@ -138,13 +139,15 @@ def _read_document(path: Path) -> dict[str, Any]:
 def _preprocess(content: dict[str, Any], model: ModelFolder) -> Preprocess:
     height, width = (int(side) for side in content["size"])
     tile, overlap = content.get("tile"), int(content.get("overlap", 0))
+    combination = content.get("combination", "maximum")
     is_right = height > 0 and width > 0 and content["aspect"] in get_args(Aspect)
+    is_right = is_right and combination in get_args(Combination)
     if not is_right or (tile is not None and not (isinstance(tile, int) and 0 <= 2 * overlap <= tile > 0)):
         raise ValueError(f"preprocess {content}")
     names = content.get("roi"), content.get("reference")
     roi, reference = (None if name is None else model.file(name).read_bytes() for name in names)
     pictures = None if roi is None else Roi(roi), None if reference is None else Alignment(reference)
-    return Preprocess((height, width), content["aspect"], tile, overlap, *pictures)
+    return Preprocess((height, width), content["aspect"], tile, overlap, *pictures, combination)
 
 
 def _inner(folder: Path, name: str) -> str:

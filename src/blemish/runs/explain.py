@@ -118,8 +118,8 @@ def _warning(calibration: Calibration, found: Support) -> str:
     return (
         f"warning: {len(found.images)} of the {calibration.num_images} good images move it by {found.gap:.3g}, more "
         f"than the others differ by ({found.spread:.3g}); without, it would be {found.without:.6g}. Whatever scores "
-        f"lower, defects too, passes as good. Look at what is named; if it is no good image of this part: {options} (the "
-        "rate then holds for images like the others). --undo goes back to what was before."
+        f"lower, defects too, passes as good. Look at what is named; if it is no good image of this part: {options} "
+        "(the rate then holds for images like the others). --undo goes back to what was before."
     )
 
 

@@ -117,7 +117,7 @@ def export(
     detector = load_detector(model, in_float32=True)
     with extras(), _staged(path) as staged:
         told_of = phases("exporting")
-        graph = to_onnx(detector)
+        graph = to_onnx(detector, model.preprocess.is_partial)
         if precision == "half":
             graph = to_half(graph)
         elif precision == "int8":

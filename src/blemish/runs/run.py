@@ -137,7 +137,8 @@ def _learn(
     detector.to(device_named(config.device))
     overlap = config.overlap if config.tile else 0
     alignment, reason = _alignment(config, category, roi)
-    preprocess = Preprocess(detector.input_size, config.aspect, config.tile, overlap, roi, alignment)
+    pieces = config.tile, overlap, roi, alignment, detector.combination
+    preprocess = Preprocess(detector.input_size, config.aspect, *pieces)
     source, problems = _load(category, preprocess, config, phases)
     started = time.perf_counter()
     training = _fit(detector, source, config, folder / CHECKPOINT, phases)
