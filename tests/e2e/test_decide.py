@@ -38,6 +38,8 @@ def test_a_run_calibrates_on_the_images_that_it_held_out(run_folder: Path):
     bad = sorted(row["score"] for row in evaluation["images"] if row["label"])
     assert list(model.calibration.defect_scores) == bad
     assert model.metrics == evaluation["metrics"]
+    assert 0 < model.metrics["seg_f1"] < 1  # at the calibrated pixel threshold
+    assert None not in model.metrics.values()
     assert all(row["path"].startswith("train/good/") for row in evaluation["validation"])
     paths = {row["score"]: row["path"] for row in evaluation["validation"]}
     named = zip(model.calibration.good_scores, model.calibration.images, strict=True)

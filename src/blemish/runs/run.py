@@ -190,6 +190,7 @@ def evaluate_run(
             root=category.root,
             num_resamples=num_resamples,
             roi=model.preprocess.roi,
+            pixel_threshold=model.calibration.pixel_threshold if model.calibration else None,
         )
         calibration = to_plain(model.calibration) if model.calibration else None
         evaluations.append(replace(evaluation, calibration=calibration))
@@ -299,14 +300,16 @@ def _evaluate(fitted: _Fitted, category: Category, config: RunConfig, phases: Ph
     started = time.perf_counter()
     spent = [0.0]
     predictions = told(_timed(fitted.inspector.predict(test), spent), len(test.samples), phases("testing"))
+    calibration = fitted.model.calibration
     measured = measure(
-        previewed(_kept(predictions, set(chosen), shown), category.root, previews, fitted.model.calibration),
+        previewed(_kept(predictions, set(chosen), shown), category.root, previews, calibration),
         test.samples,
         method=config.model,
         category=category.name,
         root=category.root,
         num_resamples=NUM_RESAMPLES,
         roi=test.preprocess.roi,
+        pixel_threshold=calibration.pixel_threshold if calibration else None,
     )
     seconds = time.perf_counter() - started
     rebuilt = list(_rebuilt(fitted.detector, test)) if isinstance(fitted.detector, ReconstructingDetector) else []
