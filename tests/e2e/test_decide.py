@@ -39,7 +39,7 @@ def test_a_run_calibrates_on_the_images_that_it_held_out(run_folder: Path):
     assert list(model.calibration.defect_scores) == bad
     assert model.metrics == evaluation["metrics"]
     assert 0 < model.metrics["seg_f1"] < 1  # at the calibrated pixel threshold
-    assert None not in model.metrics.values()
+    assert not [name for name in model.metrics if name.startswith("au_spro")]  # no areas are known
     assert all(row["path"].startswith("train/good/") for row in evaluation["validation"])
     paths = {row["score"]: row["path"] for row in evaluation["validation"]}
     named = zip(model.calibration.good_scores, model.calibration.images, strict=True)
