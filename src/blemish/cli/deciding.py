@@ -69,11 +69,14 @@ def calibrate_command(
             phases=phases,
         )
     lines, table = describe(found.model)
+    is_proposed = images is not None and not found.is_written
+    if is_proposed:
+        console.print("what these images would make of it:", soft_wrap=True)
     for line in [*lines, *effects(found)]:
         console.print(line, soft_wrap=True, highlight=False)
     if table:
         console.print(table)
-    if images is not None and not found.is_written:
+    if is_proposed:
         console.print("nothing is changed yet: add --apply, or choose with --false-alarm-rate.", soft_wrap=True)
 
 

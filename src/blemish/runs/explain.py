@@ -98,8 +98,10 @@ def effects(found: Recalibrated) -> list[str]:
         lines += _counts("labelled defects", calibration.defect_scores, calibration, former)
     else:
         lines.append(
-            "no labelled defects are at hand, so nobody knows how many are found: --images reads them beside good"
+            "no labelled defects are at hand to see how many are found: --images reads folders of them beside good"
         )
+    if former and calibration.left_out != former.left_out and calibration.pixel_levels == former.pixel_levels:
+        lines.append("the pixel threshold is still of all images: --folds or --images with --leave-out chooses it anew")
     return lines + _doubts(calibration, former)
 
 
@@ -115,11 +117,12 @@ def rests_on(calibration: Calibration) -> list[str]:
 
 def _warning(calibration: Calibration, found: Support) -> str:
     options = " ".join(f"--leave-out {image}" for image in found.images)
+    number, moved = len(found.images), f"{found.gap:.3g} above all others, which differ by {found.spread:.3g}"
     return (
-        f"warning: {len(found.images)} of the {calibration.num_images} good images move it by {found.gap:.3g}, more "
-        f"than the others differ by ({found.spread:.3g}); without, it would be {found.without:.6g}. Whatever scores "
-        f"lower, defects too, passes as good. Look at what is named; if it is no good image of this part: {options} "
-        "(the rate then holds for images like the others). --undo goes back to what was before."
+        f"warning: {number} of the {calibration.num_images} good images {'lies' if number == 1 else 'lie'} {moved}; "
+        f"without, the threshold would be {found.without:.6g}. Whatever scores lower, defects too, passes as good. "
+        f"Look at what is named: if it is no good image of this part, give the same command with {options} (the rate "
+        "then holds for images like the others). --undo goes back to what was before."
     )
 
 
