@@ -11,10 +11,14 @@ import pytest
 from blemish.calibration.thresholds import PIXEL_RATES, conformal_threshold, from_plain
 from blemish.cli import main
 from blemish.detectors import detector_class
+from blemish.errors import BlemishError
+from blemish.export.graphs import to_onnx, write_onnx
 from blemish.imaging.preprocess import Preprocess
-from blemish.model.folder import TENSORS, read_model
-from blemish.model.tensors import Artifact, save
+from blemish.inference.inspector import Inspector
+from blemish.model.folder import TENSORS, read_model, write_model
+from blemish.model.tensors import Artifact, load_detector, save
 from blemish.runs.config import RunConfig
+from blemish.runs.export import export
 from blemish.runs.run import fit, run
 
 
@@ -301,6 +305,34 @@ def test_tiles_and_a_region_of_interest_are_kept_with_the_model(make_category, t
         main([*command, "--resume"])
     assert stopped.value.code == 2
     assert "holds a run with another region of interest" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_an_export_scores_within_tiles_and_the_region_too(make_category, tmp_path: Path):
+    """With reweighting, where the score is not the maximum of the map."""
+    data = make_category(tmp_path / "data", num_train=8, size=(60, 90))
+    (tmp_path / "roi.json").write_text('{"size": [60, 90], "polygons": [[[5, 5], [80, 5], [80, 50], [5, 50]]]}')
+    fields = {
+        "model": "patchcore",
+        "tile": 48,
+        "overlap": 12,
+        "roi": tmp_path / "roi.json",
+        "data_path": tmp_path / "data",
+    }
+    options = {"num_patches": 100, "reweighting": True}
+    run(RunConfig.create(**fields, ckpt_path=tmp_path / "out", figures=0, options=options))
+    folder = tmp_path / "out" / "part"
+    export(folder, "onnx")
+    images = sorted((data / "test").rglob("*.png"))
+    expected, found = (list(Inspector.load(folder, backend).predict(images)) for backend in ("torch", "onnx"))
+    for one, other in zip(expected, found, strict=True):
+        assert other.score == pytest.approx(one.score, rel=1e-4)
+        assert one.score != one.map.max()
+    plain = to_onnx(load_detector(read_model(folder)))
+    write_onnx(plain, folder)
+    write_model(read_model(folder), ["model.onnx"])  # as an earlier version left it
+    with pytest.raises(BlemishError, match="knows of no tiles and no region, since an earlier version wrote it"):
+        list(Inspector.load(folder, "onnx").predict(images))
 
 
 def test_what_an_older_version_did_is_not_done_again(model: Path, run_folder: Path, tmp_path: Path):
