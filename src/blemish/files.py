@@ -1,13 +1,16 @@
-"""State on disk is written whole or not at all."""
+"""State on disk is written whole or not at all; only regular files are read."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from glob import escape
+from io import BufferedReader
 from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING, Any
@@ -17,8 +20,57 @@ from numpy.typing import NDArray
 
 from blemish.errors import BlemishError
 
+FORMULA = frozenset("=+-@'\t\r\n\uff1d\uff0b\uff0d\uff20")
+"""What a spreadsheet takes for the beginning of a formula (the last four are the wide forms), and what marks a text."""
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+_KINDS = {
+    stat.S_IFDIR: os.strerror(errno.EISDIR),
+    stat.S_IFIFO: "a pipe (FIFO)",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def check_file(path: Path) -> None:
+    """Raises BlemishError where there is no regular file: a pipe or a device would be waited for."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    if not stat.S_ISREG(mode):
+        raise BlemishError(f"{path}: {_KINDS.get(stat.S_IFMT(mode), 'special')}, where a file is expected.")
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BufferedReader]:
+    """A regular file, open to be read; raises BlemishError where it cannot be."""
+    check_file(path)
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def read_bytes(path: Path, largest: int | None = None) -> bytes:
+    """The content of a regular file; raises BlemishError where it cannot be read, or has more than `largest` bytes."""
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if largest is not None and size > largest:
+            raise BlemishError(
+                f"{path}: {size / 1e6:,.0f} MB, where at most {largest / 1e6:,.0f} MB are read. Give a smaller file."
+            )
+        return file.read()
+
+
+def _unreadable(path: Path, error: OSError | ValueError) -> BlemishError:
+    reason = (error.strerror if isinstance(error, OSError) else None) or error
+    return BlemishError(f"{path}: {reason}. Check the path and its permissions.")
 
 
 @contextmanager
@@ -26,9 +78,11 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary path to write to, which takes the place of `path` once all is written and on the disk.
 
     Two processes must not write the same file at the same time: one of them then fails, and what is there is whole.
-    Raises BlemishError where it cannot be written.
+    Raises BlemishError where it cannot be written, or would take the place of a folder or a device.
     """
     make_folder(path.parent)
+    if os.path.exists(path):  # noqa: PTH110 - it never raises
+        check_file(path)
     for left in path.parent.glob(f".{escape(path.name)}.????????"):
         rmtree(left, ignore_errors=True)  # by a process that was killed while it wrote
     with writing(path):
@@ -59,6 +113,19 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text file, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def csv_cells(values: Iterable[Any]) -> list[Any]:
+    """The values as cells of a CSV file, of which none is a formula to a spreadsheet.
+
+    A text that begins with one of FORMULA, after any blanks, has an apostrophe before it: one apostrophe taken off the
+    front gives the text itself. Numbers stay numbers, and None is empty.
+    """
+
+    def is_formula(value: Any) -> bool:
+        return isinstance(value, str) and bool(FORMULA & {value[:1], value.lstrip()[:1]})
+
+    return ["" if value is None else f"'{value}" if is_formula(value) else value for value in values]
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.errors import BlemishError
-from blemish.imaging.pixels import to_batch
+from blemish.imaging.pixels import thumbnail, to_batch
 from blemish.imaging.preprocess import Preprocess
-from blemish.imaging.read import decode_image, has_alpha, read_bytes
+from blemish.imaging.read import decode_file, read_content
 from blemish.parallel import map_ahead
 from blemish.progress import Progress, no_progress
 from blemish.types import Sample, Size, Unreadable
@@ -34,6 +34,8 @@ Result = TypeVar("Result")
 
 MEMORY_BUDGET = 4 << 30
 """Bytes of preprocessed pixels that are kept in memory; what is beyond goes to a temporary file."""
+SHOWN_SIDE = 4096
+"""Pixels of the longer side of what is kept of an image to be shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,13 @@ class FileInfo:
     channels: int = 0
     depth: str = ""
     """The type of its pixels: uint8, uint16 or float32."""
+    is_colour: bool = False
+    """Whether its channels differ; grey that is stored in three equal channels is grey."""
     alpha: bool = False
     placement: Placement | None = None
     """How the part in it lies, where that counts."""
+    shown: NDArray[np.uint8] | None = None
+    """(h, w, 3) RGB, SHOWN_SIDE long at most, where it was asked for."""
     error: str | None = None
     """Why it cannot be used; the other fields may then be empty."""
 
@@ -64,34 +70,45 @@ class Frame:
     """Whether it is the last piece of its file."""
 
 
-def read_file(sample: Sample, preprocess: Preprocess) -> tuple[list[NDArray[Any]], FileInfo]:
-    """The preprocessed pieces (none where the file cannot be used) and what is known of the file."""
+def read_file(sample: Sample, preprocess: Preprocess, with_image: bool = False) -> tuple[list[NDArray[Any]], FileInfo]:
+    """The preprocessed pieces (none where the file cannot be used) and what is known of the file.
+
+    `with_image` keeps what a person is shown of it too.
+    """
     digest = ""
     try:
-        data = read_bytes(sample.image)
+        data = read_content(sample.image, preprocess.max_pixels)
         digest = hashlib.sha256(data).hexdigest()
-        image = decode_image(data, sample.image)
+        decoded = decode_file(data, sample.image, preprocess.max_pixels)
     except BlemishError as error:
         return [], FileInfo(sha256=digest, error=str(error))
+    image = decoded.pixels
     height, width, *rest = image.shape
-    alpha = has_alpha(data, sample.image)
     placement = preprocess.placement(image)
-    info = FileInfo(digest, (height, width), rest[0] if rest else 1, str(image.dtype), alpha, placement)
+    shown = thumbnail(image, SHOWN_SIDE) if with_image else None
+    channels, depth = rest[0] if rest else 1, str(image.dtype)
+    info = FileInfo(digest, (height, width), channels, depth, alpha=decoded.has_alpha, placement=placement, shown=shown)
     try:
-        return preprocess.pieces(image, placement), info
+        pieces = preprocess.pieces(image, placement)
     except BlemishError as error:
         return [], replace(info, error=f"{sample.image}: {error}")
+    return pieces, replace(info, is_colour=any(map(_is_colour, pieces)))
+
+
+def _is_colour(pixels: NDArray[Any]) -> bool:
+    """Whether the channels of (h, w, C) differ."""
+    return pixels.shape[2] == 3 and any(not np.array_equal(pixels[:, :, 0], pixels[:, :, other]) for other in (1, 2))
 
 
 def read_frames(
-    samples: Iterable[Sample], preprocess: Preprocess, workers: int = 0, ahead: int = 0
+    samples: Iterable[Sample], preprocess: Preprocess, workers: int = 0, ahead: int = 0, with_images: bool = False
 ) -> Iterator[Frame | Unreadable]:
     """The samples' frames in their order, `ahead` of them decoded ahead by `workers` threads, nothing kept.
 
     With 0 there is a worker per core, and each has two files ahead. A file that cannot be used is told in its place.
     """
     ordered = list(samples)
-    results = map_ahead(lambda sample: read_file(sample, preprocess), ordered, workers, ahead)
+    results = map_ahead(lambda sample: read_file(sample, preprocess, with_images), ordered, workers, ahead)
     for sample, (pieces, info) in zip(ordered, results, strict=True):
         if info.error:
             yield Unreadable(sample, info.error)

@@ -21,7 +21,9 @@ from blemish.calibration.thresholds import Calibration, find_regions
 from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import Measured
 from blemish.evaluation.results import EVALUATION
-from blemish.files import write_arrays, write_json
+from blemish.files import check_file, write_arrays, write_json
+from blemish.imaging.limits import MAX_PIXELS
+from blemish.imaging.pixels import fitted, thumbnail
 from blemish.imaging.read import read_image, read_mask
 from blemish.metrics import OperatingPoints, Resamples
 from blemish.types import Prediction, Size
@@ -92,13 +94,14 @@ def preview(prediction: Prediction, path: str, calibration: Calibration | None =
     """The preview of a prediction, whose image file is read anew; with its regions where there is a calibration."""
     sample, values = prediction.sample, prediction.map
     found = find_regions(values, calibration.pixel_threshold, calibration.min_area) if calibration else ()
-    mask = read_mask(sample.mask) if sample.mask else None
+    limit = max(MAX_PIXELS, values.size)  # an image that was taken once is taken again
+    mask = read_mask(sample.mask, limit) if sample.mask else None
     side = fitted(values.shape, MAP_SIDE)[::-1]
     small = cv2.resize(np.asarray(values, np.float32), side, interpolation=cv2.INTER_AREA)
     return Preview(
         path,
         (values.shape[0], values.shape[1]),
-        to_jpeg(thumbnail(read_image(sample.image), PICTURE_SIDE)),
+        to_jpeg(thumbnail(read_image(sample.image, limit), PICTURE_SIDE)),
         np.asarray(small, np.float32),
         [] if mask is None else outline_of(mask),
         None if mask is None else float(mask.mean()),
@@ -108,12 +111,6 @@ def preview(prediction: Prediction, path: str, calibration: Calibration | None =
     )
 
 
-def fitted(shape: Sequence[int], side: int) -> Size:
-    """(height, width) of the shape brought to a longer side of `side`, where it is larger."""
-    factor = min(1.0, side / max(shape[:2]))
-    return max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))
-
-
 def previewed(
     predictions: Iterable[Prediction], root: Path, previews: list[Preview], calibration: Calibration | None = None
 ) -> Iterator[Prediction]:
@@ -121,14 +118,6 @@ def previewed(
     for prediction in predictions:
         previews.append(preview(prediction, prediction.sample.image.relative_to(root).as_posix(), calibration))
         yield prediction
-
-
-def thumbnail(image: NDArray[Any], side: int) -> Picture:
-    """The image (any depth, grey or colour) as 8-bit RGB, its longer side at most `side`, never enlarged."""
-    small = cv2.resize(image, fitted(image.shape[:2], side)[::-1], interpolation=cv2.INTER_AREA)
-    if small.dtype != np.uint8:
-        small = np.round(small * (255 / (1.0 if small.dtype == np.float32 else 65535))).astype(np.uint8)
-    return np.asarray(np.repeat(small[:, :, None], 3, axis=2) if small.ndim == 2 else small, np.uint8)
 
 
 def to_jpeg(picture: Picture) -> bytes:
@@ -193,6 +182,7 @@ def read_record(folder: Path) -> Record | None:
     path = folder / RECORD
     if not path.exists():
         return None
+    check_file(path)
     try:
         with safe_open(path, framework="numpy") as file:
             header = json.loads((file.metadata() or {})["record"])

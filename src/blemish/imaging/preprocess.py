@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import repeat
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.imaging import tiles
-from blemish.imaging.read import Image
+from blemish.imaging.formats import Image
+from blemish.imaging.limits import MAX_PIXELS
 from blemish.types import Size
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Preprocess:
     """What pictures are turned and shifted to look like before all else is done; None: they are taken as they lie."""
     combination: Combination = "maximum"
     """How the scores of an image's tiles become one, as the detector declares."""
+    max_pixels: int = field(default=MAX_PIXELS, compare=False)
+    """Of a file at most; one with more is refused before memory is taken. It changes nothing of what is seen."""
 
     @property
     def is_partial(self) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 from blemish.calibration.thresholds import Calibration, from_plain, to_plain
 from blemish.errors import BlemishError
-from blemish.files import replacing, write_json
+from blemish.files import opened, read_bytes, replacing, write_json
 from blemish.imaging.alignment import Alignment
 from blemish.imaging.preprocess import Aspect, Combination, Preprocess
 from blemish.imaging.roi import Roi
@@ -25,7 +25,7 @@ READABLE = (1, 2, 3)
 DOCUMENT, TENSORS = "model.json", "model.safetensors"
 ROI, REFERENCE = "roi.png", "reference.png"
 LARGEST_DOCUMENT = 64 << 20
-"""Characters: what is larger is no model.json."""
+"""Bytes: what is larger is no model.json."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +123,9 @@ def find_model(path: Path) -> Path:
 
 def _read_document(path: Path) -> dict[str, Any]:
     try:
-        with path.open(encoding="utf-8") as file:
-            content = json.loads(file.read(LARGEST_DOCUMENT))
-    except OSError:
-        raise BlemishError(f"{path}: no such file. Give the folder of a fitted detector.") from None
+        if not path.exists():
+            raise BlemishError(f"{path}: no such file. Give the folder of a fitted detector.")
+        content = json.loads(read_bytes(path, LARGEST_DOCUMENT))
     except (ValueError, RecursionError) as error:
         raise BlemishError(f"{path}: not JSON ({error}). Train again, or copy it anew.") from None
     version = content.get("format_version") if isinstance(content, dict) else None
@@ -161,8 +160,5 @@ def _inner(folder: Path, name: str) -> str:
 
 
 def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise BlemishError(f"{path}: {error.strerror}. Train again, or copy the whole folder anew.") from None
+    with opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,6 +16,7 @@ from blemish.calibration.thresholds import to_plain
 from blemish.data.category import Category, data_hash, file_digests, find_categories, find_category, hold_out
 from blemish.data.check import Problem, find_problems, read_mask_infos, refuse
 from blemish.data.facts import image_facts
+from blemish.data.learned import learned_images
 from blemish.data.source import ImageSource
 from blemish.data.source import load as load_images
 from blemish.detectors import detector_class
@@ -28,7 +29,6 @@ from blemish.evaluation.record import (
     Picture,
     Preview,
     previewed,
-    thumbnail,
     with_reconstructions,
     write_measured,
 )
@@ -36,6 +36,7 @@ from blemish.evaluation.results import EVALUATION
 from blemish.features.devices import device_named, is_main_process
 from blemish.files import making_folder
 from blemish.imaging.alignment import Alignment, choose_alignment
+from blemish.imaging.pixels import thumbnail
 from blemish.imaging.preprocess import Preprocess
 from blemish.imaging.roi import Roi, read_roi
 from blemish.inference.inspector import Inspector, backend_of
@@ -136,7 +137,7 @@ def _learn(
     detector.to(device_named(config.device))
     overlap = config.overlap if config.tile else 0
     alignment, reason = _alignment(config, category, roi)
-    pieces = config.tile, overlap, roi, alignment, detector.combination
+    pieces = config.tile, overlap, roi, alignment, detector.combination, config.max_pixels
     preprocess = Preprocess(detector.input_size, config.aspect, *pieces)
     source, problems = _load(category, preprocess, config, phases)
     started = time.perf_counter()
@@ -152,6 +153,7 @@ def _learn(
     provenance = identity | {
         "training": training,
         "versions": versions(),
+        "images": learned_images(source.where(lambda sample: sample.split == "train").files),
         "learned_from": known["train"],
         "held_out": known["val"],
         "choices": [reason, *detector.reasons],
@@ -250,7 +252,7 @@ def _load(
         workers=config.workers,
         progress=phases("reading"),
     )
-    problems = find_problems(category, source.files, read_mask_infos(category.samples))
+    problems = find_problems(category, source.files, read_mask_infos(category.samples, config.max_pixels))
     refuse(problems)
     for problem in problems:
         logger.warning("%s", problem)
@@ -260,7 +262,7 @@ def _load(
 def _alignment(config: RunConfig, category: Category, roi: Roi | None) -> tuple[Alignment | None, str]:
     if roi is not None:
         return None, "align: off, since a region of interest lies still"
-    return choose_alignment(category.of("train"), category.of("val"), config.align)
+    return choose_alignment(category.of("train"), category.of("val"), config.align, config.max_pixels)
 
 
 def _fit(
