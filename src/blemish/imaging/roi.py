@@ -17,14 +17,12 @@ from numpy.typing import NDArray
 from blemish.errors import BlemishError
 from blemish.files import read_bytes
 from blemish.imaging.formats import Image
+from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.read import decode_image, read_mask
 from blemish.types import Size
 
 SMALLEST_SHARE = 0.01
 """Part of the picture that a region has at least: less is a slip, such as polygons of another scale."""
-LARGEST_PICTURE = 200_000_000
-"""Pixels of a picture that polygons are drawn for, at most."""
-
 FAR = 1 << 20
 """Pixels from the corner beyond which it makes no difference where a point lies, and the drawing stays exact."""
 
@@ -110,8 +108,8 @@ def _draw(path: Path) -> NDArray[np.bool_]:
 
 def _size(sides: Any) -> Size:
     height, width = (_side(side) for side in sides)
-    if height * width > LARGEST_PICTURE:
-        raise ValueError(f"a picture of {height}x{width} has over {LARGEST_PICTURE:,} pixels")
+    if height * width > MAX_PIXELS:
+        raise ValueError(f"a picture of {height}x{width} has over {MAX_PIXELS:,} pixels")
     return height, width
 
 
