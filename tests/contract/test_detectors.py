@@ -17,6 +17,7 @@ from blemish.detectors import DETECTORS, detector_class
 from blemish.detectors.base import Detector
 from blemish.errors import BlemishError
 from blemish.export.graphs import to_half, to_onnx, write_onnx, write_openvino
+from blemish.imaging.pixels import to_batch
 from blemish.imaging.preprocess import Preprocess
 from blemish.imaging.roi import read_roi
 from blemish.inference.backends import ONNX, OPENVINO, OnnxBackend, OpenVinoBackend
@@ -47,10 +48,15 @@ def fit(detector: Detector, images: ImageSource, device: str = "cpu", seed: int 
     return detector.to(device).fit(images, seed=seed, training=training)
 
 
-def predict(detector: Detector, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scores and maps, computed where the detector is."""
-    scores, maps = detector(images.to(detector.device))
+def predict(detector: Detector, *given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scores and maps of images, and of what is inside of them; computed where the detector is."""
+    scores, maps = detector(*(tensor.to(detector.device) for tensor in given))
     return scores.cpu(), maps.cpu()
+
+
+def given(pixels: np.ndarray, inside: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """A piece of an image as a detector takes it."""
+    return torch.from_numpy(to_batch([pixels])), torch.from_numpy(inside[None])
 
 
 @pytest.fixture(scope="module", params=DEVICES)
@@ -121,8 +127,7 @@ def test_a_score_does_not_depend_on_its_batch_mates(name, fitted, images, thread
         alone = predict(fitted(name), images.batch([row]))
         for expected, found in zip(together, alone, strict=True):
             torch.testing.assert_close(found[0], expected[row], rtol=1e-4, atol=1e-6)
-            is_apart = fitted(name).is_apart and fitted(name).device.type == "cpu"
-            assert torch.equal(found[0], expected[row]) or not is_apart
+            assert torch.equal(found[0], expected[row]) or fitted(name).device.type != "cpu"
     assert torch.get_num_threads() == threads
 
 
@@ -184,6 +189,22 @@ def test_a_defect_scores_higher_than_a_good_image(name, images, device):
     assert inside > 2 * maps[1].median()
 
 
+def test_a_score_is_of_what_is_inside_alone(name, fitted, images):
+    """To the bit that of the whole where all is inside; it neither depends on batch mates nor on what is outside."""
+    detector, batch = fitted(name), images.batch(range(4)).clone()
+    batch[:, :, 4:12, 34:46] = torch.tensor([0.9, 0.1, 0.1])[:, None, None]
+    inside = torch.ones(4, SIDE, SIDE, dtype=torch.bool)
+    for found, expected in zip(predict(detector, batch, inside), predict(detector, batch), strict=True):
+        assert torch.equal(found, expected)
+    inside[:, :, 24:] = False
+    left, maps = predict(detector, batch, inside)
+    whole, expected_maps = predict(detector, batch)
+    assert torch.equal(maps, expected_maps)
+    assert (left < whole).all()
+    assert torch.equal(predict(detector, batch[2:3], inside[2:3])[0], left[2:3]) or detector.device.type != "cpu"
+    assert predict(detector, batch, torch.zeros_like(inside))[0].eq(-torch.inf).all()
+
+
 def test_tiles_and_a_region_of_interest_ask_nothing_of_the_detector(name, tmp_path: Path):
     mask = np.zeros((70, 90), np.uint8)
     mask[5:60, 10:80] = 255
@@ -195,16 +216,23 @@ def test_tiles_and_a_region_of_interest_ask_nothing_of_the_detector(name, tmp_pa
     assert len(source) == 3 * 2 * 3
     detector = fit(create(name), source)
     save(Artifact(name, detector, preprocess, {}), tmp_path / "model")
-    for found in Inspector.load(tmp_path / "model", batch_size=4).predict(samples):
+    inspector = Inspector.load(tmp_path / "model", batch_size=4)
+    for found in inspector.predict(samples):
         assert found.map.shape == (70, 90)
-        assert found.score == found.map[mask > 0].max() == found.map.max()
+        one = source.where(lambda sample, own=found.sample: sample == own)
+        pieces = zip(one, preprocess.inside((70, 90)), strict=True)
+        scores = [float(detector(*given(frame.pixels, inside))[0].detach()) for frame, inside in pieces]
+        assert found.score == max(scores)
+        assert found.map[mask > 0].max() == found.map.max()
 
 
 def test_other_runtimes_give_what_torch_gives(name, images, tmp_path: Path):
     """Exported from a batch of two, run on others; on pictures that it has not seen."""
     batch = make_images(tmp_path, 5, (64, 64), seed=1).batch(range(5))
     detector = fit(create(name), images)
-    graph = to_onnx(detector)
+    graph = to_onnx(detector, takes_inside=True)
+    inside = np.ones((5, SIDE, SIDE), bool)
+    inside[:, :, 20:] = False
     for folder, write, content, tolerance in [
         (tmp_path / "onnx", write_onnx, graph, 1e-3),
         (tmp_path / "openvino", write_openvino, graph, 1e-3),
@@ -213,8 +241,8 @@ def test_other_runtimes_give_what_torch_gives(name, images, tmp_path: Path):
         folder.mkdir()
         write(content, folder)
         made = OpenVinoBackend(folder / OPENVINO[0], 1) if write is write_openvino else OnnxBackend(folder / ONNX, 1)
-        for seen in (batch, batch[3:4]):
+        for seen in ([batch.numpy()], [batch[3:4].numpy()], [batch.numpy(), inside]):
             with torch.inference_mode():
-                expected = detector(seen)
-            for found, wanted in zip(made(seen.numpy()), expected, strict=True):
+                expected = detector(*map(torch.from_numpy, seen))
+            for found, wanted in zip(made(*seen), expected, strict=True):
                 np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=tolerance * float(wanted.max()))

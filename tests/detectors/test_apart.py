@@ -77,7 +77,7 @@ def test_what_was_learned_anew_is_tried_anew():
     apart, compute = Apart(), Recorded()
     for kind, count in ((1, 9), (1, 7), (2, 9)):
         compute.calls.clear()
-        apart(compute, IMAGES, partial(int, kind))
+        apart(compute, IMAGES, kind=partial(int, kind))
         assert len(compute.calls) == count
 
 

@@ -8,13 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from blemish.calibration.thresholds import PIXEL_RATES, from_plain
+from blemish.calibration.thresholds import PIXEL_RATES, conformal_threshold, from_plain
 from blemish.cli import main
 from blemish.detectors import detector_class
+from blemish.errors import BlemishError
+from blemish.export.graphs import to_onnx, write_onnx
 from blemish.imaging.preprocess import Preprocess
-from blemish.model.folder import TENSORS, read_model
-from blemish.model.tensors import Artifact, save
+from blemish.inference.inspector import Inspector
+from blemish.model.folder import TENSORS, read_model, write_model
+from blemish.model.tensors import Artifact, load_detector, save
 from blemish.runs.config import RunConfig
+from blemish.runs.export import export
 from blemish.runs.run import fit, run
 
 
@@ -30,14 +34,20 @@ def test_a_run_calibrates_on_the_images_that_it_held_out(run_folder: Path):
     evaluation = json.loads((run_folder / "part" / "evaluation.json").read_text())
     scores = sorted(row["score"] for row in evaluation["validation"])
     assert len(scores) == 40
-    assert model.calibration.threshold == scores[-1]  # too few for 0.01, so the smallest rate that 40 support
+    expected = conformal_threshold(scores, 1 / 41)  # too few for 0.01, so the smallest rate that 40 support
+    assert model.calibration.threshold == expected > scores[-1]
     assert model.calibration.false_alarm_rate == pytest.approx(1 / 41)
     assert list(model.calibration.good_scores) == scores
     assert from_plain(evaluation["calibration"]) == model.calibration
     bad = sorted(row["score"] for row in evaluation["images"] if row["label"])
     assert list(model.calibration.defect_scores) == bad
     assert model.metrics == evaluation["metrics"]
+    assert 0 < model.metrics["seg_f1"] < 1  # at the calibrated pixel threshold
+    assert not [name for name in model.metrics if name.startswith("au_spro")]  # no areas are known
     assert all(row["path"].startswith("train/good/") for row in evaluation["validation"])
+    paths = {row["score"]: row["path"] for row in evaluation["validation"]}
+    named = zip(model.calibration.good_scores, model.calibration.images, strict=True)
+    assert all(Path(image) == run_folder.resolve() / "data/part" / paths[score] for score, image in named)
 
 
 def test_without_options_it_is_shown_and_nothing_is_written(model: Path, capsys):
@@ -53,7 +63,7 @@ def test_a_threshold_is_chosen_set_and_chosen_again_without_images(model: Path, 
     first, tensors = read_model(model).calibration, read_model(model).file(TENSORS).read_bytes()
     assert calibrate(capsys, model, "--false-alarm-rate", "0.1", "--min-area", "5")[0] == 0
     chosen = read_model(model).calibration
-    assert chosen.threshold == first.good_scores[-4]
+    assert first.good_scores[-4] < chosen.threshold < first.good_scores[-3]
     assert chosen.min_area == 5
     code, out, _ = calibrate(capsys, model, "--threshold", "3.2")
     assert code == 0
@@ -66,14 +76,83 @@ def test_a_threshold_is_chosen_set_and_chosen_again_without_images(model: Path, 
 
 def test_other_good_images_and_defects(model: Path, make_category, tmp_path: Path, capsys):
     folder = make_category(tmp_path / "new", "another", num_good=30, num_bad=3, with_masks=False)
-    code, out, _ = calibrate(capsys, model, "--images", folder / "test", "--min-area", "2")
+    code, out, _ = calibrate(capsys, model, "--images", folder / "test", "--min-area", "2", "--apply")
     found = read_model(model).calibration
     assert (code, found.num_images, len(found.defect_scores), found.min_area) == (0, 30, 3, 2)
     assert "by 30 held-out good images" in out
     code, out, _ = calibrate(capsys, model, "--images", folder / "test" / "good", "--false-alarm-rate", "0.2")
     again = read_model(model).calibration
     assert (again.good_scores, again.defect_scores, again.min_area) == (found.good_scores, found.defect_scores, 2)
-    assert again.threshold == found.good_scores[-6]
+    assert again.threshold == conformal_threshold(found.good_scores, 0.2)
+    assert again.good_scores[-6] < again.threshold < again.good_scores[-5]
+
+
+def test_what_images_would_change_is_shown_and_written_when_it_is_asked_for(
+    model: Path, make_category, tmp_path, capsys
+):
+    folder = make_category(tmp_path / "new", "another", num_good=30, num_bad=3, with_masks=False) / "test"
+    before, bytes_before = read_model(model).calibration, (model / "model.json").read_bytes()
+    code, out, _ = calibrate(capsys, model, "--images", folder)
+    assert (code, (model / "model.json").read_bytes()) == (0, bytes_before)
+    assert "nothing is changed yet: add --apply, or choose with --false-alarm-rate" in out
+    assert calibrate(capsys, model, "--images", folder, "--apply")[0] == 0
+    after = read_model(model).calibration
+    assert f"threshold: {before.threshold:.6g} before, now {after.threshold:.6g}" in out
+    above = [sum(score > one.threshold for score in after.good_scores) for one in (before, after)]
+    assert f"defects among the 30 good images: {above[0]} before, {above[1]} now" in out
+    found = [sum(score > one.threshold for score in after.defect_scores) for one in (before, after)]
+    assert f"defects among the 3 labelled defects: {found[0]} before, {found[1]} now" in out
+    assert f"by these good images it is set: {after.images[-1]}" in out
+
+
+def test_given_images_that_look_defective_are_named(model: Path, run_folder: Path, capsys):
+    bad = run_folder / "data/part/test/bad"
+    code, out, _ = calibrate(capsys, model, "--images", bad)
+    assert code == 0
+    assert "warning: 4 of these 4 good images are defects by the threshold before" in out
+    assert str(bad.resolve()) in out
+
+
+@pytest.fixture
+def odd(make_category, tmp_path: Path) -> Path:
+    """A model in `odd`, fitted to 24 images of which one that is held out by no fold's kindness shows a defect."""
+    data = make_category(tmp_path / "data", "odd", num_train=24, num_good=3, num_bad=3)
+    shutil.copy(data / "test/bad/000.png", data / "train/good/strange.png")
+    fields = {"model": "patchcore", "size": 48, "data_path": data / "train/good", "ckpt_path": tmp_path / "odd"}
+    fit(RunConfig.create(**fields, align="off", options={"num_patches": 200}))
+    return tmp_path / "odd"
+
+
+def test_one_image_that_moves_the_threshold_is_named_left_out_and_undone(odd: Path, tmp_path: Path, capsys):
+    """Good images of which one shows a defect: the calibration that switches inspection off."""
+    first, data = read_model(odd).calibration, tmp_path / "data/odd"
+    folds = ("--folds", "5", "--data_path", data)
+    code, out, _ = calibrate(capsys, odd, *folds, "--false-alarm-rate", "0.05")
+    moved = read_model(odd).calibration
+    strange = str((data / "train/good/strange.png").resolve())
+    assert (code, moved.images[-1], moved.num_images) == (0, strange, 25)
+    assert f"by these good images it is set: {strange}" in out
+    assert "warning: 1 of the 25 good images lies" in out
+    assert f"--leave-out {strange}" in out
+    assert len(moved.defect_scores) == 3  # those that lie beside the good images
+    code, out, _ = calibrate(capsys, odd, "--leave-out", "good/strange.png")
+    assert (code, "the pixel threshold is still of all images" in out) == (0, True)
+    mended = read_model(odd).calibration
+    assert (mended.left_out, mended.num_images, mended.false_alarm_rate) == ((strange,), 24, 0.05)
+    assert mended.threshold == conformal_threshold(moved.good_scores[:-1], 0.05)
+    code, out, _ = calibrate(capsys, odd)
+    assert f"left out by hand: {strange}" in out
+    assert "warning" not in out
+    for former in (moved, first):
+        code, out, _ = calibrate(capsys, odd, "--undo")
+        assert (code, read_model(odd).calibration) == (0, former)
+        assert f"now {former.threshold:.6g}" in out
+    code, _, said = calibrate(capsys, odd, "--undo")
+    assert (code, "knows of no earlier calibration" in said) == (2, True)
+    code, out, _ = calibrate(capsys, odd, *folds, "--leave-out", strange, "--false-alarm-rate", "0.05")
+    again = read_model(odd).calibration
+    assert (again.good_scores, again.left_out) == (mended.good_scores, (strange,))
+    assert max(again.pixel_levels) < max(mended.pixel_levels)  # which are not of its map either
 
 
 @pytest.mark.parametrize(
@@ -105,7 +184,7 @@ def test_copies_of_a_picture_are_in_one_fold(make_category, tmp_path: Path, caps
     assert (found.num_images, min(found.good_scores) > 1e-3) == (6, True)
     fresh = make_category(tmp_path / "fresh", "other", num_train=2, num_good=1, num_bad=1) / "train/good"
     shutil.copy(fresh / "000.png", fresh / "copy.png")
-    assert calibrate(capsys, tmp_path / "model", "--images", fresh)[0] == 0
+    assert calibrate(capsys, tmp_path / "model", "--images", fresh, "--apply")[0] == 0
     assert read_model(tmp_path / "model").calibration.num_images == 2
     code, _, said = calibrate(capsys, tmp_path / "model", "--folds", "7", "--data_path", good)
     assert (code, "allowed are 2 to 6, the number of pictures" in said) == (2, True)
@@ -132,7 +211,7 @@ def test_what_was_set_by_hand_stays_where_images_come_later(make_category, tmp_p
         arguments = ("--threshold", "5", "--min-area", "25", *by_hand)
         assert calibrate(capsys, tmp_path / "model", *arguments)[0] == 0
         before = (tmp_path / "model" / "model.json").read_text()
-        assert calibrate(capsys, tmp_path / "model", "--images", others)[0] == 0
+        assert calibrate(capsys, tmp_path / "model", "--images", others, "--apply")[0] == 0
         found = read_model(tmp_path / "model").calibration
         assert (found.min_area, found.num_images) == (25, 9)
         assert (found.pixel_threshold == 3) == kept
@@ -164,6 +243,11 @@ WRONG = {
     "no data": (["--folds", "2", "--data_path", "nowhere"], "no such folder"),
     "data without folds": (["--data_path", "DATA"], "data_path: only --folds reads it"),
     "rate and threshold": (["--threshold", "1", "--false-alarm-rate", "0.1"], "false-alarm-rate, threshold: one says"),
+    "undo and more": (["--undo", "--min-area", "3"], "undo: it goes back to what was before, and nothing else"),
+    "undo and images": (["--undo", "--images", "DATA"], "undo: it goes back to what was before, and nothing else"),
+    "nothing to undo": (["--undo"], "knows of no earlier calibration"),
+    "apply nothing": (["--apply"], "apply: only --images waits for it"),
+    "no such image": (["--leave-out", "nowhere.png"], "leave-out nowhere.png: none of the 40 good images"),
     "pixels twice": (["--pixel-rate", "0.1", "--pixel-threshold", "1"], "pixel-rate, pixel-threshold: one says"),
 }
 
@@ -220,6 +304,34 @@ def test_tiles_and_a_region_of_interest_are_kept_with_the_model(make_category, t
         main([*command, "--resume"])
     assert stopped.value.code == 2
     assert "holds a run with another region of interest" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_an_export_scores_within_tiles_and_the_region_too(make_category, tmp_path: Path):
+    """With reweighting, where the score is not the maximum of the map."""
+    data = make_category(tmp_path / "data", num_train=8, size=(60, 90))
+    (tmp_path / "roi.json").write_text('{"size": [60, 90], "polygons": [[[5, 5], [80, 5], [80, 50], [5, 50]]]}')
+    fields = {
+        "model": "patchcore",
+        "tile": 48,
+        "overlap": 12,
+        "roi": tmp_path / "roi.json",
+        "data_path": tmp_path / "data",
+    }
+    options = {"num_patches": 100, "reweighting": True}
+    run(RunConfig.create(**fields, ckpt_path=tmp_path / "out", figures=0, options=options))
+    folder = tmp_path / "out" / "part"
+    export(folder, "onnx")
+    images = sorted((data / "test").rglob("*.png"))
+    expected, found = (list(Inspector.load(folder, backend).predict(images)) for backend in ("torch", "onnx"))
+    for one, other in zip(expected, found, strict=True):
+        assert other.score == pytest.approx(one.score, rel=1e-4)
+        assert one.score != one.map.max()
+    plain = to_onnx(load_detector(read_model(folder)))
+    write_onnx(plain, folder)
+    write_model(read_model(folder), ["model.onnx"])  # as an earlier version left it
+    with pytest.raises(BlemishError, match="knows of no tiles and no region, since an earlier version wrote it"):
+        list(Inspector.load(folder, "onnx").predict(images))
 
 
 def test_what_an_older_version_did_is_not_done_again(model: Path, run_folder: Path, tmp_path: Path):

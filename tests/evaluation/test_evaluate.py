@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from rich.console import Console
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from blemish.data import find_categories
 from blemish.errors import BlemishError
@@ -67,12 +67,35 @@ def test_figures_are_those_of_scikit_learn_over_all_pixels(category):
     assert [row["score"] for row in evaluation.images] == image_scores
 
 
-def test_what_is_not_applicable_says_why_and_is_no_number(category):
-    evaluation = evaluated(category, predict(category))
-    assert evaluation.metrics["au_spro_0.05"] is None
-    assert evaluation.reasons["au_spro_0.05"]
-    assert set(evaluation.metrics) == set(METRICS)
-    assert {name for name, value in evaluation.metrics.items() if value is None} == set(evaluation.reasons)
+def test_what_is_not_applicable_says_why_and_is_no_number(make_category, tmp_path: Path):
+    make_category(tmp_path / "data", "bolt", num_good=4, num_bad=3, with_masks=False)
+    (category,) = find_categories(tmp_path / "data")
+    evaluation = evaluated(category, predict(category), pixel_threshold=100.0)
+    without = {name for name, value in evaluation.metrics.items() if value is None}
+    assert without == {"pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro", "aupro_0.05", "aupimo", "seg_f1"}
+    assert set(evaluation.reasons) == without
+    assert evaluation.reasons["seg_f1"] == "3 of 3 anomalous images have no mask"
+
+
+def test_a_metric_whose_input_is_not_given_is_no_part_of_an_evaluation(category):
+    """No data set that is read has saturation areas; the pixel threshold is that of the calibration."""
+    areas = {name for name in METRICS if name.startswith("au_spro")}
+    assert len(areas) == 5
+    assert set(evaluated(category, predict(category)).metrics) == set(METRICS) - areas - {"seg_f1"}
+    assert set(evaluated(category, predict(category), pixel_threshold=1.0).metrics) == set(METRICS) - areas
+
+
+@pytest.mark.parametrize("on_a_pixel", [False, True])
+def test_seg_f1_is_that_of_the_pixels_above_the_threshold(category, on_a_pixel):
+    predictions = predict(category)
+    scores = np.concatenate([prediction.map.ravel() for prediction in predictions])
+    masks = [read_mask(p.sample.mask) if p.sample.mask else np.zeros(p.map.shape, bool) for p in predictions]
+    truth = np.concatenate([mask.ravel() for mask in masks])
+    threshold = float(np.sort(scores)[-400]) if on_a_pixel else 190.0
+    evaluation = evaluated(category, predictions, pixel_threshold=threshold, num_resamples=50)
+    assert evaluation.metrics["seg_f1"] == pytest.approx(f1_score(truth, scores > np.float32(threshold)))
+    low, high = evaluation.intervals["seg_f1"]
+    assert low <= evaluation.metrics["seg_f1"] <= high
 
 
 def test_no_test_images_is_no_figure():

@@ -51,7 +51,7 @@ def graph(run_folder: Path) -> onnx.ModelProto:
 @pytest.fixture(autouse=True)
 def _one_graph_for_all(graph, monkeypatch):
     """It takes seconds to make; the contract tests make one of every detector."""
-    monkeypatch.setattr("blemish.runs.export.to_onnx", lambda _: graph)
+    monkeypatch.setattr("blemish.runs.export.to_onnx", lambda *_: graph)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def exported(run_folder: Path, graph, tmp_path_factory: pytest.TempPathFactory) 
     """A model folder with an export for each runtime. Not to be changed."""
     folder = Path(shutil.copytree(run_folder / "part", tmp_path_factory.mktemp("exported") / "part"))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("blemish.runs.export.to_onnx", lambda _: graph)
+        patched.setattr("blemish.runs.export.to_onnx", lambda *_: graph)
         for name in RUNTIMES:
             export(folder, name)
     return folder
@@ -141,7 +141,7 @@ def test_an_export_that_differs_leaves_nothing_behind(
 ):
     folder = Path(shutil.copytree(request.getfixturevalue(before), tmp_path / "copy" / "part"))
     known = content(folder)
-    monkeypatch.setattr("blemish.runs.export.to_onnx", lambda _: different(graph, factor))
+    monkeypatch.setattr("blemish.runs.export.to_onnx", lambda *_: different(graph, factor))
     for name in RUNTIMES:
         with pytest.raises(BlemishError, match=expected.format(name=name)):
             export(folder, name)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from blemish.errors import BlemishError
 from blemish.imaging.alignment import SIDE, Alignment, Placement, choose_alignment, to_canvas
+from blemish.imaging.pixels import to_batch
 from blemish.imaging.preprocess import Preprocess
 from blemish.imaging.read import read_image
 from blemish.imaging.roi import Roi
@@ -168,21 +169,23 @@ def test_files_that_cannot_be_read_are_passed_over(tmp_path: Path):
     assert "2 held-out" in reason
 
 
-def redness(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A backend whose map is how red a pixel is, and whose score is of no use."""
+def redness(images: np.ndarray, inside: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """A backend whose map is how red a pixel is, and whose score is the mean of all."""
     maps = images[:, 0] - images[:, 1]
-    return np.full(len(images), -1.0), maps
+    return maps.mean(axis=(1, 2)), maps
 
 
 @pytest.mark.parametrize("tiled", [False, True])
-def test_maps_lie_over_the_file_as_it_is_and_the_score_is_their_maximum(tmp_path: Path, tiled):
+def test_maps_lie_over_the_file_as_it_is_and_the_score_is_of_the_straightened_part(tmp_path: Path, tiled):
     preprocess = Preprocess((60, 60), tile=60 if tiled else None, overlap=10 if tiled else 0, alignment=reference())
     placed = Placement(130, 0.06, -0.05)
     laid = placed.laid(part(), GROUND)
     (sample,) = write(tmp_path, [laid])
     (found,) = Inspector(redness, preprocess).predict([sample])
     assert found.map.shape == (120, 120)
-    assert found.score == found.map.max()
+    image = read_image(sample.image)
+    pieces = preprocess.pieces(image, preprocess.placement(image))
+    assert found.score == max(float(redness(to_batch([piece]))[0][0]) for piece in pieces)
     red = laid[..., 0].astype(int) - laid[..., 1] > 100
     wanted = np.argwhere(red).mean(axis=0)
     assert np.abs(np.argwhere(found.map > 0.3).mean(axis=0) - wanted).max() < 2

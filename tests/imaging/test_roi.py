@@ -12,17 +12,19 @@ from sklearn.metrics import roc_auc_score
 
 from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import evaluate
+from blemish.imaging.pixels import to_batch
 from blemish.imaging.preprocess import Preprocess
+from blemish.imaging.read import read_image
 from blemish.imaging.roi import Roi, counted, read_roi
 from blemish.inference.inspector import Inspector
 from blemish.metrics import rank_pixels
 from blemish.types import Prediction, Sample
 
 
-def sharp(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def sharp(images: np.ndarray, inside: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """A backend with a wide view: its map is the distance of each pixel to the blurred picture."""
     maps = np.stack([np.abs(image[0] - cv2.GaussianBlur(image[0], (0, 0), 5)) for image in images])
-    return maps.max(axis=(1, 2)), maps
+    return np.where(True if inside is None else inside, maps, -np.inf).max(axis=(1, 2)), maps
 
 
 @pytest.fixture
@@ -52,7 +54,9 @@ def test_nothing_outside_makes_a_difference(roi, tmp_path: Path, preprocess, dty
     first, second = inspector.predict([tmp_path / "a.tiff", tmp_path / "b.tiff"])
     np.testing.assert_array_equal(first.map, second.map)
     inside = roi.inside((60, 80))
-    assert first.score == second.score == first.map[inside].max()
+    image = read_image(tmp_path / "a.tiff")
+    pieces, masks = inspector.preprocess.pieces(image), list(inspector.preprocess.inside((60, 80)))
+    assert first.score == second.score == sharp(to_batch(pieces), np.stack(masks))[0].max()
     assert (first.map[~inside] == first.map[inside].min()).all()
 
 
@@ -80,7 +84,28 @@ WRONG = {
     "outside.json": ('{"size": [4, 4], "polygons": [[[9, 9], [8, 9], [9, 8]]]}', r"outside\.json: marks nothing"),
     "words.json": ('{"size": [4, 4], "polygons": [["a", "b"]]}', "cannot be used"),
     "huge.json": ('{"size": [1e30, 4], "polygons": []}', "cannot be used"),
-    "negative.json": ('{"size": [-3, 4], "polygons": [[[0, 0], [1, 1], [0, 1]]]}', "cannot be used"),
+    "negative.json": ('{"size": [-3, 4], "polygons": [[[0, 0], [1, 1], [0, 1]]]}', "the size has -3, pixels"),
+    "parts.json": (
+        '{"size": [480, 640], "polygons": [[[0.1, 0.1], [0.9, 0.1], [0.9, 0.9], [0.1, 0.9]]]}',
+        "lies between 0 and 1; its points are pixels, so multiply x by width, y by height",
+    ),
+    "one_of_two_in_parts.json": (
+        '{"size": [48, 64], "polygons": [[[0, 0], [60, 0], [60, 40]], [[0, 0], [1, 0], [1, 1]]]}',
+        "lies between 0 and 1",
+    ),
+    "nan.json": ('{"size": [48, 64], "polygons": [[[0, 0], [60, NaN], [60, 40]]]}', "no finite number"),
+    "infinite.json": ('{"size": [48, 64], "polygons": [[[0, 0], [1e999, 0], [60, 40]]]}', "no finite number"),
+    "size_nan.json": ('{"size": [NaN, 64], "polygons": []}', "the size has nan, no whole number"),
+    "size_half.json": ('{"size": [48.5, 64], "polygons": []}', "the size has 48.5, no whole number"),
+    "size_true.json": ('{"size": [true, 64], "polygons": []}', "the size has True, no whole number"),
+    "size_text.json": ('{"size": ["48", 64], "polygons": []}', "the size has '48', no whole number"),
+    "size_0.json": ('{"size": [0, 64], "polygons": []}', "the size has 0, pixels are counted from 1"),
+    "size_huge.json": ('{"size": [40000, 40000], "polygons": []}', "has over 200,000,000 pixels"),
+    "small.json": (
+        '{"size": [480, 640], "polygons": [[[2, 2], [20, 2], [20, 20], [2, 20]]]}',
+        r"small\.json: marks 0\.12% of the picture, 1% is the least",
+    ),
+    "small.png": (np.pad(np.full((2, 2), 255, np.uint8), 15), r"marks 0\.39% of the picture"),
     "empty.json": ('{"size": [4, 4], "polygons": []}', r"empty\.json: marks nothing"),
 }
 
@@ -95,6 +120,27 @@ def test_a_region_that_cannot_be_used_is_one_line(name, content, expected, tmp_p
     with pytest.raises(BlemishError, match=expected) as raised:
         read_roi(path)
     assert "\n" not in str(raised.value)
+
+
+def test_the_share_that_counts_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO", "blemish")
+    (tmp_path / "a.json").write_text('{"size": [40, 50], "polygons": [[[0, 0], [49, 0], [49, 19], [0, 19]]]}')
+    assert read_roi(tmp_path / "a.json").inside((40, 50)).mean() == 0.5
+    assert caplog.messages == [f"roi: 50.0 % of the picture counts ({tmp_path / 'a.json'})"]
+
+
+def test_a_polygon_may_reach_beyond_the_picture_as_far_as_it_likes(tmp_path: Path):
+    for index, far in enumerate((60, 1e6, 1e300)):
+        polygon = [[-far, -far], [far, -far], [far, 19], [-far, 19]]
+        (tmp_path / f"{index}.json").write_text(json.dumps({"size": [40, 50], "polygons": [polygon]}))
+        inside = read_roi(tmp_path / f"{index}.json").inside((40, 50))
+        assert inside[:20].all()
+        assert not inside[20:].any()
+
+
+def test_a_small_region_of_an_older_model_is_still_read(tmp_path: Path):
+    png = cv2.imencode(".png", np.pad(np.full((1, 1), 255, np.uint8), 15))[1].tobytes()
+    assert Roi(png).inside((31, 31)).sum() == 1
 
 
 def test_a_file_that_is_missing_is_named(tmp_path: Path):

@@ -3,7 +3,8 @@
 Split conformal prediction (Vovk et al. 2005, "Algorithmic Learning in a Random World"): a good image that is
 exchangeable with n held-out good ones scores above the k-th largest of their scores, k = floor((n + 1) rate), with a
 chance of at most k / (n + 1), whatever the detector. The chance is over the draw of the held-out images too: it holds
-on average, not for each draw.
+on average, not for each draw. The threshold lies a little above that score, which can only lower the chance, so that
+rounding does not decide on which side the image falls that set it.
 
 Nothing here needs torch, and nothing changes a score.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -28,6 +29,10 @@ PIXEL_RATES = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002, 0.000
 """Parts of the good images' area whose levels are kept, so that the choice can be changed without the images."""
 PROFILE_LENGTH = 16384
 """Values by which the map of one good image is kept until the levels are known."""
+MARGIN = 1e-3
+"""How far above a score its threshold lies at most, as a part of the largest score: what runtimes may differ by."""
+FORMER = 3
+"""Earlier calibrations that are kept, to go back to."""
 Method = Literal["split", "folds"]
 
 
@@ -53,6 +58,12 @@ class Calibration:
     """split: images that were held out. folds: each image by a detector that was fitted without it."""
     defect_scores: tuple[float, ...] = ()
     """Of images labelled anomalous, in rising order. No threshold is ever chosen by them."""
+    images: tuple[str, ...] = ()
+    """The file of each of `good_scores`; none where that was not recorded."""
+    left_out: tuple[str, ...] = ()
+    """Files of good images that were left out by the user: what they score counts nothing."""
+    previous: tuple[Calibration, ...] = field(default=(), compare=False)
+    """What it was before, the latest first."""
 
     @property
     def num_images(self) -> int:
@@ -66,15 +77,17 @@ def calibrate(
     rate: float = FALSE_ALARM_RATE,
     *,
     method: Method = "split",
+    images: Sequence[str] = (),
 ) -> Calibration:
     """The calibration from scores of good images that the detector has not learned from; see `pixel_levels`.
 
-    Raises BlemishError where there are too few images for the rate.
+    `images` names the file of each score. Raises BlemishError where there are too few images for the rate.
     """
-    scores = tuple(sorted(float(score) for score in good_scores))
+    order = sorted(range(len(good_scores)), key=good_scores.__getitem__)
+    scores = tuple(float(good_scores[row]) for row in order)
     threshold, pixel_threshold = conformal_threshold(scores, rate), _level(pixel_levels, PIXEL_RATE)
-    levels = tuple(float(level) for level in pixel_levels)
-    return Calibration(threshold, pixel_threshold, rate, PIXEL_RATE, scores, levels, method=method)
+    levels, names = tuple(float(level) for level in pixel_levels), tuple(images[row] for row in order if images)
+    return Calibration(threshold, pixel_threshold, rate, PIXEL_RATE, scores, levels, method=method, images=names)
 
 
 def changed(
@@ -105,21 +118,41 @@ def changed(
     return calibration if min_area is None else replace(calibration, min_area=min_area)
 
 
+def succeeding(calibration: Calibration, former: Calibration | None) -> Calibration:
+    """The calibration, which remembers the former one and what that remembered, FORMER of them at most."""
+    if former is None:
+        return calibration
+    latest = () if former == calibration else (replace(former, previous=()),)
+    return replace(calibration, previous=(*latest, *former.previous)[:FORMER])
+
+
 def conformal_threshold(good_scores: Sequence[float], rate: float) -> float:
-    """The k-th largest score, k = floor((n + 1) rate): a good image scores above it with a chance of at most `rate`.
+    """A little above the k-th largest score (`conformal_rank`); good images exceed it with a chance of `rate` at most.
+
+    It lies below the next higher score, at most half-way to it. Raises BlemishError where n images do not support the
+    rate.
+    """
+    rising = np.sort(np.asarray(good_scores, np.float64))
+    own = rising[-conformal_rank(rising.size, rate)]
+    higher = rising[rising > own]
+    step = min(MARGIN * np.abs(rising).max(), (higher[0] - own) / 2 if higher.size else math.inf)
+    return float(max(own + step, np.nextafter(own, math.inf)))
+
+
+def conformal_rank(number: int, rate: float) -> int:
+    """k = floor((n + 1) rate), n at most: by the k-th largest of n scores the threshold for the rate is chosen.
 
     Raises BlemishError where n images do not support the rate: k is then 0.
     """
     if not 0 < rate < 1:
         raise BlemishError(f"false-alarm-rate: {rate:g} was given; allowed is more than 0 and less than 1.")
-    number = len(good_scores)
     rank = math.floor((number + 1) * rate + 1e-9)  # 100 times 0.29 is a little less than 29 to a computer
     if rank == 0:
         raise BlemishError(
             f"false-alarm-rate: {number} held-out good images support {smallest_rate(number):.2g} at the least, "
             f"{rate:g} needs {num_images_for(rate)}. Ask for more, give more good images (--images), or use --folds."
         )
-    return float(np.sort(good_scores)[number - min(rank, number)])
+    return min(rank, number)
 
 
 def smallest_rate(num_images: int) -> float:
@@ -135,7 +168,7 @@ def num_images_for(rate: float) -> int:
 def p_value(score: float, good_scores: ArrayLike) -> float:
     """The chance at most of a good image to score so high: (1 + #{good scores >= score}) / (n + 1).
 
-    It is at most the false-alarm rate exactly where the score is above the rate's threshold.
+    It is at most the false-alarm rate wherever the score is above the rate's threshold.
     """
     scores = np.asarray(good_scores)
     return float(1 + (scores >= score).sum()) / (scores.size + 1)
@@ -239,16 +272,30 @@ def to_plain(calibration: Calibration) -> dict[str, Any]:
 
 def from_plain(content: dict[str, Any]) -> Calibration:
     """What `to_plain` made; raises ValueError, TypeError or KeyError where it was something else."""
-    calibration = Calibration(
-        **content | {name: _numbers(content[name]) for name in ("good_scores", "pixel_levels", "defect_scores")}
-    )
+    former = content.get("previous") or ()
+    if len(former) > FORMER or any(one.get("previous") for one in former):
+        raise ValueError("not what a calibration was before")
+    return replace(_from_plain(content), previous=tuple(map(_from_plain, former)))
+
+
+def _from_plain(content: dict[str, Any]) -> Calibration:
+    numbers = {name: _numbers(content[name]) for name in ("good_scores", "pixel_levels", "defect_scores")}
+    names = {name: _names(content.get(name) or ()) for name in ("images", "left_out")}
+    calibration = Calibration(**content | numbers | names | {"previous": ()})
     thresholds = _numbers([calibration.threshold, calibration.pixel_threshold])
     _numbers(rate for rate in (calibration.false_alarm_rate, calibration.pixel_rate) if rate is not None)
     has_levels = len(calibration.pixel_levels) in (0, len(PIXEL_RATES))
     has_area = isinstance(calibration.min_area, int) and calibration.min_area >= 0
-    if not has_levels or not has_area or calibration.method not in get_args(Method):
+    has_names = len(calibration.images) in (0, calibration.num_images)
+    if not has_levels or not has_area or not has_names or calibration.method not in get_args(Method):
         raise ValueError("not a calibration")
     return replace(calibration, threshold=thresholds[0], pixel_threshold=thresholds[1])
+
+
+def _names(values: Sequence[Any]) -> tuple[str, ...]:
+    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
+        raise TypeError("a name that is no text")
+    return tuple(values)
 
 
 def _numbers(values: Iterable[Any]) -> tuple[float, ...]:

@@ -41,16 +41,23 @@ def calibrate_command(
     min_area: Annotated[
         int | None, typer.Option(min=0, help="Pixels of a defect region at least; smaller ones do not count.")
     ] = None,
+    leave_out: Annotated[
+        list[Path] | None, typer.Option("--leave-out", help="Good image that counts nothing; may be given again.")
+    ] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Write what --images chooses, once it was looked at.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Go back to the calibration before.")] = False,
 ) -> None:
     """Choose or set what makes a score a defect; without options: show it. The model itself is never changed.
 
-    Choosing needs good images that the detector has not seen: those that `train` held out, or --images, or --folds.
+    Choosing needs good images that the detector has not seen: those that were held out, or --images, or --folds. What
+    --images would change is shown, and written with --apply or a rate.
     """
     from blemish.model.folder import find_model
-    from blemish.runs.recalibrate import calibrate_model, describe
+    from blemish.runs.explain import describe, effects
+    from blemish.runs.recalibrate import calibrate_model
 
     with shown_progress("", errors) as phases:
-        calibrated = calibrate_model(
+        found = calibrate_model(
             find_model(model),
             false_alarm_rate=false_alarm_rate,
             images=images,
@@ -60,13 +67,21 @@ def calibrate_command(
             pixel_rate=pixel_rate,
             pixel_threshold=pixel_threshold,
             min_area=min_area,
+            leave_out=leave_out or [],
+            apply=apply,
+            undo=undo,
             phases=phases,
         )
-    lines, table = describe(calibrated)
-    for line in lines:
-        console.print(line, soft_wrap=True)
+    lines, table = describe(found.model)
+    is_proposed = images is not None and not found.is_written
+    if is_proposed:
+        console.print("what these images would make of it:", soft_wrap=True)
+    for line in [*lines, *effects(found)]:
+        console.print(line, soft_wrap=True, highlight=False)
     if table:
         console.print(table)
+    if is_proposed:
+        console.print("nothing is changed yet: add --apply, or choose with --false-alarm-rate.", soft_wrap=True)
 
 
 def predict_command(

@@ -22,6 +22,7 @@ from blemish.features.computed import ComputedFeatures
 from blemish.features.devices import uses_bfloat16
 from blemish.features.filters import enlarging
 from blemish.features.registry import create_backbone
+from blemish.imaging.preprocess import Combination
 from blemish.progress import Progress, no_progress
 from blemish.training.settings import Schedule, Training, constant
 from blemish.types import Size
@@ -40,9 +41,8 @@ class Detector(Fitted, ABC):
     detectors share: its fields are options like any other.
     """
 
-    is_apart = False
-    """Whether a processor computes each image by itself: where that is as fast, it takes less memory, and no rounding
-    depends on the rest of the batch."""
+    combination: ClassVar[Combination] = "maximum"
+    """How the scores of an image's pieces, where it is seen in tiles, become its score."""
     settings: ClassVar[Training] = Training()
     """How it is trained where nothing else is asked for; a closed-form detector reads none of it."""
     size: int
@@ -85,19 +85,22 @@ class Detector(Fitted, ABC):
         raise BlemishError(f"{type(self).__name__} can't take in further images. Fit it anew on all of them.")
 
     @abstractmethod
-    def score(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def score(self, images: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What `forward` gives, for a detector that is fitted."""
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Raw scores (B,) and raw maps (B, h, w) of images (B, 3, H, W) in [0, 1]; higher is more anomalous.
 
-        Raises BlemishError before `fit`.
+        With `inside`, (B, H, W) and bool, a score is of the places alone that show a pixel that is True; -inf where
+        there is none. A processor computes each image by itself: that is as fast, takes less memory, and no rounding
+        depends on the rest of the batch. Raises BlemishError before `fit`.
         """
         if not self.is_fitted:
             raise BlemishError(f"this {type(self).__name__} has learned nothing yet: call fit, or load a fitted one.")
-        if not self.is_apart or images.device.type != "cpu" or torch.compiler.is_exporting():
-            return self.score(images)
-        return self._apart(self.score, images, lambda: tuple(learned.shape for learned in self.buffers()))
+        batch = (images,) if inside is None else (images, inside)
+        if images.device.type != "cpu" or torch.compiler.is_exporting():
+            return self.score(*batch)
+        return self._apart(self.score, *batch, kind=lambda: tuple(learned.shape for learned in self.buffers()))
 
     @classmethod
     def option_fields(cls) -> dict[str, Any]:
@@ -159,8 +162,6 @@ def _regrouped(default: Any, name: str, values: dict[str, Any]) -> Any:
 class FeatureDetector(Detector):
     """A detector that compares the features of each place with those of the good images, in closed form."""
 
-    is_apart = True
-
     def __init__(self, feature_options: FeatureOptions, smoothing: float) -> None:
         super().__init__(feature_options.size)
         self.feature_options, self.smoothing = feature_options, smoothing
@@ -204,9 +205,9 @@ class FeatureDetector(Detector):
     def distances(self, features: Tensor) -> Tensor:
         """How far the features (B, C, h, w) are from the good ones at each place: (B, h, w)."""
 
-    def score(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def score(self, images: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The distances, brought to the images' size and smoothed, and their maximum."""
-        return scores_and_maps(self.distances(self.features(images)), images, self.smoothing)
+        return scores_and_maps(self.distances(self.features(images)), images, self.smoothing, inside)
 
     def _computed(self, images: ImageSource) -> ComputedFeatures:
         return ComputedFeatures(images, self.features, self.device)
@@ -235,14 +236,21 @@ class FeatureDetector(Detector):
         self.features = self._new_features().to(self.device).fit(images, seed, progress)
 
 
-def scores_and_maps(distances: Tensor, images: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+def scores_and_maps(
+    distances: Tensor, images: Tensor, smoothing: float, inside: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Maps at the images' size, smoothed, of distances (B, h, w) on a grid, and their maxima."""
     rows, columns = (
         enlarging(cells, pixels, smoothing).to(distances)
         for cells, pixels in zip(distances.shape[1:], images.shape[-2:], strict=True)
     )
     maps = rows @ distances @ columns.T
-    return maps.amax((1, 2)), maps
+    return highest(maps, inside), maps
+
+
+def highest(values: Tensor, inside: Tensor | None) -> Tensor:
+    """(B,): the maxima of values (B, h, w), of those that are inside where that is told; -inf where none is."""
+    return (values if inside is None else values.masked_fill(~inside, -torch.inf)).amax((1, 2))
 
 
 class LearningDetector(Detector):

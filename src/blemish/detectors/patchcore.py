@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from blemish.detectors.base import FeatureDetector, Smoothing, scores_and_maps
 from blemish.detectors.parts.memory_bank import BankOptions, MemoryBank
 from blemish.features.base import FeatureOptions
 from blemish.features.computed import ComputedFeatures
+from blemish.features.filters import owning
 from blemish.progress import Progress
 
 Reweighting = Annotated[
@@ -22,7 +24,8 @@ Reweighting = Annotated[
 class PatchCore(FeatureDetector):
     """Map: distance of each patch to the nearest patch kept from the good images; score: its maximum.
 
-    With `reweighting` the score is the largest distance before smoothing, weighed as in the paper.
+    With `reweighting` the score is the largest distance before smoothing, weighed as in the paper. Within a region of
+    interest it is the largest of the cells that show some of it.
 
     After Roth et al. 2022 (arXiv 2106.08265).
     """
@@ -56,10 +59,23 @@ class PatchCore(FeatureDetector):
         """Euclidean distances to the nearest patch of the bank, (B, h, w)."""
         return self.memory.distances(features)
 
-    def score(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def score(self, images: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The distances, brought to the images' size and smoothed, and their maximum, or that weighed."""
         features = self.features(images)
         described, distances, rows = self.memory.compared(features)
-        scores, maps = scores_and_maps(distances.view(-1, *features.shape[2:]), images, self.smoothing)
+        scores, maps = scores_and_maps(distances.view(-1, *features.shape[2:]), images, self.smoothing, inside)
         is_weighed = self.features.reweighting if self.reweighting is None else self.reweighting
-        return (self.memory.reweighted(described, distances, rows) if is_weighed else scores), maps
+        if not is_weighed:
+            return scores, maps
+        if inside is not None:
+            counted = _cells(inside, features.shape[2], features.shape[3])
+            distances = distances.masked_fill(~counted.flatten(1), -torch.inf)
+        return self.memory.reweighted(described, distances, rows), maps
+
+
+def _cells(inside: Tensor, height: int, width: int) -> Tensor:
+    """(B, height, width): the cells of the grid that have a pixel inside, of (B, H, W)."""
+    rows, columns = (
+        owning(cells, pixels).to(inside.device) for cells, pixels in zip((height, width), inside.shape[1:], strict=True)
+    )
+    return (rows.T @ inside.float() @ columns) > 0

@@ -51,7 +51,6 @@ class SelfSupervised(LearningDetector):
     with its surroundings. The distance is added to its answer for defects of kinds that were not drawn.
     """
 
-    is_apart = True
     redraw = 5
     averaging = 0.99
     settings = Training(epochs=40, learning_rate=3e-3, patience=20)
@@ -114,12 +113,12 @@ class SelfSupervised(LearningDetector):
         losses = wrong * F.binary_cross_entropy_with_logits(logits, drawn, reduction="none")
         return losses.flatten(1).mean(1)
 
-    def score(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def score(self, images: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The two parts, brought to the images' size and smoothed, and their maximum."""
         features = self.known.features(images)
         answers = self.head(self._seen(self.known.gaussians.whitened(features))).float()
         distances = self.known.distances(features) + WORTH * F.softplus(answers + CERTAIN)
-        return scores_and_maps(distances, images, self.smoothing)
+        return scores_and_maps(distances, images, self.smoothing, inside)
 
     @torch.no_grad()
     def _example(self, images: ImageSource, numbered: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from blemish.detectors.autoencoder import LatentDim, Width
-from blemish.detectors.base import ReconstructingDetector, Smoothing
+from blemish.detectors.base import ReconstructingDetector, Smoothing, highest
 from blemish.detectors.parts.convolution import Decoder, Encoder, to_image
 from blemish.features.base import Side
 from blemish.features.filters import gaussian_blur
@@ -63,11 +63,11 @@ class VariationalAutoencoder(ReconstructingDetector):
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
         return negative_log_likelihood + self.beta * divergence / images[0].numel()
 
-    def score(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def score(self, images: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The squared error at each pixel, smoothed, and its maximum."""
         error = (images - self.reconstruct(images)).square().mean(1, keepdim=True)
         maps = gaussian_blur(error, self.smoothing)[:, 0]
-        return maps.amax((1, 2)), maps
+        return highest(maps, inside), maps
 
 
 def _standard_normal(seeds: Tensor, length: int) -> Tensor:

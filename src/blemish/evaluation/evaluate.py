@@ -20,6 +20,8 @@ from blemish.imaging.masks import read_mask
 from blemish.imaging.read import read_image
 from blemish.imaging.roi import Roi, counted
 from blemish.metrics import (
+    METRICS,
+    Metric,
     NotApplicable,
     OperatingPoints,
     Ranking,
@@ -56,10 +58,11 @@ def evaluate(
     root: Path,
     num_resamples: int = 0,
     roi: Roi | None = None,
+    pixel_threshold: float | None = None,
 ) -> Evaluation:
     """The figures of the predictions, and nothing else; see `measure`."""
     options: Any = {"method": method, "category": category, "root": root, "num_resamples": num_resamples, "roi": roi}
-    return measure(predictions, samples, **options).evaluation
+    return measure(predictions, samples, **options, pixel_threshold=pixel_threshold).evaluation
 
 
 def measure(
@@ -71,12 +74,15 @@ def measure(
     root: Path,
     num_resamples: int = 0,
     roi: Roi | None = None,
+    pixel_threshold: float | None = None,
 ) -> Measured:
     """The figures of the predictions of `samples`, which come one at a time and in the same order.
 
     Paths are given relative to `root`. Pixels outside of the region of interest do not count, and an image whose
     defect lies there altogether counts as good. With `num_resamples`, each figure has a 95 % confidence interval
-    from so many bootstrap resamples of the images. Where there are no samples, every metric is not applicable.
+    from so many bootstrap resamples of the images. Pixels above `pixel_threshold` are those reported, for SegF1. A
+    metric whose input is not given (SegF1 that threshold, AU-sPRO saturation areas) is no part of the evaluation; one
+    that is not defined for these images is None. Where there are no samples, there is no metric.
     """
     if not samples:
         return Measured(Evaluation(method, category, {}))
@@ -84,8 +90,10 @@ def measure(
     labels = [_has_defect(sample, roi) for sample in samples]
     pixels = rank_labelled(labels, _pairs(zip(predictions, labels, strict=True), rows, root, roi))
     images = rank_images(labels, [row["score"] for row in rows])
-    values = evaluate_rankings(images, pixels)
-    resamples = _resamples([images, pixels], num_resamples) if num_resamples else {}
+    reported = None if pixel_threshold is None else float(np.nextafter(np.float32(pixel_threshold), np.float32(np.inf)))
+    found = evaluate_rankings(images, pixels, pixel_threshold=reported)
+    values = {name: value for name, value in found.items() if _has_input(METRICS[name], pixels, reported)}
+    resamples = _resamples([images, pixels], num_resamples, reported) if num_resamples else {}
     evaluation = Evaluation(
         method,
         category,
@@ -152,9 +160,19 @@ def _pairs(
         yield read_mask(sample.mask, limit) if sample.mask else None, counted(prediction.map, roi)
 
 
-def _resamples(rankings: Iterable[Ranking | str], num_resamples: int) -> dict[str, Resamples]:
+def _has_input(metric: Metric, pixels: Ranking | str, pixel_threshold: float | None) -> bool:
+    """Whether what the metric needs beside masks and maps is there."""
+    if metric.curve == "spro":
+        return not isinstance(pixels, str) and pixels.has_saturation_areas
+    return metric.curve != "decision" or pixel_threshold is not None
+
+
+def _resamples(
+    rankings: Iterable[Ranking | str], num_resamples: int, pixel_threshold: float | None
+) -> dict[str, Resamples]:
     """Metric -> its resamples, for those that are applicable."""
-    parts = [resample(ranking, num_resamples=num_resamples) for ranking in rankings if not isinstance(ranking, str)]
+    options: Any = {"num_resamples": num_resamples, "threshold": pixel_threshold}
+    parts = [resample(ranking, **options) for ranking in rankings if not isinstance(ranking, str)]
     return {name: found for part in parts for name, found in part.items()}
 
 

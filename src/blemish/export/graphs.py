@@ -16,6 +16,7 @@ from blemish.inference.backends import (
     BATCH,
     HEIGHT,
     IMAGES,
+    INSIDE,
     MAPS,
     ONNX,
     OPENVINO,
@@ -40,17 +41,18 @@ SMALLEST_HALF = 4096
 """Numbers in a tensor that is worth storing in half precision; smaller ones take no room, and filters must cancel."""
 
 
-def to_onnx(detector: Detector) -> ModelProto:
+def to_onnx(detector: Detector, takes_inside: bool = False) -> ModelProto:
     """The fitted detector as a graph: images (batch, 3, H, W) to scores (batch,) and maps (batch, h, w).
 
+    With `takes_inside` it takes the pixels that count too, (batch, H, W) and bool: scores are of these alone.
     The batch may have any size. Where the detector looks alike at every place, so may height and width, in steps of
     SIDE_STEP from SMALLEST_SIDE on; where what it learned belongs to places, they are those of the detector.
     """
     batch, (height, width) = {0: _dimension(BATCH)}, detector.input_size
     if takes_any_size(detector):
         sides = {2: SIDE_STEP * _dimension(HEIGHT), 3: SIDE_STEP * _dimension(WIDTH)}
-        return _graph(_program(detector, batch | sides), (BATCH, HEIGHT, WIDTH))
-    return _graph(_program(detector, batch), (BATCH, height, width))
+        return _graph(_program(detector, batch | sides, takes_inside), (BATCH, HEIGHT, WIDTH))
+    return _graph(_program(detector, batch, takes_inside), (BATCH, height, width))
 
 
 def takes_any_size(detector: Detector) -> bool:
@@ -81,14 +83,16 @@ def _dimension(name: str) -> Any:
     return torch.export.Dim(name, min=low, max=high)
 
 
-def _program(detector: Detector, dimensions: dict[int, Any]) -> ExportedProgram:
+def _program(detector: Detector, dimensions: dict[int, Any], takes_inside: bool) -> ExportedProgram:
     """What the detector computes. A detector whose code needs to know one of these dimensions fails here."""
     import torch
 
-    images = torch.zeros(2, 3, *detector.input_size)
+    images, inside = torch.zeros(2, 3, *detector.input_size), torch.ones(2, *detector.input_size, dtype=torch.bool)
+    without_channels = {max(0, axis - 1): dimension for axis, dimension in dimensions.items()}
+    given, shapes = ((images, inside), (dimensions, without_channels)) if takes_inside else ((images,), (dimensions,))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's exporter uses what torch itself has deprecated
-        return torch.export.export(detector.eval(), (images,), dynamic_shapes=(dimensions,))
+        return torch.export.export(detector.eval(), given, dynamic_shapes=shapes)
 
 
 def _graph(program: ExportedProgram, sides: tuple[str | int, ...]) -> ModelProto:
@@ -103,7 +107,7 @@ def _graph(program: ExportedProgram, sides: tuple[str | int, ...]) -> ModelProto
         exported = torch.onnx.export(
             program,
             opset_version=OPSET,
-            input_names=[IMAGES],
+            input_names=[IMAGES, INSIDE][: len(program.graph_signature.user_inputs)],
             output_names=[SCORES, MAPS],
             dynamo=True,
             optimize=False,  # by its rules adding 1e-8 is adding nothing, which changes a root
@@ -117,8 +121,9 @@ def _graph(program: ExportedProgram, sides: tuple[str | int, ...]) -> ModelProto
     NameFixPass()(model)  # a value of the graph may have the name of a buffer
     graph = onnx_ir.to_proto(model)
     del graph.graph.value_info[:]  # whose dimensions have names of the exporter's own
-    for value, places in zip((*graph.graph.input, *graph.graph.output), ((0, 2, 3), (0,), (0, 1, 2)), strict=True):
-        for place, side in zip(places, sides, strict=False):
+    places = {IMAGES: (0, 2, 3), INSIDE: (0, 1, 2), SCORES: (0,), MAPS: (0, 1, 2)}
+    for value in (*graph.graph.input, *graph.graph.output):
+        for place, side in zip(places[value.name], sides, strict=False):
             dimension = value.type.tensor_type.shape.dim[place]
             dimension.CopyFrom(type(dimension)(**{"dim_param" if isinstance(side, str) else "dim_value": side}))
     return graph
@@ -174,7 +179,7 @@ def to_int8(graph: ModelProto, images: Iterator[NDArray[np.float32]]) -> ModelPr
         quantize_static(
             simplified,
             quantised,
-            _reader(images),
+            _reader(images, len(graph.graph.input) > 1),
             nodes_to_quantize=nodes,
             per_channel=True,
             reduce_range=True,
@@ -206,15 +211,18 @@ def _mixing_convolutions(graph: ModelProto) -> list[str]:
     return [node.name for node in nodes if channels.get(node.input[1], 0) > 1]
 
 
-def _reader(images: Iterator[NDArray[np.float32]]) -> object:
+def _reader(images: Iterator[NDArray[np.float32]], takes_inside: bool) -> object:
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         """What the quantiser draws its images from."""
 
-        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        def get_next(self) -> dict[str, NDArray[Any]] | None:
             """The next one, None after the last."""
             image = next(images, None)
-            return None if image is None else {IMAGES: image}
+            if image is None:
+                return None
+            inside = {INSIDE: np.ones((len(image), *image.shape[2:]), bool)} if takes_inside else {}
+            return {IMAGES: image, **inside}
 
     return Reader()

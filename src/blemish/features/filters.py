@@ -33,6 +33,11 @@ def enlarging(cells: int, pixels: int, sigma: float) -> Tensor:
     return smoothing @ wide
 
 
+def owning(cells: int, pixels: int) -> Tensor:
+    """(pixels, cells): 1 where a pixel lies in a cell of the grid, along one axis."""
+    return F.interpolate(torch.eye(cells)[None], size=pixels, mode="nearest")[0].T
+
+
 def gaussian(sigma: float, radius: int) -> Tensor:
     """(2 radius + 1,): a Gaussian that sums to 1."""
     weights = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2)

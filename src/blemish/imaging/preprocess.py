@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from itertools import repeat
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
 import numpy as np
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from blemish.imaging.roi import Roi
 
 Aspect = Literal["squash", "pad"]
+Combination = Literal["maximum", "mean"]
+"""How the scores of an image's pieces become its score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +42,15 @@ class Preprocess:
     """What counts of a picture; None: all of it."""
     alignment: Alignment | None = None
     """What pictures are turned and shifted to look like before all else is done; None: they are taken as they lie."""
+    combination: Combination = "maximum"
+    """How the scores of an image's tiles become one, as the detector declares."""
     max_pixels: int = field(default=MAX_PIXELS, compare=False)
     """Of a file at most; one with more is refused before memory is taken. It changes nothing of what is seen."""
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether there may be pixels of a piece that do not count for the score."""
+        return self.tile is not None or self.roi is not None
 
     def placement(self, image: Image) -> Placement | None:
         """How the part in an image lies; None where that does not count."""
@@ -50,16 +61,30 @@ class Preprocess:
 
         Raises BlemishError where the region of interest was drawn for a picture of another shape.
         """
-        counted = image if self.roi is None else self.roi.fill(image)
-        if placement is not None:
+        return self._cut(image if self.roi is None else self.roi.fill(image), placement)
+
+    def inside(self, size: Size, placement: Placement | None = None) -> Iterator[NDArray[np.bool_] | None]:
+        """For each piece of an image of this (height, width): its pixels (h, w) that count for the score; None: all.
+
+        Those that show some of the roi, and of a tile those that its map is taken from where others overlap it.
+        """
+        counted = None if self.roi is None else self.roi.inside(size).astype(np.float32)
+        if counted is not None and placement is not None:
             counted = placement.straightened(counted)
         if self.tile is None:
-            return [self.apply(counted)]
-        return [self.apply(tile) for tile in tiles.cut(counted, self.tile, self.overlap)]
+            yield None if counted is None else self._shows(counted)
+            return
+        parts = repeat(np.ones(1, np.float32)) if counted is None else tiles.cut(counted, self.tile, self.overlap)
+        for own, part in zip(tiles.counted(size, self.tile, self.overlap), parts, strict=False):
+            yield self._shows(own * part)
 
     def num_pieces(self, size: Size) -> int:
         """How many pieces an image of this (height, width) has."""
         return 1 if self.tile is None else len(tiles.places(size, self.tile, self.overlap))
+
+    def combined(self, scores: Sequence[float]) -> float:
+        """The score of an image by those of its pieces; that of a single one is its own, to the bit."""
+        return float(max(scores) if self.combination == "maximum" else fmean(scores))
 
     def assemble(
         self, maps: Sequence[NDArray[np.float32]], size: Size, placement: Placement | None = None
@@ -103,6 +128,15 @@ class Preprocess:
             whole = np.asarray(cv2.resize(anomaly_map, self.size[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
             anomaly_map = np.ascontiguousarray(whole[top : top + height, left : left + width])
         return np.asarray(cv2.resize(anomaly_map, size[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
+
+    def _shows(self, share: NDArray[np.float32]) -> NDArray[np.bool_]:
+        return self.apply(share)[:, :, 0] > 0
+
+    def _cut(self, image: NDArray[Any], placement: Placement | None) -> list[NDArray[Any]]:
+        straight = image if placement is None else placement.straightened(image)
+        if self.tile is None:
+            return [self.apply(straight)]
+        return [self.apply(tile) for tile in tiles.cut(straight, self.tile, self.overlap)]
 
     def _inner(self, size: Size) -> Size:
         """The (height, width) that the image takes inside `self.size`."""

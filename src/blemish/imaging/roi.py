@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,9 +17,17 @@ from numpy.typing import NDArray
 from blemish.errors import BlemishError
 from blemish.files import read_bytes
 from blemish.imaging.formats import Image
+from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.masks import read_mask
 from blemish.imaging.read import decode_image
 from blemish.types import Size
+
+SMALLEST_SHARE = 0.01
+"""Part of the picture that a region has at least: less is a slip, such as polygons of another scale."""
+FAR = 1 << 20
+"""Pixels from the corner beyond which it makes no difference where a point lies, and the drawing stays exact."""
+
+logger = logging.getLogger("blemish")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +66,18 @@ def read_roi(path: Path) -> Roi:
 
     {"size": [height, width], "polygons": [[[x, y], [x, y], [x, y]], ...]}, in pixels of a picture of that size.
 
-    Raises BlemishError where the file is neither, or marks nothing.
+    Its share of the picture is logged. Raises BlemishError where the file is neither, or marks under SMALLEST_SHARE.
     """
     mask = _draw(path) if path.suffix.lower() == ".json" else read_mask(path)
     if not mask.any():
         raise BlemishError(f"roi {path}: marks nothing of the picture, so nothing would count. Mark what is to count.")
+    share = float(mask.mean())
+    if share < SMALLEST_SHARE:
+        raise BlemishError(
+            f"roi {path}: marks {share:.2%} of the picture, {SMALLEST_SHARE:.0%} is the least. Mark all that is to be "
+            "inspected, polygons in pixels of a picture of the stated size; or cut the pictures."
+        )
+    logger.info("roi: %.1f %% of the picture counts (%s)", 100 * share, path)
     _, png = cv2.imencode(".png", mask.astype(np.uint8) * 255)
     return Roi(png.tobytes())
 
@@ -76,13 +93,13 @@ def counted(anomaly_map: NDArray[np.float32], roi: Roi | None) -> NDArray[np.flo
 def _draw(path: Path) -> NDArray[np.bool_]:
     try:
         content: Any = json.loads(read_bytes(path))
-        height, width = (int(side) for side in content["size"])
-        polygons = [_polygon(points) for points in content["polygons"]]
-        mask = np.zeros((height, width), np.uint8)
+        size = _size(content["size"])
+        polygons = [_polygon(points, size) for points in content["polygons"]]
+        mask = np.zeros(size, np.uint8)
         for polygon in polygons:  # one by one: where two overlap, both count
             cv2.fillPoly(mask, [np.round(polygon).astype(np.int32)], 1)
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError, MemoryError, cv2.error) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)[:200]
         raise BlemishError(
             f"roi {path}: cannot be used ({reason}). "
             'Expected {"size": [height, width], "polygons": [[[x, y], [x, y], [x, y]]]}.'
@@ -90,11 +107,30 @@ def _draw(path: Path) -> NDArray[np.bool_]:
     return mask.astype(bool)
 
 
-def _polygon(points: Any) -> NDArray[np.float64]:
+def _size(sides: Any) -> Size:
+    height, width = (_side(side) for side in sides)
+    if height * width > MAX_PIXELS:
+        raise ValueError(f"a picture of {height}x{width} has over {MAX_PIXELS:,} pixels")
+    return height, width
+
+
+def _side(side: Any) -> int:
+    if isinstance(side, bool) or not isinstance(side, int | float) or not math.isfinite(side) or side != int(side):
+        raise ValueError(f"the size has {side!r}, no whole number of pixels")
+    if side < 1:
+        raise ValueError(f"the size has {side:g}, pixels are counted from 1")
+    return int(side)
+
+
+def _polygon(points: Any, size: Size) -> NDArray[np.float64]:
     polygon = np.asarray(points, np.float64).reshape(-1, 2)
     if len(polygon) < 3:
         raise ValueError(f"{points} has fewer than three points")
-    return polygon
+    if not np.isfinite(polygon).all():
+        raise ValueError("a polygon has a point that is no finite number")
+    if max(size) > 2 and polygon.min() >= 0 and polygon.max() <= 1:
+        raise ValueError("a polygon lies between 0 and 1; its points are pixels, so multiply x by width, y by height")
+    return np.clip(polygon, -FAR, FAR)
 
 
 @lru_cache(maxsize=8)

@@ -55,6 +55,13 @@ def blend(maps: Iterable[NDArray[np.float32]], size: Size, side: int, overlap: i
     return (total / weight).astype(np.float32)
 
 
+def counted(size: Size, side: int, overlap: int) -> Iterator[NDArray[np.float32]]:
+    """For each tile (side, side): 1 where `blend` takes something from it, else 0."""
+    rows, columns = (_weights(length, side, overlap) for length in size)
+    for top, left in places(size, side, overlap):
+        yield np.outer(rows[top] > 0, columns[left] > 0).astype(np.float32)
+
+
 def _weights(length: int, side: int, overlap: int) -> dict[int, NDArray[np.float64]]:
     """Start of a tile -> how much each of its rows counts; at the ends of the picture there is no other tile."""
     found = starts(length, side, overlap)

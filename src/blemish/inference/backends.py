@@ -19,14 +19,15 @@ from blemish.model.folder import DOCUMENT, ModelFolder
 ONNX = "model.onnx"
 OPENVINO = ("openvino/model.xml", "openvino/model.bin")
 """Files of an export, beside model.json. OpenVINO finds the second by the name of the first."""
-IMAGES, SCORES, MAPS = "images", "scores", "maps"
-"""Names of what goes into an exported graph and of what comes out."""
+IMAGES, INSIDE, SCORES, MAPS = "images", "inside", "scores", "maps"
+"""Names of what goes into an exported graph and of what comes out; the second where there are tiles or a region."""
 BATCH, HEIGHT, WIDTH = "batch", "height", "width"
 """Names of those dimensions of a graph that are not fixed."""
 SIDE_STEP, SMALLEST_SIDE = 16, 96
 """Height and width that are not fixed are multiples of the one, from the other on."""
 
 Array = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 
 class OnnxBackend:
@@ -41,11 +42,12 @@ class OnnxBackend:
         options.log_severity_level = 3  # its warnings are about the graph, which the export has checked
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self._sides = [side if isinstance(side, int) else None for side in self._session.get_inputs()[0].shape[2:]]
+        self._names = [value.name for value in self._session.get_inputs()]
 
-    def __call__(self, images: Array) -> tuple[Array, Array]:
-        """Scores and maps of the batch; raises BlemishError where the graph takes no images of this size."""
+    def __call__(self, images: Array, inside: Mask | None = None) -> tuple[Array, Array]:
+        """Scores and maps of the batch; raises BlemishError where the graph takes no such images."""
         _check_size(images.shape[2:], self._sides)
-        scores, maps = self._session.run([SCORES, MAPS], {IMAGES: np.ascontiguousarray(images)})
+        scores, maps = self._session.run([SCORES, MAPS], _inputs(images, inside, self._names))
         return scores, maps
 
 
@@ -64,14 +66,27 @@ class OpenVinoBackend:
             "PERFORMANCE_HINT": "LATENCY",
         }
         self._run = openvino.Core().compile_model(path, "CPU", settings)
+        self._names = [value.any_name for value in self._run.inputs]
         sides = list(self._run.input(IMAGES).partial_shape)[2:]
         self._sides = [None if side.is_dynamic else side.get_length() for side in sides]
 
-    def __call__(self, images: Array) -> tuple[Array, Array]:
-        """Scores and maps of the batch; raises BlemishError where the graph takes no images of this size."""
+    def __call__(self, images: Array, inside: Mask | None = None) -> tuple[Array, Array]:
+        """Scores and maps of the batch; raises BlemishError where the graph takes no such images."""
         _check_size(images.shape[2:], self._sides)
-        found = self._run({IMAGES: np.ascontiguousarray(images)})
+        found = self._run(_inputs(images, inside, self._names))
         return found[SCORES].copy(), found[MAPS].copy()  # the runtime writes the next result to the same place
+
+
+def _inputs(images: Array, inside: Mask | None, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """What a graph that takes these names is given; where nothing else is told, all of the images counts."""
+    if INSIDE not in names and inside is not None:
+        raise BlemishError(
+            "this export knows of no tiles and no region, since an earlier version wrote it. Export the model again."
+        )
+    given: dict[str, NDArray[Any]] = {IMAGES: np.ascontiguousarray(images)}
+    if INSIDE in names:
+        given[INSIDE] = np.ones((len(images), *images.shape[2:]), bool) if inside is None else inside
+    return given
 
 
 def _check_size(size: Sequence[int], fixed: Sequence[int | None]) -> None:

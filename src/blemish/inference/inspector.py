@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,18 @@ from blemish.types import Decision, Prediction, Sample, Unreadable
 
 logger = logging.getLogger("blemish")
 
-Backend = Callable[[NDArray[np.float32]], tuple[NDArray[np.float32], NDArray[np.float32]]]
-"""From images (B, 3, H, W) in [0, 1] to raw scores (B,) and raw maps (B, h, w)."""
+Array = NDArray[np.float32]
+
+
+class Backend(Protocol):
+    """What runs a detector."""
+
+    def __call__(self, images: Array, inside: NDArray[np.bool_] | None = None, /) -> tuple[Array, Array]:
+        """Raw scores (B,) and raw maps (B, h, w) of images (B, 3, H, W) in [0, 1].
+
+        With `inside` (B, H, W) a score is of those pixels alone that are True; -inf where there is none.
+        """
+
 
 BACKENDS = {
     "torch": "blemish.inference.torch_backend:torch_backend",
@@ -92,28 +102,24 @@ class Inspector:
     ) -> Iterator[Prediction | Unreadable]:
         """As `predict`, with an `Unreadable` in the place of each file that cannot be used.
 
-        Images of a source that was loaded with the same preprocessing are not decoded again. The score of an image is
-        the detector's own; where it is seen in tiles, straightened or within a region of interest, the maximum of
-        what counts of its map. `with_images` keeps what was inspected with each prediction.
+        Images of a source are not decoded again; it has to be loaded with the same preprocessing. The score of an image
+        is the detector's own, of what lies within the region of interest where there is one; those of tiles become one
+        as the detector declares. `with_images` keeps what was inspected with each prediction.
         """
-        maps: list[NDArray[np.float32]] = []
+        maps: list[Array] = []
+        scores: list[float] = []
         told: set[str] = set()
         for frame, score, anomaly_map in self._run(self._frames(images, with_images)):
             if isinstance(frame, Unreadable):
                 yield frame
                 continue
             maps.append(anomaly_map)
+            if score is not None:
+                scores.append(float(score))
             if frame.is_last:
-                file, pieces, maps = frame.file, maps, []
-                self._tell_unlike(frame.sample, file, told)
-                # What is no number would pass as good.
-                if not np.isfinite(score) or not all(np.isfinite(piece).all() for piece in pieces):
-                    what = f"{frame.sample.image}: its score is no finite number"
-                    yield Unreadable(frame.sample, f"{what}. Use another precision or backend, or train again.")
-                    continue
-                whole = self.preprocess.assemble(pieces, file.size, file.placement)
-                score = float(whole.max() if self._is_partial else score)
-                yield Prediction(frame.sample, score, whole, file.sha256, file.shown)
+                self._tell_unlike(frame.sample, frame.file, told)
+                yield self._whole(frame, scores, maps)
+                maps, scores = [], []
 
     def decide(self, prediction: Prediction) -> Decision | None:
         """What the calibration makes of a prediction; None where there is no calibration."""
@@ -126,29 +132,75 @@ class Inspector:
                 told.add(what)
                 logger.warning("%s: %s. Scores of such images mean little.", sample.image, words)
 
-    @property
-    def _is_partial(self) -> bool:
-        seen = self.preprocess
-        return seen.tile is not None or seen.roi is not None or seen.alignment is not None
+    def _whole(self, frame: Frame, scores: list[float], maps: list[Array]) -> Prediction | Unreadable:
+        """The prediction of an image by its pieces, the last of which is the frame."""
+        sample, file = frame.sample, frame.file
+        if not scores:
+            return Unreadable(sample, f"{sample.image}: shows nothing of the region of interest. Take another picture.")
+        if not np.isfinite(scores).all() or not all(
+            np.isfinite(piece).all() for piece in maps
+        ):  # it would pass as good
+            what = f"{sample.image}: its score is no finite number"
+            return Unreadable(sample, f"{what}. Use another precision or backend, or train again.")
+        whole = self.preprocess.assemble(maps, file.size, file.placement)
+        return Prediction(sample, self.preprocess.combined(scores), whole, file.sha256, file.shown)
 
     def _frames(self, images: ImageSource | Iterable[Sample | Path], with_images: bool) -> Iterable[Frame | Unreadable]:
         if isinstance(images, ImageSource):
+            self._refuse_other(images.preprocess)
             return images
         samples = (image if isinstance(image, Sample) else Sample(image) for image in images)
         # The next batch is decoded while this one is computed and measured; a picture of many tiles is one by itself.
         ahead = 0 if self.preprocess.tile else self.batch_size
         return read_frames(samples, self.preprocess, self.workers, ahead, with_images)
 
-    def _run(
-        self, frames: Iterable[Frame | Unreadable]
-    ) -> Iterator[tuple[Frame | Unreadable, float, NDArray[np.float32]]]:
-        """Each frame with its score and map, computed in batches; what is unreadable passes through."""
-        for batch in in_batches(frames, self.batch_size):
-            pixels = [frame.pixels for frame in batch if isinstance(frame, Frame)]
-            results = zip(*self.backend(to_batch(pixels)), strict=True) if pixels else iter(())
-            for frame in batch:
+    def _refuse_other(self, preprocess: Preprocess) -> None:
+        """Raises BlemishError for a source whose images were brought to another size, tiled or aligned otherwise."""
+        other = [
+            field.name
+            for field in fields(Preprocess)
+            if field.compare and getattr(preprocess, field.name) != getattr(self.preprocess, field.name)
+        ]
+        if other:
+            raise BlemishError(
+                f"the images were loaded with another preprocessing than the detector's ({', '.join(other)} differ). "
+                "Load them with the preprocess of its model, or give the files."
+            )
+
+    def _run(self, frames: Iterable[Frame | Unreadable]) -> Iterator[tuple[Frame | Unreadable, float | None, Array]]:
+        """Each frame with its score and map, computed in batches; what is unreadable passes through.
+
+        A tile outside of the region of interest has no score.
+        """
+        for batch in in_batches(self._counted(frames), self.batch_size):
+            seen = [(frame.pixels, inside) for frame, inside in batch if isinstance(frame, Frame)]
+            results = zip(*self._computed(seen), strict=True) if seen else iter(())
+            for frame, inside in batch:
                 score, anomaly_map = next(results) if isinstance(frame, Frame) else (0.0, _NO_MAP)
+                if inside is not None and not inside.any():
+                    score = None
                 yield frame, score, anomaly_map
+
+    def _counted(
+        self, frames: Iterable[Frame | Unreadable]
+    ) -> Iterator[tuple[Frame | Unreadable, NDArray[np.bool_] | None]]:
+        """Each frame with what counts of it, (h, w); None where all of it does."""
+        masks: Iterator[NDArray[np.bool_] | None] = iter(())
+        is_first = True
+        for frame in frames:
+            if isinstance(frame, Unreadable):
+                yield frame, None
+                continue
+            if is_first:
+                masks = self.preprocess.inside(frame.file.size, frame.file.placement)
+            yield frame, next(masks)
+            is_first = frame.is_last
+
+    def _computed(self, seen: list[tuple[Array, NDArray[np.bool_] | None]]) -> tuple[Array, Array]:
+        images, masks = to_batch([pixels for pixels, _ in seen]), [inside for _, inside in seen if inside is not None]
+        if all(inside.all() for inside in masks):
+            return self.backend(images)
+        return self.backend(images, np.stack(masks))
 
 
 _NO_MAP = np.zeros((0, 0), np.float32)

@@ -17,10 +17,13 @@ class TorchBackend:
     def __init__(self, detector: Detector):
         self.detector = detector.eval()
 
-    def __call__(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def __call__(
+        self, images: NDArray[np.float32], inside: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Scores and maps of the batch."""
+        given = [torch.from_numpy(array).to(self.detector.device) for array in (images, inside) if array is not None]
         with torch.inference_mode():
-            scores, maps = self.detector(torch.from_numpy(images).to(self.detector.device))
+            scores, maps = self.detector(*given)
         return scores.float().cpu().numpy(), maps.float().cpu().numpy()
 
 

@@ -183,6 +183,7 @@ def _plain(model: ModelFolder) -> dict[str, Any]:
             "aspect": model.preprocess.aspect,
             "tile": model.preprocess.tile,
             "overlap": model.preprocess.overlap,
+            "combination": model.preprocess.combination,
             "roi": ROI if model.preprocess.roi else None,
             "reference": REFERENCE if model.preprocess.alignment else None,
         },

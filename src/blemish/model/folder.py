@@ -20,7 +20,7 @@ from blemish.calibration.thresholds import Calibration, from_plain
 from blemish.errors import BlemishError
 from blemish.files import opened, read_bytes
 from blemish.imaging.alignment import Alignment
-from blemish.imaging.preprocess import Aspect, Preprocess
+from blemish.imaging.preprocess import Aspect, Combination, Preprocess
 from blemish.imaging.roi import Roi
 from blemish.model.migrations import migrated
 
@@ -168,13 +168,15 @@ def _model(folder: Path) -> ModelFolder:
 def _preprocess(content: dict[str, Any], model: ModelFolder) -> Preprocess:
     height, width = (int(side) for side in content["size"])
     tile, overlap = content["tile"], int(content["overlap"])
+    combination = content.get("combination", "maximum")
     is_right = height > 0 and width > 0 and content["aspect"] in get_args(Aspect)
+    is_right = is_right and combination in get_args(Combination)
     if not is_right or (tile is not None and not (isinstance(tile, int) and 0 <= 2 * overlap <= tile > 0)):
         raise ValueError(f"preprocess {content}")
     names = content["roi"], content["reference"]
     roi, reference = (None if name is None else model.file(name).read_bytes() for name in names)
     pictures = None if roi is None else Roi(roi), None if reference is None else Alignment(reference)
-    return Preprocess((height, width), content["aspect"], tile, overlap, *pictures)
+    return Preprocess((height, width), content["aspect"], tile, overlap, *pictures, combination)
 
 
 def inner(folder: Path, name: str) -> str:

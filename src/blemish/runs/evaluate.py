@@ -42,6 +42,7 @@ def evaluate_run(
             root=category.root,
             num_resamples=num_resamples,
             roi=inspector.preprocess.roi,
+            pixel_threshold=inspector.calibration.pixel_threshold if inspector.calibration else None,
         )
         calibration = to_plain(inspector.calibration) if inspector.calibration else None
         evaluations.append(replace(evaluation, calibration=calibration))

@@ -116,7 +116,7 @@ def export(
         category = data_of(model, data_path)
         detector = load_detector(model, in_float32=True)
         told_of = phases("exporting")
-        graph = to_onnx(detector)
+        graph = to_onnx(detector, model.preprocess.is_partial)
         if precision == "half":
             graph = to_half(graph)
         elif precision == "int8":

@@ -1,29 +1,28 @@
-"""Where a calibration comes from: images that were held out, other good images, or folds; and how it is shown."""
+"""Where a calibration comes from: images that were held out, other good images, or folds."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.table import Table
 
+from blemish.calibration.influence import without
 from blemish.calibration.thresholds import (
     FALSE_ALARM_RATE,
     Calibration,
     Method,
     calibrate,
     changed,
-    conformal_threshold,
-    false_alarm_bound,
-    miss_rate,
+    conformal_rank,
     pixel_levels,
     smallest_rate,
+    succeeding,
 )
 from blemish.data.category import Category, content_digests, find_category, num_held_out, tell_left_out
 from blemish.data.layouts.folder import read_folder
@@ -40,8 +39,6 @@ from blemish.types import Prediction, Sample
 if TYPE_CHECKING:
     from blemish.detectors.base import Detector
 
-RATES = (0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
-"""False-alarm rates that are shown side by side, as far as there are images enough."""
 DIGEST_LENGTH = 16
 """Digits kept of the SHA-256 of the pixels of each training image, enough to know one again."""
 
@@ -67,7 +64,25 @@ def calibrate_on(
         return None, []
     levels = pixel_levels(chain([first], remaining))
     scores = [prediction.score for prediction in seen]
-    return calibrate(scores, levels, rate or max(FALSE_ALARM_RATE, smallest_rate(len(seen))), method=method), seen
+    rate = rate or max(FALSE_ALARM_RATE, smallest_rate(len(seen)))
+    return calibrate(scores, levels, rate, method=method, images=[file_of(found.sample) for found in seen]), seen
+
+
+def file_of(sample: Sample) -> str:
+    """The name by which a calibration knows an image: its whole path, so that it can be looked at from anywhere."""
+    return sample.image.resolve().as_posix()
+
+
+@dataclass(frozen=True, slots=True)
+class Recalibrated:
+    """What `calibrate_model` made of a model."""
+
+    model: ModelFolder
+    """With the calibration that was asked for, or chosen by what was given."""
+    former: Calibration | None
+    """What it was before."""
+    is_written: bool
+    """Whether it is so on disk: not where nothing was asked for, nor where images are yet to be judged by the user."""
 
 
 def calibrate_model(
@@ -81,53 +96,113 @@ def calibrate_model(
     pixel_rate: float | None = None,
     pixel_threshold: float | None = None,
     min_area: int | None = None,
+    leave_out: Sequence[Path] = (),
+    apply: bool = False,
+    undo: bool = False,
     phases: Phases = lambda _: no_progress,
-) -> ModelFolder:
+) -> Recalibrated:
     """The model in the folder `path` with its calibration changed, written if anything was asked for.
 
-    Other images change the scores and levels that are chosen by, not the choice of pixels and areas. Raises
-    BlemishError where the images do not support what is asked for; the folder is then as it was.
+    Other images change the scores and levels that are chosen by, not the choice of pixels and areas. What `images`
+    choose is not written before it was looked at: a rate or a threshold is given with them, or `apply`. Good images to
+    `leave_out` count nothing. What was before stays with the model; `undo` goes back to it. Raises BlemishError where
+    the images do not support what is asked for; the folder is then as it was.
     """
     _refuse_both("images", images, "folds", folds)
     _refuse_both("false-alarm-rate", false_alarm_rate, "threshold", threshold)
     _refuse_both("pixel-rate", pixel_rate, "pixel-threshold", pixel_threshold)
     if data_path is not None and folds is None:
         raise BlemishError("data_path: only --folds reads it. Add --folds, or give other good images by --images.")
-    chosen: dict[str, Any] = {"threshold": threshold, "pixel_rate": pixel_rate, "pixel_threshold": pixel_threshold}
-    given = {name: value for name, value in (chosen | {"min_area": min_area}).items() if value is not None}
-    if not given and false_alarm_rate is None and images is None and folds is None:
-        return read_model(path)
+    if apply and images is None:
+        raise BlemishError("apply: only --images waits for it. Leave it out, or give good images.")
+    chosen = {
+        "false_alarm_rate": false_alarm_rate,
+        "threshold": threshold,
+        "pixel_rate": pixel_rate,
+        "pixel_threshold": pixel_threshold,
+        "min_area": min_area,
+    }
+    given = {name: value for name, value in chosen.items() if value is not None}
+    if undo:
+        if given or images or folds or leave_out:
+            raise BlemishError("undo: it goes back to what was before, and nothing else. Leave the other options out.")
+        with changing(path, "calibrate", WAITS) as model:
+            return _undone(model)
+    if not given and images is None and folds is None and not leave_out:
+        model = read_model(path)
+        return Recalibrated(model, model.calibration, False)
     patience = WAITS if images is None and folds is None else REFUSES
     with changing(path, "calibrate", patience) as model:
-        calibration = _chosen(model, given, false_alarm_rate, images, folds, data_path, phases)
-        return write_model(replace(model, calibration=calibration))
+        found = _chosen_by(model, images, folds, data_path, false_alarm_rate, leave_out, phases)
+        calibration = succeeding(_set(model, found, given), model.calibration)
+        changed_model = replace(model, calibration=calibration)
+        if images is not None and not apply and false_alarm_rate is None and threshold is None:
+            return Recalibrated(changed_model, model.calibration, False)
+        return Recalibrated(write_model(changed_model), model.calibration, True)
 
 
-def _chosen(
+def _undone(model: ModelFolder) -> Recalibrated:
+    """The model with the calibration that it had before the present one."""
+    present = model.calibration
+    if present is None or not present.previous:
+        raise BlemishError(f"{model.folder}: knows of no earlier calibration, so there is nothing to go back to.")
+    former, *others = present.previous
+    calibration = replace(former, previous=tuple(others))
+    return Recalibrated(write_model(replace(model, calibration=calibration)), present, True)
+
+
+def _chosen_by(
     model: ModelFolder,
-    given: dict[str, Any],
-    false_alarm_rate: float | None,
     images: Path | None,
     folds: int | None,
     data_path: Path | None,
+    rate: float | None,
+    leave_out: Sequence[Path],
     phases: Phases,
-) -> Calibration:
-    """The calibration that was asked for; BlemishError where there is nothing that it could be chosen by."""
-    calibration = model.calibration
+) -> Calibration | None:
+    """The calibration by the images that are given, or the present one, without those to leave out."""
     if images is not None:
-        calibration = _from_images(model, images, false_alarm_rate, phases)
-    elif folds is not None:
-        calibration = _from_folds(model, folds, data_path, false_alarm_rate, phases)
-    elif false_alarm_rate is not None:
-        given = given | {"false_alarm_rate": false_alarm_rate}
-    if calibration is None and "threshold" in given:
-        level = given.get("pixel_threshold", given["threshold"])
-        calibration = Calibration(given["threshold"], level, None, None, (), ())
+        return _from_images(model, images, rate, leave_out, phases)
+    if folds is not None:
+        return _from_folds(model, folds, data_path, rate, leave_out, phases)
+    present = model.calibration
+    if not leave_out:
+        return present
+    if present is None or not present.images:
+        raise BlemishError(
+            f"{model.folder}: its calibration names no images to leave out. Give --images or --folds with --leave-out."
+        )
+    return without(present, named(leave_out, present.images))
+
+
+def _set(model: ModelFolder, calibration: Calibration | None, given: dict[str, Any]) -> Calibration:
+    """The calibration with what was set by hand, and what was chosen of pixels and areas before."""
+    threshold = given.get("threshold")
+    if calibration is None and threshold is not None:
+        level = given.get("pixel_threshold", threshold)
+        calibration = Calibration(threshold, level, None, None, (), ())
     if calibration is None:
         raise BlemishError(
             f"{model.folder}: no good images were held out. Give --images FOLDER, --folds, or --threshold."
         )
     return changed(calibration, **_kept(model.calibration, given) | given)
+
+
+def named(paths: Sequence[Path], images: Sequence[str]) -> list[str]:
+    """The images that are meant, each by its path or the end of it.
+
+    Raises BlemishError for a path that is that of none of them, or of several.
+    """
+    found = []
+    for path in paths:
+        whole, end = path.resolve().as_posix(), f"/{path.as_posix()}"
+        meant = [image for image in images if image == whole] or [image for image in images if image.endswith(end)]
+        if not meant:
+            raise BlemishError(f"leave-out {path}: none of the {len(images)} good images. Give the path that is shown.")
+        if len(meant) > 1:
+            raise BlemishError(f"leave-out {path}: {len(meant)} of the good images end so. Give more of the path.")
+        found += meant
+    return found
 
 
 def _refuse_both(first: str, one: object, second: str, other: object) -> None:
@@ -147,45 +222,73 @@ def _kept(before: Calibration | None, given: Collection[str]) -> dict[str, Any]:
     return kept | ({"pixel_threshold": before.pixel_threshold} if by_hand else {"pixel_rate": before.pixel_rate})
 
 
-def _from_images(model: ModelFolder, folder: Path, rate: float | None, phases: Phases) -> Calibration:
+def _from_images(
+    model: ModelFolder, folder: Path, rate: float | None, leave_out: Sequence[Path], phases: Phases
+) -> Calibration:
     """From a folder of good images, or of such a folder `good` and others of labelled defects."""
     samples = [sample for found in read_folder(folder).values() for sample in found]
     if not samples:
         raise BlemishError(f"images {folder}: no good images found. Expected a folder of them, or one named 'good'.")
     tell_left_out(Category(folder.name, folder, "folder", tuple(samples)))
     samples = _unknown(model, samples)
-    inspector = Inspector(backend_of(model), model.preprocess)
     good, bad = ([sample for sample in samples if bool(sample.label) is label] for label in (False, True))
+    left_out = named(leave_out, [file_of(sample) for sample in good])
+    good = [sample for sample in good if file_of(sample) not in left_out]
     _check_rate(rate, len(good))
+    inspector = Inspector(backend_of(model), model.preprocess)
     predictions = told(inspector.predict(good), len(good), phases("good images"))
     calibration, _ = calibrate_on(predictions, model.preprocess.roi, rate)
-    assert calibration is not None
-    scores = [found.score for found in told(inspector.predict(bad), len(bad), phases("defects"))] if bad else []
-    return replace(calibration, defect_scores=tuple(sorted(scores)) or _defect_scores(model))
+    if calibration is None:
+        raise BlemishError(f"images {folder}: no good images to choose a threshold by. Expected some in 'good'.")
+    return _with_scores(calibration, model, bad, left_out, phases)
 
 
 def _from_folds(
-    model: ModelFolder, folds: int, data_path: Path | None, rate: float | None, phases: Phases
+    model: ModelFolder,
+    folds: int,
+    data_path: Path | None,
+    rate: float | None,
+    leave_out: Sequence[Path],
+    phases: Phases,
 ) -> Calibration:
     """Each good image is scored by a detector that was fitted to the others, a fold of them left out at a time.
 
     Of those others as many are held out as for the detector in use: by them scores are brought to the same scale. Files
-    of the same content are left out together, and scored once.
+    of the same content are left out together, and scored once. The defects that lie beside the good images are scored
+    too, by the detector in use, where none are known.
     """
-    source = _training_images(model, data_path, phases)
+    _closed_form_detector(model)
+    category = data_of(model, data_path)
+    source = _training_images(model, category, phases)
+    digest_of = dict(zip(map(file_of, source.samples), digests(source), strict=True))
+    left_out = named(leave_out, list(digest_of))
+    not_counted = {digest_of[image] for image in left_out}
     if not 2 <= folds <= (number := len(set(digests(source)))):
         raise BlemishError(f"folds: {folds} was given; allowed are 2 to {number}, the number of pictures.")
-    _check_rate(rate, number)
-    predictions = told(_left_out(model, source, folds), number, phases("folds"))
+    _check_rate(rate, number - len(not_counted))
+    scored = told(_left_out(model, source, folds), number, phases("folds"))
+    predictions = (found for found in scored if digest_of[file_of(found.sample)] not in not_counted)
     calibration, _ = calibrate_on(predictions, model.preprocess.roi, rate, "folds")
-    assert calibration is not None
-    return replace(calibration, defect_scores=_defect_scores(model))
+    if calibration is None:
+        raise BlemishError("leave-out: no good image would be left to choose a threshold by. Leave fewer out.")
+    bad = [] if _defect_scores(model) else [sample for sample in category.of("test") if sample.label]
+    return _with_scores(calibration, model, bad, left_out, phases)
+
+
+def _with_scores(
+    calibration: Calibration, model: ModelFolder, bad: Sequence[Sample], left_out: Sequence[str], phases: Phases
+) -> Calibration:
+    """The calibration with what the detector in use makes of labelled defects, or what it made of others before."""
+    inspector = Inspector(backend_of(model), model.preprocess) if bad else None
+    predictions = told(inspector.predict(bad), len(bad), phases("defects")) if inspector else ()
+    scores = tuple(sorted(found.score for found in predictions)) or _defect_scores(model)
+    return replace(calibration, defect_scores=scores, left_out=tuple(left_out))
 
 
 def _check_rate(rate: float | None, number: int) -> None:
     """Raises BlemishError before any work is done where so many images do not support the rate."""
     if rate is not None:
-        conformal_threshold(range(number), rate)
+        conformal_rank(number, rate)
 
 
 def _left_out(model: ModelFolder, source: ImageSource, folds: int) -> Iterator[Prediction]:
@@ -230,10 +333,8 @@ def data_of(model: ModelFolder, data_path: Path | None) -> Category:
     return tell_left_out(find_category(Path(known), model.category))
 
 
-def _training_images(model: ModelFolder, data_path: Path | None, phases: Phases) -> ImageSource:
+def _training_images(model: ModelFolder, category: Category, phases: Phases) -> ImageSource:
     """The good training images, those that were held out among them; refused where they are not the model's."""
-    _closed_form_detector(model)
-    category = data_of(model, data_path)
     source = load(category.of("train"), model.preprocess, progress=phases("reading"))
     for info in source.files:
         if info.error:
@@ -275,69 +376,6 @@ def _unknown(model: ModelFolder, samples: Sequence[Sample]) -> list[Sample]:
 
 def _defect_scores(model: ModelFolder) -> tuple[float, ...]:
     return model.calibration.defect_scores if model.calibration else ()
-
-
-def describe(model: ModelFolder) -> tuple[list[str], Table | None]:
-    """What the calibration says, in sentences, and what other rates would mean, as a table."""
-    calibration = model.calibration
-    if calibration is None:
-        return [f"{model.folder}: not calibrated. Give --images FOLDER of good images, --folds, or --threshold."], None
-    lines = [f"{model.folder}: a picture is a defect where its score is above {calibration.threshold:.6g}"]
-    lines += _guarantee(calibration) + _pixels(calibration)
-    if not calibration.num_images:
-        return lines, None
-    return lines, _table(calibration)
-
-
-def _guarantee(calibration: Calibration) -> list[str]:
-    number, rate = calibration.num_images, calibration.false_alarm_rate
-    if not number:
-        return ["set by hand; no good images say how often it alarms falsely"]
-    bound = false_alarm_bound(calibration.threshold, calibration.good_scores)
-    if rate is None:
-        return [f"set by hand; {number} good images say: about {bound:.2%} of good pictures, 1 / (n + 1) at the least"]
-    if calibration.method == "folds":
-        return [
-            f"chosen for {rate:.4g} false alarms by {number} good images, each scored by a detector fitted without it "
-            "(an estimate: the detector in use has seen more images)"
-        ]
-    return [f"good pictures are above it with a chance of at most {rate:.4g}, by {number} held-out good images"]
-
-
-def _pixels(calibration: Calibration) -> list[str]:
-    rate = "set by hand" if calibration.pixel_rate is None else f"{calibration.pixel_rate:.2%} of the good area"
-    lines = [f"a pixel belongs to the defect where the map is above {calibration.pixel_threshold:.6g} ({rate})"]
-    if calibration.min_area:
-        lines.append(
-            f"regions of {calibration.min_area} pixels and more count: a picture without one passes as good "
-            "(what follows is by the score alone)"
-        )
-    return lines
-
-
-def _table(calibration: Calibration) -> Table:
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for title in ("false alarms at most", "threshold", "defects missed (95 %)"):
-        table.add_column(title, justify="right")
-    smallest = smallest_rate(calibration.num_images)
-    rates = sorted({*(rate for rate in RATES if rate >= smallest), smallest}, reverse=True)
-    rows: list[tuple[str, float]] = [
-        (f"{rate:.4g}", conformal_threshold(calibration.good_scores, rate)) for rate in rates if rate < 1
-    ]
-    if calibration.false_alarm_rate not in rates:
-        chosen = "by hand" if calibration.false_alarm_rate is None else f"{calibration.false_alarm_rate:.4g}"
-        rows.append((chosen, calibration.threshold))
-    for rate, threshold in rows:
-        is_current = threshold == calibration.threshold
-        table.add_row(rate, f"{threshold:.6g}", _missed(calibration, threshold), style="bold" if is_current else "")
-    return table
-
-
-def _missed(calibration: Calibration, threshold: float) -> str:
-    if not calibration.defect_scores:
-        return "no labelled defects"
-    missed, low, high = miss_rate(calibration.defect_scores, threshold)
-    return f"{missed:.3f} ({low:.3f}-{high:.3f} of {len(calibration.defect_scores)})"
 
 
 def with_defects(calibration: Calibration | None, rows: Sequence[dict[str, Any]]) -> Calibration | None:

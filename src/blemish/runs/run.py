@@ -163,7 +163,8 @@ def _learn(
     detector.to(device_named(config.device))
     overlap = config.overlap if config.tile else 0
     alignment, reason = _alignment(config, category, roi, phases)
-    preprocess = Preprocess(detector.input_size, config.aspect, config.tile, overlap, roi, alignment, config.max_pixels)
+    pieces = config.tile, overlap, roi, alignment, detector.combination, config.max_pixels
+    preprocess = Preprocess(detector.input_size, config.aspect, *pieces)
     source, category, problems = _load(category, preprocess, config, phases)
     started = time.perf_counter()
     training = _fit(detector, source, config, folder / CHECKPOINT, phases)
@@ -284,14 +285,16 @@ def _evaluate(fitted: _Fitted, category: Category, config: RunConfig, phases: Ph
     started = time.perf_counter()
     spent = [0.0]
     predictions = told(_timed(fitted.inspector.predict(test), spent), len(test.samples), phases("testing"))
+    calibration = fitted.model.calibration
     measured = measure(
-        previewed(_kept(predictions, set(chosen), shown), category.root, previews, fitted.model.calibration),
+        previewed(_kept(predictions, set(chosen), shown), category.root, previews, calibration),
         test.samples,
         method=config.model,
         category=category.name,
         root=category.root,
         num_resamples=NUM_RESAMPLES,
         roi=test.preprocess.roi,
+        pixel_threshold=calibration.pixel_threshold if calibration else None,
     )
     seconds = time.perf_counter() - started
     rebuilt = list(_rebuilt(fitted.detector, test)) if isinstance(fitted.detector, ReconstructingDetector) else []

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
+from itertools import starmap
 from threading import Barrier
 from typing import Any
 
@@ -14,7 +15,8 @@ from torch import Tensor
 
 Scored = tuple[Tensor, Tensor]
 """Scores (B,) and maps (B, h, w)."""
-Compute = Callable[[Tensor], Scored]
+Compute = Callable[..., Scored]
+"""Of the tensors of a batch."""
 
 
 class Apart:
@@ -27,27 +29,30 @@ class Apart:
     def __init__(self) -> None:
         self._is_same: dict[Any, bool] = {}
 
-    def __call__(self, compute: Compute, images: Tensor, kind: Callable[[], Any] = lambda: None) -> Scored:
-        """What `compute` gives of the images (B, 3, H, W) in all; `kind` says what its arithmetic depends on beside."""
-        scores, maps = zip(*self._computed(compute, torch.split(images, 1), kind), strict=True)
+    def __call__(self, compute: Compute, *batch: Tensor, kind: Callable[[], Any] = lambda: None) -> Scored:
+        """What `compute` gives of tensors of B images in all; `kind` says what its arithmetic depends on beside."""
+        images = list(zip(*(torch.split(tensor, 1) for tensor in batch), strict=True))
+        scores, maps = zip(*self._computed(compute, images, kind), strict=True)
         return torch.cat(scores), torch.cat(maps)
 
-    def _computed(self, compute: Compute, images: Sequence[Tensor], kind: Callable[[], Any]) -> Iterator[Scored]:
+    def _computed(
+        self, compute: Compute, images: Sequence[tuple[Tensor, ...]], kind: Callable[[], Any]
+    ) -> Iterator[Scored]:
         threads = torch.get_num_threads()
         if threads == 1 or len(images) < threads:
-            return map(compute, images)
+            return starmap(compute, images)
         by_one = partial(_in_mode, compute, torch.is_inference_mode_enabled(), torch.is_grad_enabled())
-        workers, tried = one_core_workers(threads), (kind(), threads, images[0].shape)
+        workers, tried = one_core_workers(threads), (kind(), threads, tuple(tensor.shape for tensor in images[0]))
         if tried not in self._is_same:
-            expected, found = compute(images[0]), workers.submit(by_one, images[0]).result()
+            expected, found = compute(*images[0]), workers.submit(by_one, *images[0]).result()
             self._is_same[tried] = all(map(torch.equal, expected, found))
-        return workers.map(by_one, images) if self._is_same[tried] else map(compute, images)
+        return workers.map(by_one, *zip(*images, strict=True)) if self._is_same[tried] else starmap(compute, images)
 
 
-def _in_mode(compute: Compute, is_inference: bool, with_grad: bool, image: Tensor) -> Scored:
+def _in_mode(compute: Compute, is_inference: bool, with_grad: bool, *image: Tensor) -> Scored:
     """What is computed in the modes of the thread that asks, which are each thread's own."""
     with torch.inference_mode(is_inference), torch.set_grad_enabled(with_grad):
-        return compute(image)
+        return compute(*image)
 
 
 def _compute_alone() -> None:
