@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 from shutil import rmtree
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +55,18 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or error
         raise BlemishError(f"{path}: cannot be written ({reason}). Free some space, or choose another place.") from None
+
+
+def open_file(path: Path) -> BinaryIO:
+    """The file at `path`, to read from.
+
+    Raises OSError for what is none: a FIFO would be waited for without an end, a device may do anything when opened.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
+        raise OSError(errno.EINVAL, f"{kind}, not a file", str(path))
+    return path.open("rb")
 
 
 def write_text(path: Path, text: str) -> None:

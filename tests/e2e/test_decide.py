@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from blemish.calibration.thresholds import PIXEL_RATES, from_plain
+from blemish.calibration.thresholds import PIXEL_RATES, to_plain
 from blemish.cli import main
 from blemish.detectors import detector_class
 from blemish.imaging.preprocess import Preprocess
@@ -33,7 +33,7 @@ def test_a_run_calibrates_on_the_images_that_it_held_out(run_folder: Path):
     assert model.calibration.threshold == scores[-1]  # too few for 0.01, so the smallest rate that 40 support
     assert model.calibration.false_alarm_rate == pytest.approx(1 / 41)
     assert list(model.calibration.good_scores) == scores
-    assert from_plain(evaluation["calibration"]) == model.calibration
+    assert evaluation["calibration"] == json.loads(json.dumps(to_plain(model.calibration)))
     bad = sorted(row["score"] for row in evaluation["images"] if row["label"])
     assert list(model.calibration.defect_scores) == bad
     assert model.metrics == evaluation["metrics"]

@@ -6,26 +6,28 @@ Reading it imports neither torch nor any other runtime and runs no code. docs/mo
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from blemish.calibration.thresholds import Calibration, from_plain, to_plain
+from blemish.calibration.thresholds import Calibration, to_plain
 from blemish.errors import BlemishError
-from blemish.files import replacing, write_json
+from blemish.files import open_file, replacing, write_json
 from blemish.imaging.alignment import Alignment
-from blemish.imaging.preprocess import Aspect, Preprocess
+from blemish.imaging.preprocess import Preprocess
 from blemish.imaging.roi import Roi
+from blemish.model.document import (
+    FORMAT_VERSION,
+    LARGEST_DOCUMENT,
+    REFERENCE,
+    ROI,
+    Document,
+    View,
+    parse,
+)
 
-FORMAT_VERSION = 3
-READABLE = (1, 2, 3)
 DOCUMENT, TENSORS = "model.json", "model.safetensors"
-ROI, REFERENCE = "roi.png", "reference.png"
-LARGEST_DOCUMENT = 64 << 20
-"""Characters: what is larger is no model.json."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +65,17 @@ def read_model(folder: Path) -> ModelFolder:
 
     Raises BlemishError where it is missing, damaged, or from a newer blemish.
     """
-    content = _read_document(folder / DOCUMENT)
-    try:
-        sha256 = {_inner(folder, name): str(digest) for name, digest in content["sha256"].items()}
-        model = ModelFolder(folder, str(content["model"]), dict(content["options"]), Preprocess((1, 1)), sha256=sha256)
-        calibration = content.get("calibration")
-        return replace(
-            model,
-            preprocess=_preprocess(content["preprocess"], model),
-            calibration=from_plain(calibration) if calibration else None,
-            metrics=dict(content.get("metrics") or {}),
-            provenance=dict(content["provenance"]),
-            exports=dict(content.get("exports") or {}),
-        )
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise BlemishError(f"{folder / DOCUMENT}: damaged, {error!r}. Train again, or copy it anew.") from None
+    document = _read_document(folder / DOCUMENT)
+    sha256 = {_inner(folder, name): digest for name, digest in document.sha256.items()}
+    model = ModelFolder(folder, document.model, document.options, Preprocess((1, 1)), sha256=sha256)
+    return replace(
+        model,
+        preprocess=_preprocess(document.preprocess, model),
+        calibration=document.calibration,
+        metrics=document.metrics,
+        provenance=document.provenance.model_dump(exclude_unset=True),
+        exports=document.exports,
+    )
 
 
 def write_model(model: ModelFolder, files: Sequence[str] = ()) -> ModelFolder:
@@ -120,37 +118,25 @@ def find_model(path: Path) -> Path:
     return found[0] if found else path
 
 
-def _read_document(path: Path) -> dict[str, Any]:
+def _read_document(path: Path) -> Document:
     try:
-        with path.open(encoding="utf-8") as file:
-            content = json.loads(file.read(LARGEST_DOCUMENT))
-    except OSError:
+        with open_file(path) as file:
+            return parse(file.read(LARGEST_DOCUMENT + 1), path)
+    except FileNotFoundError:
         raise BlemishError(f"{path}: no such file. Give the folder of a fitted detector.") from None
-    except (ValueError, RecursionError) as error:
-        raise BlemishError(f"{path}: not JSON ({error}). Train again, or copy it anew.") from None
-    version = content.get("format_version") if isinstance(content, dict) else None
-    if version not in READABLE:
-        readable = f"{READABLE[0]} to {READABLE[-1]}"
-        raise BlemishError(f"{path}: format_version {version}, this blemish reads {readable}. Upgrade blemish.")
-    return dict(content)
+    except OSError as error:
+        raise BlemishError(f"{path}: {error.strerror or error}. Give the folder of a fitted detector.") from None
 
 
-def _preprocess(content: dict[str, Any], model: ModelFolder) -> Preprocess:
-    height, width = (int(side) for side in content["size"])
-    tile, overlap = content.get("tile"), int(content.get("overlap", 0))
-    is_right = height > 0 and width > 0 and content["aspect"] in get_args(Aspect)
-    if not is_right or (tile is not None and not (isinstance(tile, int) and 0 <= 2 * overlap <= tile > 0)):
-        raise ValueError(f"preprocess {content}")
-    names = content.get("roi"), content.get("reference")
-    roi, reference = (None if name is None else model.file(name).read_bytes() for name in names)
+def _preprocess(view: View, model: ModelFolder) -> Preprocess:
+    roi, reference = (None if name is None else model.file(name).read_bytes() for name in (view.roi, view.reference))
     pictures = None if roi is None else Roi(roi), None if reference is None else Alignment(reference)
-    return Preprocess((height, width), content["aspect"], tile, overlap, *pictures)
+    return Preprocess(view.size, view.aspect, view.tile, view.overlap, *pictures)
 
 
 def _inner(folder: Path, name: str) -> str:
     """The name, if it is that of a file in the folder, or in one below it, after all links."""
-    is_plain = re.fullmatch(r"[\w.+-]+(/[\w.+-]+)*", name) and not re.search(r"(^|/)\.\.?(/|$)", name)
-    if not is_plain or not (folder / name).resolve().is_relative_to(folder.resolve()):
+    if not (folder / name).resolve().is_relative_to(folder.resolve()):
         raise BlemishError(
             f"{folder / DOCUMENT}: names {name!r}, which is outside of its folder. Do not use this model."
         )
@@ -159,7 +145,7 @@ def _inner(folder: Path, name: str) -> str:
 
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise BlemishError(f"{path}: {error.strerror}. Train again, or copy the whole folder anew.") from None
+        raise BlemishError(f"{path}: {error.strerror or error}. Train again, or copy the whole folder anew.") from None

@@ -177,7 +177,7 @@ def evaluate_run(
     """
     evaluations = []
     for category, model in _learned(folder, data_path, names):
-        batch_size = model.provenance["config"]["batch_size"]
+        batch_size = model.provenance.get("config", {}).get("batch_size", 32)
         inspector = Inspector(backend_of(model), model.preprocess, model.calibration, batch_size=batch_size)
         samples = category.of("test")
         predictions = told(inspector.predict(samples), len(samples), phases(category.name))

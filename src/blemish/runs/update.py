@@ -37,7 +37,9 @@ def update(path: Path, images: Path, out: Path | None = None, phases: Phases = l
     new = source.where(lambda sample: digest_of[sample] not in learned | held_out)
     if not len(new):
         raise BlemishError(f"{images}: no good image that {path} does not know already. Give further ones.")
-    artifact.detector.update(new, seed=artifact.provenance["config"]["seed"], progress=phases("learning"))
+    artifact.detector.update(
+        new, seed=artifact.provenance.get("config", {}).get("seed", 0), progress=phases("learning")
+    )
     if artifact.calibration:
         logger.info("the threshold is that of before; blemish calibrate --images FOLDER makes one for what was learned")
     provenance = artifact.provenance | {
