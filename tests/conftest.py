@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # The tests run side by side, on tensors too small for a second thread to pay. Commands that they start inherit it.
@@ -21,6 +21,14 @@ from blemish.imaging.preprocess import Preprocess
 from blemish.types import Sample
 
 MakeCategory = Callable[..., Path]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is remembered of exports that were tried is not the user's."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("BLEMISH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

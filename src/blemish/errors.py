@@ -37,7 +37,7 @@ EXTRAS = {
 
 
 LONGEST_LINE = 480
-"""Characters of a message at most: what is longer is cut in its middle, since the place stands first, the advice last."""
+"""Characters of a message at most. What is longer is cut in its middle: the place stands first, the advice last."""
 
 
 class BlemishError(Exception):

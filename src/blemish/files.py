@@ -10,9 +10,10 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from glob import escape
+from io import BufferedReader
 from pathlib import Path
 from shutil import rmtree
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +58,7 @@ def writing(path: Path) -> Iterator[None]:
         raise BlemishError(f"{path}: cannot be written ({reason}). Free some space, or choose another place.") from None
 
 
-def open_file(path: Path) -> BinaryIO:
+def open_file(path: Path) -> BufferedReader:
     """The file at `path`, to read from.
 
     Raises OSError for what is none: a FIFO would be waited for without an end, a device may do anything when opened.

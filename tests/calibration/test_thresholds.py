@@ -25,7 +25,6 @@ from blemish.calibration.thresholds import (
     p_value,
     pixel_levels,
     smallest_rate,
-    to_plain,
 )
 from blemish.errors import BlemishError
 from blemish.types import Prediction, Sample

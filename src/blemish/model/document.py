@@ -5,6 +5,7 @@ A key that is not known is refused: to ignore it could change a decision. What a
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -119,7 +120,8 @@ def parse(content: bytes, path: Path) -> Document:
     if len(content) > LARGEST_DOCUMENT:
         raise BlemishError(f"{path}: larger than the {LARGEST_DOCUMENT >> 20} MB that are allowed. {anew}")
     try:
-        plain = from_json(content)
+        plain = from_json(content, allow_inf_nan=False)
+        json.dumps(plain, allow_nan=False)  # 1e400 is read as infinity, wherever it stands
     except ValueError as error:
         raise BlemishError(f"{path}: not JSON ({error}). {anew}") from None
     version = plain.get("format_version") if isinstance(plain, dict) else None

@@ -1,0 +1,290 @@
+"""Damages a model folder in many ways, with fresh hashes, and has each used: what is wrong has to be one line.
+
+    python benchmarks/damaged_models.py MODEL IMAGES COUNT [--seed 0] [--patience 5] [--kinds json tensors onnx openvino]
+
+MODEL is exported to every format that is damaged; nothing of it is changed. Exits with 1, and names the cases, where
+there was a traceback, a crash, a hang beyond the patience, or more than one line of at most 500 characters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Random = np.random.Generator
+VALUES: tuple[Any, ...] = (
+    None, True, -1, 0, 3, 1.5, 1e308, 10**30, float("nan"), float("inf"), "", "1", "x" * 3000, "\0", "../x", "\ud800",
+    "a\nb", [], {}, [[]], [None], {"": None}, [1] * 5000, ["x"], {"x": 1}, "/etc/passwd", "model.json", [1e400, -1],
+)  # fmt: skip
+
+
+def places(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in plain data; of a long list the first three."""
+    inner = (
+        content.items() if isinstance(content, dict) else enumerate(content[:3]) if isinstance(content, list) else ()
+    )
+    return [path] * bool(path) + [place for key, value in inner for place in places(value, (*path, key))]
+
+
+def damaged_json(raw: bytes, random: Random) -> bytes:
+    """A value of another kind at a place, a place less or more, or damaged bytes."""
+    content = json.loads(raw)
+    way = random.integers(10)
+    if way == 0:
+        return damaged_bytes(raw, random)
+    if way == 1:
+        odd = (
+            b"",
+            b"[" * 100_000,
+            b"\xff\xfe" + raw,
+            raw.decode().encode("utf-16"),
+            b"\xef\xbb\xbf" + raw,
+            b"3",
+            b"null",
+        )
+        return odd[random.integers(len(odd))]
+    found = places(content)
+    path = found[random.integers(len(found))]
+    parent = content
+    for key in path[:-1]:
+        parent = parent[key]
+    if way == 2:
+        del parent[path[-1]]
+    elif way == 3 and isinstance(parent, dict):
+        parent["more"] = VALUES[random.integers(len(VALUES))]
+    else:
+        parent[path[-1]] = VALUES[random.integers(len(VALUES))]
+    return json.dumps(content).encode()
+
+
+def damaged_bytes(raw: bytes, random: Random) -> bytes:
+    """Bits flipped, cut off, a part zeroed, doubled or left out."""
+    way, spoiled = random.integers(5), bytearray(raw)
+    start = int(random.integers(len(raw)) if random.integers(2) else random.integers(min(400, len(raw))))
+    stop = start + int(random.integers(1, 64))
+    if way == 0:
+        return raw[:start]
+    if way == 1:
+        spoiled[start:stop] = bytes(len(spoiled[start:stop]))
+    elif way == 2:
+        spoiled[start:start] = spoiled[start:stop]
+    elif way == 3:
+        del spoiled[start:stop]
+    else:
+        for place in random.integers(0, len(raw), int(random.integers(1, 9))):
+            spoiled[place] ^= 1 << random.integers(8)
+        spoiled[start] ^= 1 << random.integers(8)
+    return bytes(spoiled)
+
+
+def damaged_tensors(raw: bytes, random: Random) -> bytes:
+    """Other shapes, types, names, offsets or values in a safetensors file that is still one; or damaged bytes."""
+    if random.integers(4) == 0:
+        return damaged_bytes(raw, random)
+    length = int.from_bytes(raw[:8], "little")
+    header, data = json.loads(raw[8 : 8 + length]), bytearray(raw[8 + length :])
+    name = sorted(header)[random.integers(len(header))]
+    entry = header[name]
+    way = random.integers(7)
+    if way == 0:
+        del header[name]
+    elif way == 1:
+        header["more"] = header.pop(name)
+    elif way == 2 and entry.get("shape"):
+        entry["shape"] = [[*entry["shape"], 1], entry["shape"][::-1], [0, *entry["shape"]], [-1], [10**18, 10**18]][
+            random.integers(5)
+        ]
+    elif way == 3 and "dtype" in entry:
+        entry["dtype"] = ["F16", "I32", "BF16", "U32", "F64", "BOOL", "X"][random.integers(7)]
+    elif way == 4 and "data_offsets" in entry:
+        entry["data_offsets"] = [[0, 0], [5, 1], [-1, 4], [0, 10**18]][random.integers(4)]
+    else:
+        values = np.frombuffer(data, np.uint8)
+        place = random.integers(len(values))
+        data[place : place + 4] = (b"\xff\xff\xff\x7f", b"\x00\x00\x80\x7f", b"\xff\xff\xff\xff")[random.integers(3)]
+    packed = json.dumps(header).encode()
+    return len(packed).to_bytes(8, "little") + packed + bytes(data)
+
+
+def damaged_onnx(raw: bytes, random: Random) -> bytes:
+    """A graph with another node, attribute, shape, type, name or external file; or damaged bytes."""
+    import onnx
+
+    if random.integers(3) == 0:
+        return damaged_bytes(raw, random)
+    model = onnx.load_from_string(raw)
+    graph = model.graph
+    node = graph.node[random.integers(len(graph.node))]
+    tensor = graph.initializer[random.integers(len(graph.initializer))]
+    way = random.integers(12)
+    if way == 0:
+        node.op_type = ["Loop", "Nothing", "Reshape", "ConstantOfShape", "Tile", "Gather"][random.integers(6)]
+    elif way == 1:
+        graph.node.remove(node)
+    elif way == 2 and node.attribute:
+        attribute = node.attribute[random.integers(len(node.attribute))]
+        attribute.i = int([0, -1, 2**62, 7][random.integers(4)])
+        for place in range(len(attribute.ints)):
+            attribute.ints[place] = int([0, -1, 2**40, 3][random.integers(4)])
+    elif way == 3 and tensor.dims:
+        tensor.dims[0] = int([0, -1, 2**40, tensor.dims[0] + 1][random.integers(4)])
+    elif way == 4:
+        tensor.data_type = int(random.integers(0, 25))
+    elif way == 5:
+        tensor.name = "other"
+    elif way == 6:
+        (graph.output if random.integers(2) else graph.input)[0].name = "other"
+    elif way == 7:
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        entry = tensor.external_data.add()
+        entry.key = "location"
+        entry.value = ["../../../etc/passwd", "model.json", "*/_ORT_MEM_ADDR_/*", "none.bin"][random.integers(4)]
+        tensor.ClearField("raw_data")
+    elif way == 8:
+        node.input[0] = graph.node[-1].output[0]
+    elif way == 9 and len(tensor.raw_data) >= 8:
+        tensor.raw_data = bytes(random.integers(0, 256, len(tensor.raw_data), np.uint8))
+    elif way == 10:
+        del graph.output[random.integers(len(graph.output))]
+    else:
+        model.opset_import[0].version = int([0, -1, 7, 1000][random.integers(4)])
+    return model.SerializeToString()
+
+
+def damaged_openvino(raw: bytes, random: Random) -> bytes:
+    """Another number, name or element in the XML; or damaged bytes."""
+    if random.integers(4) == 0:
+        return damaged_bytes(raw, random)
+    text = raw.decode()
+    pattern = (
+        r'(?<==")-?\d[\d,. ]*(?=")',
+        r"<(data|edge|layer|port|dim)\b[^>]*>",
+        r'(?<=type=")\w+(?=")',
+        r"(?<=<dim>)-?\d+",
+    )
+    found = list(re.finditer(pattern[random.integers(4)], text))
+    chosen = found[random.integers(len(found))]
+    other = ["", "0", "-1", "99999999999", "x", "1,2,3", "Loop", "Reshape", "<!--"][random.integers(9)]
+    return (text[: chosen.start()] + other + text[chosen.end() :]).encode()
+
+
+KINDS: dict[str, tuple[tuple[str, ...], Callable[[bytes, Random], bytes], str]] = {
+    "json": (("model.json",), damaged_json, "torch"),
+    "tensors": (("model.safetensors",), damaged_tensors, "torch"),
+    "onnx": (("model.onnx",), damaged_onnx, "onnx"),
+    "openvino": (("openvino/model.xml", "openvino/model.bin"), damaged_openvino, "openvino"),
+}
+"""Kind -> its files, how they are damaged, and the backend that reads them."""
+
+
+def damage(folder: Path, kind: str, random: Random) -> None:
+    """Damages one file of a model folder and writes its hash into model.json."""
+    files, spoil, _ = KINDS[kind]
+    name = files[random.integers(len(files))]
+    raw = (folder / name).read_bytes()
+    spoiled = (damaged_bytes if name.endswith(".bin") else spoil)(raw, random)
+    (folder / name).write_bytes(spoiled)
+    if name != "model.json":
+        document = json.loads((folder / "model.json").read_text())
+        document["sha256"][name] = hashlib.sha256(spoiled).hexdigest()
+        (folder / "model.json").write_text(json.dumps(document))
+
+
+def outcome(arguments: list[str]) -> str:
+    """What the command made of it: "used", "refused", or what must not be."""
+    from blemish.cli import main
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+            main(arguments)
+    except SystemExit as stopped:
+        lines = [line for line in said.getvalue().splitlines() if line.startswith("error ")]
+        is_one_line = len(said.getvalue().strip().splitlines()) == 1 and len(said.getvalue()) <= 500
+        if stopped.code in (None, 0):
+            return "used"
+        if stopped.code == 2 and (is_one_line or not lines):  # without: a row says that it cannot be inspected
+            return "refused"
+        return f"exit code {stopped.code}: {said.getvalue()[:600]}"
+    except BaseException as error:
+        return f"{type(error).__name__}: {str(error)[:600]}"
+    return "no exit"
+
+
+def use(model: str, images: str, kind: str, out: str, wide: bool) -> list[str]:
+    """The outcomes of the commands that read a model."""
+    commands = [["predict", model, images, "--out", out, "--backend", KINDS[kind][2], "--threads", "1"]]
+    if kind == "json":
+        commands += [["calibrate", model], ["calibrate", model, "--min-area", "3"]]
+        if wide:
+            commands += [
+                ["fit", images, "--update", model, "--out", f"{out}-updated"],
+                ["calibrate", model, "--images", images],
+            ]
+    return [outcome(command) for command in commands]
+
+
+def new_worker() -> ProcessPoolExecutor:
+    worker = ProcessPoolExecutor(1, get_context("spawn"))
+    worker.submit(outcome, ["--version"]).result()
+    return worker
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model", type=Path)
+    parser.add_argument("images", type=Path)
+    parser.add_argument("count", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--patience", type=float, default=5.0)
+    parser.add_argument("--kinds", nargs="+", choices=sorted(KINDS), default=list(KINDS))
+    given = parser.parse_args()
+    os.environ["BLEMISH_CACHE"] = tempfile.mkdtemp()
+    counts: Counter[str] = Counter()
+    bad, worker = [], new_worker()
+    for number in range(given.count):
+        kind = given.kinds[number % len(given.kinds)]
+        with tempfile.TemporaryDirectory() as root:
+            model = Path(shutil.copytree(given.model, Path(root) / given.model.name))
+            damage(model, kind, np.random.default_rng([given.seed, number]))
+            try:
+                call = worker.submit(use, str(model), str(given.images), kind, f"{root}/out", number % 10 == 0)
+                found = call.result(given.patience * 5 if kind == "json" and number % 10 == 0 else given.patience)
+            except TimeoutError:
+                found = ["hang"]
+            except BrokenProcessPool:
+                found = ["crash"]
+            if found[-1] in ("hang", "crash"):
+                for process in (worker._processes or {}).values():
+                    process.kill()
+                worker.shutdown(wait=False, cancel_futures=True)
+                worker = new_worker()
+        for result in found:
+            counts[f"{kind}: {result if result in ('used', 'refused') else 'BAD'}"] += 1
+            if result not in ("used", "refused"):
+                bad.append(f"{kind} {number}: {result}")
+    worker.shutdown()
+    print(json.dumps(counts, indent=2, sort_keys=True))
+    print(f"{given.count} damaged, {len(bad)} bad", *bad, sep="\n")
+    return bool(bad)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
