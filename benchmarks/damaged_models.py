@@ -1,6 +1,6 @@
 """Damages a model folder in many ways, with fresh hashes, and has each used: what is wrong has to be one line.
 
-    python benchmarks/damaged_models.py MODEL IMAGES COUNT [--seed 0] [--patience 5] [--kinds json tensors onnx openvino]
+    python benchmarks/damaged_models.py MODEL IMAGES COUNT [--seed 0] [--patience 5] [--kinds json onnx ...]
 
 MODEL is exported to every format that is damaged; nothing of it is changed. Exits with 1, and names the cases, where
 there was a traceback, a crash, a hang beyond the patience, or more than one line of at most 500 characters.
@@ -123,6 +123,49 @@ def damaged_tensors(raw: bytes, random: Random) -> bytes:
     return len(packed).to_bytes(8, "little") + packed + bytes(data)
 
 
+def pick(values: Any, random: Random) -> Any:
+    return values[random.integers(len(values))]
+
+
+def other_numbers(node: Any, random: Random) -> None:
+    for attribute in node.attribute:
+        attribute.i = pick([0, -1, 2**62, 7], random)
+        for place in range(len(attribute.ints)):
+            attribute.ints[place] = pick([0, -1, 2**40, 3], random)
+
+
+def elsewhere(tensor: Any, random: Random) -> None:
+    tensor.data_location = 1
+    names = ["../../../etc/passwd", "model.json", "*/_ORT_MEM_ADDR_/*", "none.bin"]
+    tensor.external_data.add(key="location", value=pick(names, random))
+    tensor.ClearField("raw_data")
+
+
+def other_dims(tensor: Any, random: Random) -> None:
+    tensor.dims[:] = [pick([0, -1, 2**40, 3], random), *list(tensor.dims)[1:]]
+
+
+def other_values(tensor: Any, random: Random) -> None:
+    tensor.raw_data = bytes(random.integers(0, 256, len(tensor.raw_data), np.uint8))
+
+
+OPERATIONS = ["Loop", "If", "Nothing", "Reshape", "ConstantOfShape", "Tile", "Gather", "Expand"]
+GRAPH_DAMAGES: tuple[Callable[[Any, Any, Any, Random], Any], ...] = (
+    lambda graph, node, tensor, random: setattr(node, "op_type", pick(OPERATIONS, random)),
+    lambda graph, node, tensor, random: graph.node.remove(node),
+    lambda graph, node, tensor, random: other_numbers(node, random),
+    lambda graph, node, tensor, random: other_dims(tensor, random),
+    lambda graph, node, tensor, random: setattr(tensor, "data_type", int(random.integers(0, 25))),
+    lambda graph, node, tensor, random: setattr(tensor, "name", "other"),
+    lambda graph, node, tensor, random: setattr(pick([*graph.output, *graph.input], random), "name", "other"),
+    lambda graph, node, tensor, random: elsewhere(tensor, random),
+    lambda graph, node, tensor, random: node.input.insert(0, graph.node[-1].output[0]),
+    lambda graph, node, tensor, random: other_values(tensor, random),
+    lambda graph, node, tensor, random: graph.output.pop(),
+    lambda graph, node, tensor, random: node.input.extend(node.input),
+)
+
+
 def damaged_onnx(raw: bytes, random: Random) -> bytes:
     """A graph with another node, attribute, shape, type, name or external file; or damaged bytes."""
     import onnx
@@ -130,41 +173,8 @@ def damaged_onnx(raw: bytes, random: Random) -> bytes:
     if random.integers(3) == 0:
         return damaged_bytes(raw, random)
     model = onnx.load_from_string(raw)
-    graph = model.graph
-    node = graph.node[random.integers(len(graph.node))]
-    tensor = graph.initializer[random.integers(len(graph.initializer))]
-    way = random.integers(12)
-    if way == 0:
-        node.op_type = ["Loop", "Nothing", "Reshape", "ConstantOfShape", "Tile", "Gather"][random.integers(6)]
-    elif way == 1:
-        graph.node.remove(node)
-    elif way == 2 and node.attribute:
-        attribute = node.attribute[random.integers(len(node.attribute))]
-        attribute.i = int([0, -1, 2**62, 7][random.integers(4)])
-        for place in range(len(attribute.ints)):
-            attribute.ints[place] = int([0, -1, 2**40, 3][random.integers(4)])
-    elif way == 3 and tensor.dims:
-        tensor.dims[0] = int([0, -1, 2**40, tensor.dims[0] + 1][random.integers(4)])
-    elif way == 4:
-        tensor.data_type = int(random.integers(0, 25))
-    elif way == 5:
-        tensor.name = "other"
-    elif way == 6:
-        (graph.output if random.integers(2) else graph.input)[0].name = "other"
-    elif way == 7:
-        tensor.data_location = onnx.TensorProto.EXTERNAL
-        entry = tensor.external_data.add()
-        entry.key = "location"
-        entry.value = ["../../../etc/passwd", "model.json", "*/_ORT_MEM_ADDR_/*", "none.bin"][random.integers(4)]
-        tensor.ClearField("raw_data")
-    elif way == 8:
-        node.input[0] = graph.node[-1].output[0]
-    elif way == 9 and len(tensor.raw_data) >= 8:
-        tensor.raw_data = bytes(random.integers(0, 256, len(tensor.raw_data), np.uint8))
-    elif way == 10:
-        del graph.output[random.integers(len(graph.output))]
-    else:
-        model.opset_import[0].version = int([0, -1, 7, 1000][random.integers(4)])
+    node, tensor = pick(model.graph.node, random), pick(model.graph.initializer, random)
+    pick(GRAPH_DAMAGES, random)(model.graph, node, tensor, random)
     return model.SerializeToString()
 
 

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.logging import RichHandler
-from rich.text import Text
-from typer.exceptions import TyperException
 
 import blemish
 from blemish.cli import data, deciding, learning, measuring
+from blemish.cli.boundary import INTERRUPTED, boundary, interrupted
 from blemish.cli.terminal import console, errors
-from blemish.errors import BlemishError, extras
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
-
-GOES_ON = {"train": " with --resume", "predict": ""}
-"""Command that can be stopped -> what is to be added for it to go on."""
+from blemish.errors import BlemishError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -31,24 +25,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     handler = RichHandler(console=errors, show_time=False, show_path=False)
     logging.basicConfig(format="%(message)s", handlers=[handler])
     logging.getLogger("blemish").setLevel(logging.INFO)
-    try:
-        with extras():
-            parser, given = _learning_parser(command, given) if command in learning.COMMANDS else (_unparsed, given)
-            code = build_app({command: parser})(given, standalone_mode=False)
-    except BlemishError as error:
-        _fail(str(error))
-    except TyperException as error:
-        message = error.format_message().replace("Value error, ", "").rstrip(".")
-        _fail(f"{message}. 'blemish {command} --help' tells what there is.")
-    if code == INTERRUPTED and command in GOES_ON:
-        errors.print(f"stopped. The same command{GOES_ON[command]} goes on from here.")
+    with boundary(command):
+        _prepare(given)
+        parser, given = _learning_parser(command, given) if command in learning.COMMANDS else (_unparsed, given)
+        code = build_app({command: parser})(given, standalone_mode=False)
+    if code == INTERRUPTED:
+        interrupted(command)
     sys.exit(code)
 
 
-def _fail(message: str) -> NoReturn:
-    """One line on standard error, and exit code 2."""
-    errors.print(Text.assemble(("error ", "bold red"), message), soft_wrap=True)
-    sys.exit(2)
+def _prepare(arguments: Sequence[str]) -> None:
+    """Has names that are not UTF-8 printed with escapes, and refuses what no path or number can hold."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if any("\0" in argument for argument in arguments):
+        raise BlemishError("an argument holds a NUL character, which no path can. Leave it out.")
 
 
 def _learning_parser(command: str, given: list[str]) -> tuple[Callable[..., None], list[str]]:
