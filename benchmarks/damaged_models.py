@@ -1,3 +1,4 @@
+# ruff: noqa: ARG005
 """Damages a model folder in many ways, with fresh hashes, and has each used: what is wrong has to be one line.
 
     python benchmarks/damaged_models.py MODEL IMAGES COUNT [--seed 0] [--patience 5] [--kinds json onnx ...]
@@ -20,9 +21,8 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -251,10 +251,41 @@ def use(model: str, images: str, kind: str, out: str, wide: bool) -> list[str]:
     return [outcome(command) for command in commands]
 
 
-def new_worker() -> ProcessPoolExecutor:
-    worker = ProcessPoolExecutor(1, get_context("spawn"))
-    worker.submit(outcome, ["--version"]).result()
-    return worker
+def serve(calls: Connection) -> None:
+    """What the worker does: the commands that it is sent, one model after the other."""
+    outcome(["--version"])
+    calls.send([])
+    while True:
+        calls.send(use(*calls.recv()))
+
+
+class Worker:
+    """A process that uses models, and is replaced where one hangs or ends it."""
+
+    def __init__(self, patience: float) -> None:
+        self.patience = patience
+        self.start()
+
+    def start(self) -> None:
+        self.calls, other = Pipe()
+        self.process = get_context("spawn").Process(target=serve, args=(other,), daemon=True)
+        self.process.start()
+        other.close()
+        self.calls.recv()
+
+    def __call__(self, patience: int, *arguments: Any) -> list[str]:
+        """The outcomes, or ["hang"] where there are none after so many times the patience, or ["crash"]."""
+        self.calls.send(arguments)
+        try:
+            if self.calls.poll(self.patience * patience):
+                return list(self.calls.recv())
+            ending = "hang"
+        except (EOFError, ConnectionError):
+            ending = "crash"
+        self.process.kill()
+        self.process.join()
+        self.start()
+        return [ending]
 
 
 def main() -> int:
@@ -268,29 +299,18 @@ def main() -> int:
     given = parser.parse_args()
     os.environ["BLEMISH_CACHE"] = tempfile.mkdtemp()
     counts: Counter[str] = Counter()
-    bad, worker = [], new_worker()
+    bad, worker = [], Worker(given.patience)
     for number in range(given.count):
-        kind = given.kinds[number % len(given.kinds)]
+        kind, is_wide = given.kinds[number % len(given.kinds)], number % 10 == 0
         with tempfile.TemporaryDirectory() as root:
             model = Path(shutil.copytree(given.model, Path(root) / given.model.name))
             damage(model, kind, np.random.default_rng([given.seed, number]))
-            try:
-                call = worker.submit(use, str(model), str(given.images), kind, f"{root}/out", number % 10 == 0)
-                found = call.result(given.patience * 5 if kind == "json" and number % 10 == 0 else given.patience)
-            except TimeoutError:
-                found = ["hang"]
-            except BrokenProcessPool:
-                found = ["crash"]
-            if found[-1] in ("hang", "crash"):
-                for process in (worker._processes or {}).values():
-                    process.kill()
-                worker.shutdown(wait=False, cancel_futures=True)
-                worker = new_worker()
+            found = worker(5 if is_wide else 1, str(model), str(given.images), kind, f"{root}/out", is_wide)
         for result in found:
             counts[f"{kind}: {result if result in ('used', 'refused') else 'BAD'}"] += 1
             if result not in ("used", "refused"):
                 bad.append(f"{kind} {number}: {result}")
-    worker.shutdown()
+    worker.process.kill()
     print(json.dumps(counts, indent=2, sort_keys=True))
     print(f"{given.count} damaged, {len(bad)} bad", *bad, sep="\n")
     return bool(bad)
