@@ -36,7 +36,7 @@ class Command:
 
 
 COMMANDS = (
-    Command("train", (), ("--data_path", "data", "--ckpt_path", "out", "--model", "padim", "--size", "32", "--figures", "0")),
+    Command("train", (), ("--data_path", "data", "--ckpt_path", "out", "--model", "padim", "--size", "32")),
     Command("fit", ("data/part/train/good",), ("--out", "out", "--model", "padim", "--size", "32")),
     Command("calibrate", ("run/part",)),
     Command("predict", ("run/part", "data/part/test/bad"), ("--out", "out")),
@@ -45,7 +45,7 @@ COMMANDS = (
     Command("metrics", (), ("--maps", "maps", "--data_path", "data", "--out", "out", "--resamples", "0")),
     Command("report", ("run",), ("--out", "page.html")),
     Command("compare", ("run", "run")),
-    Command("synth", ("out",), ("--category", "gear", "--size", "32")),
+    Command("synth", ("out",), ("--category", "gear", "--size", "64")),
     Command("demo", ("out",)),
     Command("data check", ("data",)),
 )  # fmt: skip

@@ -89,7 +89,7 @@ def _system(error: Exception, said: str) -> str:
     assert isinstance(error, OSError)
     place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
     advice = ADVICE.get(error.errno or 0, "Check the path and its permissions")
-    return f"{place}{error.strerror or said}. {advice}."
+    return f"{place}{error.strerror or said or type(error).__name__}. {advice}."
 
 
 def _nested(_: Exception, __: str) -> str:
