@@ -71,7 +71,6 @@ def network(options: argparse.Namespace, data: Path) -> None:
         "blemish, float32": lambda: of_blemish(
             "fit_and_test", folder=folder, options=patchcore | {"precision": "float32"}
         ),
-        "blemish, int8": lambda: of_blemish("fit_and_test", folder=folder, options=patchcore | {"precision": "int8"}),
     }
     if options.anomalib:
         ways = {"anomalib 2.7.0": lambda: measure(ANOMALIB, "fit-and-test", folder, python=options.anomalib)} | ways
@@ -169,7 +168,7 @@ def fit_and_test(folder: str, options: dict[str, Any]) -> dict[str, Any]:
         "test_processor": processor_time() - fit_computed,
         "fit_memory": fit_memory,
         "memory": peak_memory(),
-        "bank": len(detector.bank),
+        "bank": len(detector.memory.bank),
         "image_auroc": figures["image_auroc"],
         "pixel_auroc": figures["pixel_auroc"],
     }

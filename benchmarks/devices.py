@@ -25,7 +25,8 @@ from blemish.detectors.base import Detector, LearningDetector
 from blemish.features.devices import device_named
 from blemish.imaging.preprocess import Preprocess
 from blemish.inference.torch_backend import TorchBackend
-from blemish.training.loop import Training, train
+from blemish.training.loop import train
+from blemish.training.settings import Training
 from processes import print_table
 
 NETWORK = {"backbone": "wide_resnet50_2", "layers": (2, 3), "weights": "random"}

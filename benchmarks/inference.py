@@ -36,7 +36,6 @@ METHODS: dict[str, dict[str, Any]] = {"patchcore": {"num_patches": BANK}, "padim
 RUNTIMES = {
     "torch": ("float32", "torch"),
     "torch float32": ("float32", "torch"),
-    "torch, fitted in int8": ("fitted-int8", "torch"),
     "ONNX Runtime": ("float32", "onnx"),
     "OpenVINO": ("float32", "openvino"),
     "ONNX Runtime int8": ("int8", "onnx"),
@@ -109,11 +108,6 @@ def prepare(folder: Path, data: Path, method: str, features: str, anomalib: str 
             print(method, features, precision, runtime, said, flush=True)
         for precision in ("int8", "float32"):
             (model / f"{precision}.new").rename(model / precision)
-    if features != "filters" and not (model / "fitted-int8").exists():
-        task = {"method": method, "options": METHODS[method] | FEATURES[features], "data": data}
-        done = of_blemish("fit", **task, out=model / "fitted-int8.new", precision="int8")
-        (model / "fitted-int8.new").rename(model / "fitted-int8")
-        print(method, features, "int8", done, flush=True)
     if anomalib and features != "filters" and not (model / "anomalib").exists():
         out = model / "anomalib.new"
         measure(ANOMALIB, "export", data, "--model", method, "--bank", BANK, "--out", out, python=anomalib)

@@ -32,7 +32,8 @@ from blemish.data.source import load
 from blemish.detectors.autoencoder import Autoencoder
 from blemish.detectors.parts.convolution import halvings, widths
 from blemish.imaging.preprocess import Preprocess
-from blemish.training.loop import Training, train
+from blemish.training.loop import train
+from blemish.training.settings import Training
 from blemish.types import Sample
 
 SIDE, WIDTH, LATENT, BATCH = 128, 128, 100, 8

@@ -14,7 +14,7 @@ import torch
 from blemish.data.source import ImageSource
 from blemish.data.source import load as load_images
 from blemish.detectors import DETECTORS, detector_class
-from blemish.detectors.base import Detector, LearningDetector
+from blemish.detectors.base import Detector
 from blemish.errors import BlemishError
 from blemish.export.graphs import to_half, to_onnx, write_onnx, write_openvino
 from blemish.imaging.preprocess import Preprocess
@@ -24,7 +24,7 @@ from blemish.inference.inspector import Inspector
 from blemish.inference.torch_backend import TorchBackend
 from blemish.model.folder import read_model
 from blemish.model.tensors import Artifact, load, load_detector, save
-from blemish.training.loop import Training, train
+from blemish.training.settings import Training
 from blemish.types import Sample
 
 SIDE = 48
@@ -43,10 +43,8 @@ def create(name: str) -> Detector:
 
 def fit(detector: Detector, images: ImageSource, device: str = "cpu", seed: int = 0) -> Detector:
     """The detector's own `fit`, with fewer epochs where it has any."""
-    if isinstance(detector, LearningDetector):
-        train(detector, images, None, Training(epochs=3, batch_size=4, device=device), seed=seed)
-        return detector
-    return detector.to(device).fit(images, seed=seed)
+    training = Training(epochs=3, batch_size=4, device=device)
+    return detector.to(device).fit(images, seed=seed, training=training)
 
 
 def predict(detector: Detector, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -175,10 +173,7 @@ def test_constant_images(name, tmp_path: Path, value):
 
 def test_a_defect_scores_higher_than_a_good_image(name, images, device):
     detector = create(name)
-    if isinstance(detector, LearningDetector):
-        train(detector, images, None, Training(epochs=60, batch_size=6, device=device))
-    else:
-        detector.to(device).fit(images)
+    detector.to(device).fit(images, training=Training(epochs=60, batch_size=6, device=device))
     good = images.batch([0])
     bad = good.clone()
     bad[:, :, 10:20, 10:20] = torch.tensor([0.9, 0.1, 0.1])[:, None, None]

@@ -51,15 +51,15 @@ def test_distances_equal_scipy_s():
 
 @pytest.mark.parametrize("options", [{}, {"shared": True}, {"reduction": "project", "dimensions": 7}])
 def test_the_map_is_scipy_s_distance_of_each_place(part_images, options):
-    detector = PaDiM(64, smoothing=0, shrinkage=0.05, **options).fit(part_images)
+    detector = PaDiM.create(size=64, smoothing=0, shrinkage=0.05, **options).fit(part_images)
     features = torch.cat([detector.features(part_images.batch([row])) for row in range(len(part_images))])
-    values = (features.permute(2, 3, 0, 1) @ detector.projection).flatten(0, 1).double().numpy()
-    every = [values.reshape(-1, values.shape[2])] if detector.shared else list(values)
+    values = (features.permute(2, 3, 0, 1) @ detector.gaussians.projection).flatten(0, 1).double().numpy()
+    every = [values.reshape(-1, values.shape[2])] if detector.gaussian_options.shared else list(values)
     covariances = [np.cov(cell.T, bias=True) for cell in every]
     ridge = 0.05 * np.mean([np.diag(covariance).mean() for covariance in covariances])
     found = detector.distances(features)[5].flatten()
     for place in (0, 13, 63):
-        which = 0 if detector.shared else place
+        which = 0 if detector.gaussian_options.shared else place
         inverse = np.linalg.inv(covariances[which] + ridge * np.eye(values.shape[2]))
         expected = scipy_mahalanobis(values[place, 5], every[which].mean(0), inverse)
         assert float(found[place]) == pytest.approx(expected, rel=1e-3)
@@ -67,22 +67,22 @@ def test_the_map_is_scipy_s_distance_of_each_place(part_images, options):
 
 @pytest.mark.parametrize("reduction", ["select", "project", "pca"])
 def test_reductions_keep_lengths(part_images, reduction):
-    projection = PaDiM(64, dimensions=9, reduction=reduction).fit(part_images).projection
+    projection = PaDiM.create(size=64, dimensions=9, reduction=reduction).fit(part_images).gaussians.projection
     assert projection.shape == (48, 9)
     torch.testing.assert_close(projection.T @ projection, torch.eye(9), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_further_images_count_as_if_they_had_been_there(part_images, shared):
-    whole = PaDiM(64, shared=shared).fit(part_images)
-    some = PaDiM(64, shared=shared)
+    whole = PaDiM.create(size=64, shared=shared).fit(part_images)
+    some = PaDiM.create(size=64, shared=shared)
     some._new_features = lambda: whole.features
     some.features = whole.features
     whole.features.fit = lambda *rest: whole.features
     some.fit(part_images.where(lambda sample: sample.image.stem < "5"))
     some.update(part_images.where(lambda sample: sample.image.stem >= "5"))
-    assert int(some.count) == int(whole.count)
-    torch.testing.assert_close(some.mean, whole.mean, rtol=1e-4, atol=1e-5)
+    assert int(some.gaussians.count) == int(whole.gaussians.count)
+    torch.testing.assert_close(some.gaussians.mean, whole.gaussians.mean, rtol=1e-4, atol=1e-5)
     batch = part_images.batch([0, 1])
     torch.testing.assert_close(some(batch)[1], whole(batch)[1], rtol=0.02, atol=0.02)
 
@@ -106,8 +106,8 @@ def test_a_sample_is_left_out_as_if_it_had_not_been_there(number, channels):
 def test_what_does_not_fit_into_memory_is_refused_before_it_starts(part_images: ImageSource):
     part_images.memory_budget = 1_000_000
     with pytest.raises(BlemishError, match=r"at 65 places of 48 features take .*_budget allows .*--dimensions"):
-        PaDiM(64).fit(part_images)
-    PaDiM(64, shared=True).fit(part_images)
+        PaDiM.create(size=64).fit(part_images)
+    PaDiM.create(size=64, shared=True).fit(part_images)
 
 
 def drawn(folder: Path, number: int, *, part: bool) -> ImageSource:
@@ -126,14 +126,16 @@ def test_what_is_shared_is_what_held_out_images_are_likelier_under(tmp_path, par
     images = drawn(tmp_path, 40, part=part)
     train = images.where(lambda sample: sample.image.stem < "30")
     held_out = images.where(lambda sample: sample.image.stem >= "30")
-    chosen = PaDiM(64, dimensions=4).fit(train, validation=held_out)
+    chosen = PaDiM.create(size=64, dimensions=4).fit(train, validation=held_out)
     assert chosen.choices["shared"] is not part
     assert ("a Gaussian per place" in chosen.reasons[0]) is part
     features = torch.cat([chosen.features(held_out.batch([row])) for row in range(10)])
     likelihoods = {}
     for shared in (True, False):
-        way = PaDiM(64, dimensions=4, shared=shared, scales=(0,)).fit(train, validation=held_out)
-        likelihoods[shared] = log_likelihood(way._reduced(features)[0], way.mean, way.factor)
+        way = PaDiM.create(size=64, dimensions=4, shared=shared, scales=(0,)).fit(train, validation=held_out)
+        likelihoods[shared] = log_likelihood(
+            way.gaussians.reduced(features)[0], way.gaussians.mean, way.gaussians.factor
+        )
     assert likelihoods[not part] > likelihoods[part]
 
 
@@ -146,20 +148,26 @@ def test_log_likelihood_is_scipy_s_but_for_the_constant():
 
 
 def test_a_choice_that_was_made_is_kept_by_the_options(part_images):
-    detector = PaDiM(64).fit(part_images, validation=part_images)
+    detector = PaDiM.create(size=64).fit(part_images, validation=part_images)
     twin = PaDiM.create(**detector.options | detector.choices)
-    assert (twin.shared, twin.shrinkage) == (detector.chosen("shared"), detector.chosen("shrinkage"))
-    assert PaDiM(64, shared=True, shrinkage=0.1, scales=(0,)).fit(part_images, validation=part_images).choices == {}
+    assert (twin.options["shared"], twin.options["shrinkage"]) == (
+        detector.chosen("shared"),
+        detector.chosen("shrinkage"),
+    )
+    assert (
+        PaDiM.create(size=64, shared=True, shrinkage=0.1, scales=(0,)).fit(part_images, validation=part_images).choices
+        == {}
+    )
 
 
 def test_several_scales_are_added_equally_loud(tmp_path):
     images = drawn(tmp_path, 12, part=True)
     held_out = images.where(lambda sample: sample.image.stem >= "08")
     options = {"dimensions": 4, "shared": False, "shrinkage": 0.1}
-    both = PaDiM(64, **options, scales=(0, 1.5)).fit(images, validation=held_out)
+    both = PaDiM.create(size=64, **options, scales=(0, 1.5)).fit(images, validation=held_out)
     expected, features = 0, both.features(held_out.batch([0, 1, 2, 3]))
     for width in (0, 1.5):
-        one = PaDiM(64, **options, scales=(width,)).fit(images)
+        one = PaDiM.create(size=64, **options, scales=(width,)).fit(images)
         offset, scale = loudness(one.distances(features)[None])
         expected += (one.distances(features) - offset) / scale / 2
     torch.testing.assert_close(both.distances(features), expected, rtol=1e-4, atol=1e-4)
@@ -174,21 +182,10 @@ def test_wide_scales_are_for_places_with_enough_images(tmp_path, number, part, d
     images = drawn(tmp_path, number, part=part)
     held_out = images.where(lambda sample: sample.image.stem >= "25")
     train = images.where(lambda sample: sample.image.stem < "25")
-    found = PaDiM(64, dimensions=dimensions).fit(train, validation=held_out or images)
+    found = PaDiM.create(size=64, dimensions=dimensions).fit(train, validation=held_out or images)
     assert found.choices["scales"] == expected
-    assert len(found.factor) == len(expected) * (64 if not found.chosen("shared") else 1)
-    assert PaDiM(64, dimensions=dimensions).fit(images).choices["scales"] == (0.0,)
-
-
-def test_a_state_saved_when_there_was_one_scale_is_read(part_images):
-    fitted = PaDiM(64, shared=False).fit(part_images)
-    state = {name: value for name, value in fitted.state_dict().items() if name not in ("offset", "loudness")}
-    read = PaDiM(64, shared=False)
-    read.choices = {"shrinkage": fitted.chosen("shrinkage")}
-    read.load_state_dict(state)
-    read.is_fitted = True
-    images = part_images.batch([0, 1])
-    assert torch.equal(read(images)[1], fitted(images)[1])
+    assert len(found.gaussians.factor) == len(expected) * (64 if not found.chosen("shared") else 1)
+    assert PaDiM.create(size=64, dimensions=dimensions).fit(images).choices["scales"] == (0.0,)
 
 
 def test_loudness_takes_no_notice_of_units():

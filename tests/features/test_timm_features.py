@@ -114,6 +114,19 @@ def test_without_the_hub_the_line_names_what_helps(monkeypatch, tmp_path):
         create_backbone("resnet18").fit(None, seed=0)
 
 
+def test_weights_in_the_hub_s_cache_need_no_network(whole, monkeypatch, tmp_path):
+    snapshot = tmp_path / f"models--timm--{SMALL}.c3_in1k" / "snapshots" / "0123"
+    snapshot.mkdir(parents=True)
+    save_file(whole.state_dict(), snapshot / "model.safetensors")
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("0123")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.file_download.HF_HUB_CACHE", str(tmp_path), raising=False)
+    monkeypatch.setattr(networks, "_can_be_found", lambda host: pytest.fail("the cache has it"))
+    features = create_backbone(SMALL, (1,)).fit(None, seed=0)
+    assert torch.equal(features.network.state_dict()["conv1.0.weight"], whole.state_dict()["conv1.0.weight"])
+
+
 @pytest.mark.parametrize(
     ("make", "match"),
     [

@@ -51,7 +51,7 @@ WRONG: dict[str, tuple[str, Any, str]] = {
     "device": ("device", "gpu", "allowed are auto, cpu, cuda, cuda:1 or mps"),
     "device number": ("device", "cuda:", "allowed are auto, cpu"),
     "device line": ("device", "cpu\n", "allowed are auto, cpu"),
-    "precision": ("precision", "float16", "input should be 'auto', 'float32', 'bfloat16' or 'int8'"),
+    "precision": ("precision", "float16", "input should be 'auto', 'float32' or 'bfloat16'"),
     "figures": ("figures", 65, "input should be less than or equal to 64"),
     "workers": ("workers", 257, "input should be less than or equal to 256"),
     "memory": ("memory_budget", "lots", "a number of bytes, such as 2GB"),

@@ -21,7 +21,9 @@ from blemish.detectors.base import ReconstructingDetector
 from blemish.detectors.vae import VariationalAutoencoder
 from blemish.errors import BlemishError
 from blemish.imaging.preprocess import Preprocess
-from blemish.training.loop import Training, image_seed, train
+from blemish.training import loop
+from blemish.training.loop import image_seed, initialise, train
+from blemish.training.settings import Training
 from blemish.types import Sample
 
 SETTINGS = Training(epochs=4, batch_size=3, precision="float32", device="cpu")
@@ -112,9 +114,9 @@ def test_a_stopped_training_goes_on_with_the_same_bits(sources, tmp_path: Path, 
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        train(stopped, *sources, SETTINGS, checkpoint=checkpoint, progress=interrupt)
+        train(stopped, *sources, replace(SETTINGS, checkpoint=checkpoint), progress=interrupt)
     resumed = small(name)
-    history = train(resumed, *sources, SETTINGS, checkpoint=checkpoint, resume=True)
+    history = train(resumed, *sources, replace(SETTINGS, checkpoint=checkpoint, resume=True))
     assert same(state(whole), state(resumed))
     assert len(history.train) == SETTINGS.epochs
 
@@ -122,9 +124,14 @@ def test_a_stopped_training_goes_on_with_the_same_bits(sources, tmp_path: Path, 
 def test_resuming_a_finished_training_changes_nothing(sources, tmp_path: Path):
     checkpoint = tmp_path / "checkpoint.safetensors"
     first, second = small(), small()
-    train(first, *sources, SETTINGS, checkpoint=checkpoint)
+    train(first, *sources, replace(SETTINGS, checkpoint=checkpoint))
     steps = []
-    train(second, *sources, SETTINGS, checkpoint=checkpoint, resume=True, progress=lambda *args, **_: steps.append(1))
+    train(
+        second,
+        *sources,
+        replace(SETTINGS, checkpoint=checkpoint, resume=True),
+        progress=lambda *args, **_: steps.append(1),
+    )
     assert same(state(first), state(second))
     assert steps == []
 
@@ -140,24 +147,22 @@ def test_resuming_a_finished_training_changes_nothing(sources, tmp_path: Path):
 )
 def test_a_checkpoint_of_another_training_is_refused(sources, tmp_path: Path, change, named):
     checkpoint = tmp_path / "checkpoint.safetensors"
-    train(small(), *sources, SETTINGS, checkpoint=checkpoint)
+    train(small(), *sources, replace(SETTINGS, checkpoint=checkpoint))
     with pytest.raises(BlemishError, match=f"{named} = "):
         train(
             change.get("detector", small()),
             *sources,
-            change.get("settings", SETTINGS),
+            replace(change.get("settings", SETTINGS), checkpoint=checkpoint, resume=True),
             seed=change.get("seed", 0),
-            checkpoint=checkpoint,
-            resume=True,
         )
 
 
 def test_a_checkpoint_of_other_images_is_refused(sources, tmp_path: Path):
     checkpoint = tmp_path / "checkpoint.safetensors"
-    train(small(), *sources, SETTINGS, checkpoint=checkpoint)
+    train(small(), *sources, replace(SETTINGS, checkpoint=checkpoint))
     fewer = sources[0].where(lambda sample: sample.image.stem != sources[0].samples[0].image.stem)
     with pytest.raises(BlemishError, match="data = "):
-        train(small(), fewer, sources[1], SETTINGS, checkpoint=checkpoint, resume=True)
+        train(small(), fewer, sources[1], replace(SETTINGS, checkpoint=checkpoint, resume=True))
 
 
 EMPTY = save_tensors({}), save_tensors({}, {"state": "{}"}), save_tensors({}, {"state": "[1]"})
@@ -168,12 +173,12 @@ def test_a_damaged_checkpoint_is_one_line(sources, tmp_path: Path, content):
     checkpoint = tmp_path / "checkpoint.safetensors"
     checkpoint.write_bytes(content)
     with pytest.raises(BlemishError, match="not a readable checkpoint"):
-        train(small(), *sources, SETTINGS, checkpoint=checkpoint, resume=True)
+        train(small(), *sources, replace(SETTINGS, checkpoint=checkpoint, resume=True))
 
 
 def test_a_checkpoint_is_safetensors_and_json(sources, tmp_path: Path):
     checkpoint = tmp_path / "checkpoint.safetensors"
-    train(small(), *sources, SETTINGS, checkpoint=checkpoint)
+    train(small(), *sources, replace(SETTINGS, checkpoint=checkpoint))
     names = load_file(checkpoint)
     assert {name.split(".")[0] for name in names} == {"model", "best", "optimizer"}
     header_length = int.from_bytes(checkpoint.read_bytes()[:8], "little")
@@ -258,3 +263,94 @@ def test_scores_are_repeatable():
     detector.is_fitted = True
     images = torch.rand(2, 3, 32, 32)
     assert all(torch.equal(first, second) for first, second in zip(detector(images), detector(images), strict=True))
+
+
+def test_a_budget_of_steps_ends_the_training_within_an_epoch(sources):
+    """8 images in batches of 3 are three steps an epoch."""
+    steps = []
+    settings = replace(SETTINGS, max_steps=5)
+    history = train(small(), *sources, settings, progress=lambda done, total, **_: steps.append((done, total)))
+    assert steps == [(number, 5) for number in range(1, 6)]
+    assert len(history.train) == 2
+
+
+def test_a_budget_of_seconds_ends_the_training_and_counts_those_before_a_stop(sources, tmp_path, monkeypatch):
+    clock = iter(range(10_000))
+    monkeypatch.setattr(loop.time, "monotonic", lambda: float(next(clock)))
+    settings = replace(SETTINGS, max_seconds=5, epochs=100, checkpoint=tmp_path / "checkpoint.safetensors")
+    done = []
+    train(small(), *sources, settings, progress=lambda steps, total, **_: done.append(steps))
+    assert done == [1, 2, 3, 4, 5]
+    train(small(), *sources, replace(settings, resume=True), progress=lambda *_, **__: pytest.fail("it is over"))
+
+
+class Scheduled(Autoencoder):
+    """Its learning rate falls to nothing, and it notes what part was done at each step."""
+
+    def configure_optimizer(self, learning_rate):
+        self.noted = []
+        return torch.optim.SGD(self.trained.parameters(), learning_rate), self.falling
+
+    def falling(self, done: float) -> float:
+        self.noted.append(done)
+        return 0.0 if done >= 0.5 else 1.0
+
+
+def test_the_learning_rate_follows_the_schedule(sources):
+    whole, half = Scheduled(32, width=4, latent_dim=8), Scheduled(32, width=4, latent_dim=8)
+    train(whole, *sources, replace(SETTINGS, epochs=2))
+    assert whole.noted == pytest.approx([step / 6 for step in range(6)])
+    train(half, *sources, replace(SETTINGS, epochs=1))  # its last step and a half have no rate
+    steps = [state(half)]
+    train(half, *sources, replace(SETTINGS, max_steps=2))
+    assert half.noted == [0, 0.5]
+    assert not same(steps[0], state(half))
+
+
+def test_gradients_are_clipped_to_a_norm(sources):
+    start, moved = small(), small()
+    initialise(start, 0)
+    detector = Scheduled(32, width=4, latent_dim=8)
+    settings = replace(SETTINGS, max_steps=1, clip_norm=1e-3, learning_rate=1.0)
+    train(detector, *sources, settings)
+    difference = [value - start.state_dict()[name] for name, value in detector.state_dict().items()]
+    assert torch.linalg.vector_norm(torch.cat([one.flatten() for one in difference])) <= 1.001e-3
+    train(moved, *sources, replace(settings, clip_norm=None, learning_rate=0.1))
+    assert torch.linalg.vector_norm(next(moved.parameters()) - next(start.parameters())) > 1e-3
+
+
+class HeadAlone(Autoencoder):
+    """Only its decoder is trained."""
+
+    @property
+    def trained(self):
+        return self.decoder
+
+
+def test_a_checkpoint_holds_what_is_trained_alone(sources, tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    detector, fresh = HeadAlone(32, width=4, latent_dim=8), small()
+    train(detector, *sources, replace(SETTINGS, checkpoint=path))
+    initialise(fresh, 0)
+    assert same(state(fresh.encoder), state(detector.encoder))
+    assert not same(state(fresh.decoder), state(detector.decoder))
+    names = {name.partition(".")[2] for name in load_file(path) if name.startswith(("model.", "best."))}
+    assert names == set(detector.decoder.state_dict())
+
+
+class ThreeTensors(Autoencoder):
+    """Its examples are three tensors."""
+
+    def examples(self, images, rows, seeds):
+        batch = images.batch(rows)
+        return batch, batch.flip(3), torch.full((len(rows),), 0.5)
+
+    def losses(self, *examples):
+        images, turned, weight = examples
+        first, second = (self._error(one, self.reconstruct(one)).flatten(1).mean(1) for one in (images, turned))
+        return weight * first + (1 - weight) * second
+
+
+def test_examples_may_be_any_tuple_of_tensors(sources):
+    history = train(ThreeTensors(32, width=4, latent_dim=8), *sources, replace(SETTINGS, epochs=12))
+    assert history.validation[-1] < history.validation[0]

@@ -8,8 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from blemish.detectors.base import ReconstructingDetector, Side, Smoothing
+from blemish.detectors.base import ReconstructingDetector, Smoothing
 from blemish.detectors.parts.convolution import Decoder, Encoder, to_image
+from blemish.features.base import Side
 from blemish.features.filters import gaussian_blur, structural_similarity
 
 Width = Annotated[
@@ -49,8 +50,9 @@ class Autoencoder(ReconstructingDetector):
         """The images as they come back through the bottleneck."""
         return to_image(self.decoder(self.encoder(images)))
 
-    def losses(self, images: Tensor, seeds: Tensor) -> Tensor:  # noqa: ARG002 - nothing is drawn
-        """The mean error over the pixels of each image."""
+    def losses(self, *examples: Tensor) -> Tensor:
+        """The mean error over the pixels of each image; nothing is drawn."""
+        images = examples[0]
         return self._error(images, self.reconstruct(images)).flatten(1).mean(1)
 
     def score(self, images: Tensor) -> tuple[Tensor, Tensor]:

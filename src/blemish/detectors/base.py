@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import logging
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import asdict, fields, is_dataclass, replace
 from itertools import chain
 from typing import Annotated, Any, ClassVar, Self, get_type_hints
 
@@ -14,46 +15,46 @@ from torch import Tensor, nn
 
 from blemish.data.source import ImageSource
 from blemish.detectors.parts.apart import Apart
+from blemish.detectors.parts.fitted import Fitted
 from blemish.errors import BlemishError, first_problem
-from blemish.features.base import FILTER_BANKS, Backbone, BackboneName, ComputedIn, Layers, Weights
+from blemish.features.base import FILTER_BANKS, Backbone, FeatureOptions, Side
+from blemish.features.computed import ComputedFeatures
 from blemish.features.devices import uses_bfloat16
 from blemish.features.filters import enlarging
 from blemish.features.registry import create_backbone
 from blemish.progress import Progress, no_progress
+from blemish.training.settings import Schedule, Training, constant
 from blemish.types import Size
 
-Side = Annotated[int, Field(ge=32, le=1024, multiple_of=16, description="side length of the input image in pixels")]
 Smoothing = Annotated[
     float, Field(ge=0, le=32, description="standard deviation in pixels of the Gaussian that smooths the map")
 ]
 
 DEFAULT_BACKBONE = "gabor"
 
-logger = logging.getLogger("blemish")
 
-
-class Detector(nn.Module, ABC):
+class Detector(Fitted, ABC):
     """Learns from good images; all that it learned is a parameter or a buffer.
 
     The constructor's arguments are its whole configuration: it stores them as attributes of the same names, and
     `options` gives them back. Their annotations (pydantic `Field`s) are where ranges and descriptions stand; the
-    command line's flags are read from them.
+    command line's flags are read from them. An argument may be a frozen dataclass, a group of options that several
+    detectors share: its fields are options like any other.
     """
 
     is_apart = False
     """Whether a processor computes each image by itself: where that is as fast, it takes less memory, and no rounding
     depends on the rest of the batch."""
+    settings: ClassVar[Training] = Training()
+    """How it is trained where nothing else is asked for; a closed-form detector reads none of it."""
     size: int
 
     def __init__(self, size: Side = 128) -> None:
         super().__init__()
         self.size = size
         self.is_fitted = False
-        self.choices: dict[str, Any] = {}
-        """Options that were left open, and what `fit` chose for them."""
-        self.reasons: list[str] = []
-        """Why, a sentence for each choice."""
-        self._learned: list[str] = []
+        self.losses_per_epoch: dict[str, Any] = {}
+        """What the last training is worth recording by; empty for a detector that does not train."""
         self._apart = Apart()
 
     @property
@@ -74,8 +75,12 @@ class Detector(nn.Module, ABC):
         validation: ImageSource | None = None,
         seed: int = 0,
         progress: Progress = no_progress,
+        training: Training | None = None,
     ) -> Self:
-        """Learns from good images, forgetting whatever was learned before. The same seed gives the same bits."""
+        """Learns from good images, forgetting whatever was learned before. The same seed gives the same bits.
+
+        A detector that trains by gradient does so as `training` says, by default as its own `settings` do.
+        """
 
     def update(self, images: ImageSource, *, seed: int = 0, progress: Progress = no_progress) -> Self:  # noqa: ARG002
         """Learns from further good images without starting over; raises BlemishError where the method can't."""
@@ -98,13 +103,22 @@ class Detector(nn.Module, ABC):
 
     @classmethod
     def option_fields(cls) -> dict[str, Any]:
-        """Name -> (annotated type, default) of the constructor's arguments."""
+        """Name -> (annotated type, default) of each option."""
+        found: dict[str, Any] = {}
         hints = get_type_hints(cls.__init__, include_extras=True)
-        defaults = cls.__init__.__kwdefaults__ or {}
-        positional = cls.__init__.__defaults__ or ()
-        names = [name for name in hints if name != "return"]
-        by_name = dict(zip(names, positional, strict=False)) | defaults
-        return {name: (hints[name], by_name[name]) for name in names}
+        for name, default in cls._arguments().items():
+            if is_dataclass(default):
+                inner = get_type_hints(type(default), include_extras=True)
+                found |= {field.name: (inner[field.name], getattr(default, field.name)) for field in fields(default)}
+            else:
+                found[name] = hints[name], default
+        return found
+
+    @classmethod
+    def _arguments(cls) -> dict[str, Any]:
+        """Name -> default of each argument of the constructor."""
+        parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+        return {parameter.name: parameter.default for parameter in parameters}
 
     @classmethod
     def create(cls, **options: Any) -> Self:
@@ -112,41 +126,36 @@ class Detector(nn.Module, ABC):
 
         Raises BlemishError that names the option, what is allowed and what was given.
         """
-        fields = cls.option_fields()
-        unknown = sorted(set(options) - set(fields))
+        known = cls.option_fields()
+        unknown = sorted(set(options) - set(known))
         if unknown:
-            raise BlemishError(f"{unknown[0]}: not an option of {cls.__name__}. It has: {', '.join(sorted(fields))}.")
+            raise BlemishError(f"{unknown[0]}: not an option of {cls.__name__}. It has: {', '.join(sorted(known))}.")
         try:
-            checked = create_model(cls.__name__, **fields)(**options)
+            checked = dict(create_model(cls.__name__, **known)(**options))
         except ValidationError as error:
             raise BlemishError(first_problem(error)) from None
-        return cls(**dict(checked))
-
-    def _add_learned(self, name: str, dimensions: int, dtype: torch.dtype = torch.float32) -> None:
-        """Registers an empty buffer that `fit` fills: its shape depends on the data, so loading takes the saved one."""
-        self.register_buffer(name, torch.empty((0,) * dimensions, dtype=dtype))
-        self._learned.append(name)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        for name in self._learned:
-            saved, own = state_dict.get(prefix + name), getattr(self, name)
-            if saved is not None and saved.ndim == own.ndim:  # otherwise torch says what does not fit
-                setattr(self, name, own.new_empty(saved.shape))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+        arguments = {name: _regrouped(default, name, checked) for name, default in cls._arguments().items()}
+        return cls(**arguments)
 
     @property
     def options(self) -> dict[str, Any]:
-        """The constructor's arguments: `create(**options)` makes an unfitted twin."""
-        return {name: getattr(self, name) for name in self.option_fields()}
+        """Every option's value: `create(**options)` makes an unfitted twin."""
+        found: dict[str, Any] = {}
+        for name in self._arguments():
+            value = getattr(self, name)
+            found |= asdict(value) if is_dataclass(value) and not isinstance(value, type) else {name: value}
+        return found
 
     def chosen(self, name: str) -> Any:
         """The value of an option, or what `fit` chose where it was left open."""
-        return self.choices.get(name, getattr(self, name))
+        return self.choices.get(name, self.options[name])
 
-    def _choose(self, choices: dict[str, Any], reason: str) -> None:
-        self.choices |= choices
-        self.reasons.append(reason)
-        logger.info("%s", reason)
+
+def _regrouped(default: Any, name: str, values: dict[str, Any]) -> Any:
+    """The value of a constructor's argument, which may be a group of options."""
+    if not is_dataclass(default) or isinstance(default, type):
+        return values[name]
+    return replace(default, **{field.name: values[field.name] for field in fields(default)})
 
 
 class FeatureDetector(Detector):
@@ -154,19 +163,44 @@ class FeatureDetector(Detector):
 
     is_apart = True
 
-    def __init__(
-        self,
-        size: Side = 256,
-        backbone: BackboneName = "auto",
-        layers: Layers = (),
-        weights: Weights = "hub",
-        precision: ComputedIn = "auto",
-        smoothing: Smoothing = 4.0,
-    ) -> None:
-        super().__init__(size)
-        self.backbone, self.layers, self.weights, self.precision = backbone, layers, weights, precision
-        self.smoothing = smoothing
+    def __init__(self, feature_options: FeatureOptions, smoothing: float) -> None:
+        super().__init__(feature_options.size)
+        self.feature_options, self.smoothing = feature_options, smoothing
         self.features = self._new_features()
+
+    @torch.no_grad()
+    def fit(
+        self,
+        images: ImageSource,
+        *,
+        validation: ImageSource | None = None,
+        seed: int = 0,
+        progress: Progress = no_progress,
+        training: Training | None = None,  # noqa: ARG002 - nothing is trained
+    ) -> Self:
+        """Fits the features, computes them once for each image, and learns what they are like."""
+        self.choices, self.reasons = {}, []
+        self._fit_features(images, seed, progress)
+        held_out = self._computed(validation) if validation else None
+        self.learn(self._computed(images), held_out, seed, progress)
+        self.is_fitted = True
+        return self
+
+    @torch.no_grad()
+    def update(self, images: ImageSource, *, seed: int = 0, progress: Progress = no_progress) -> Self:  # noqa: ARG002
+        """Learns from further good images without starting over."""
+        self.learn_more(self._computed(images), progress)
+        return self
+
+    @abstractmethod
+    def learn(
+        self, features: ComputedFeatures, validation: ComputedFeatures | None, seed: int, progress: Progress
+    ) -> None:
+        """Learns from the features of good images; those of held-out good images are what choices are made by."""
+
+    @abstractmethod
+    def learn_more(self, features: ComputedFeatures, progress: Progress) -> None:
+        """Learns from the features of further good images."""
 
     @abstractmethod
     def distances(self, features: Tensor) -> Tensor:
@@ -176,26 +210,31 @@ class FeatureDetector(Detector):
         """The distances, brought to the images' size and smoothed, and their maximum."""
         return scores_and_maps(self.distances(self.features(images)), images, self.smoothing)
 
+    def _computed(self, images: ImageSource) -> ComputedFeatures:
+        return ComputedFeatures(images, self.features, self.device)
+
+    def _take_choices(self, part: Fitted) -> None:
+        """Records what a part chose as the detector's own choice."""
+        self.choices |= part.choices
+        self.reasons += [reason for reason in part.reasons if reason not in self.reasons]
+
     def _new_features(self) -> Backbone:
-        dtypes = {"bfloat16": torch.bfloat16, "int8": torch.int8}
-        dtype = dtypes.get(self.chosen("precision"), torch.float32)
-        return create_backbone(self._backbone_name, self.layers, self.weights, dtype)
+        asked = self.feature_options
+        precision = self.choices.get("precision", asked.precision)
+        dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        return create_backbone(self._backbone_name, asked.layers, asked.weights, dtype)
 
     @property
     def _backbone_name(self) -> str:
-        return DEFAULT_BACKBONE if self.backbone == "auto" else self.backbone
+        name = self.feature_options.backbone
+        return DEFAULT_BACKBONE if name == "auto" else name
 
-    def _fit_features(self, images: ImageSource, seed: int, progress: Progress) -> tuple[int, int, int]:
-        """Forgets what was chosen and fits fresh features; the (C, h, w) of what they give."""
-        self.choices, self.reasons = {}, []
+    def _fit_features(self, images: ImageSource, seed: int, progress: Progress) -> None:
+        """Fits fresh features, in the precision that is chosen for them."""
         is_network = self._backbone_name not in FILTER_BANKS
-        if self.precision == "int8" and not is_network:
-            raise BlemishError(f"precision int8: it is for networks of timm, not for {self._backbone_name}. Use auto.")
-        if is_network and self.precision == "auto" and uses_bfloat16("auto", self.device):
+        if is_network and self.feature_options.precision == "auto" and uses_bfloat16("auto", self.device):
             self._choose({"precision": "bfloat16"}, "precision: bfloat16, which this hardware computes in")
         self.features = self._new_features().to(self.device).fit(images, seed, progress)
-        _, channels, height, width = self.features(images.batch([0]).to(self.device)).shape
-        return channels, height, width
 
 
 def scores_and_maps(distances: Tensor, images: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
@@ -209,7 +248,7 @@ def scores_and_maps(distances: Tensor, images: Tensor, smoothing: float) -> tupl
 
 
 class LearningDetector(Detector):
-    """A detector that learns by gradient; `blemish.training.loop` owns the loop that fits it.
+    """A detector that learns by gradient; `blemish.training` owns the loop that trains it.
 
     An epoch sees each example once. What an example is, the detector says: by default an image and a seed.
     """
@@ -218,8 +257,11 @@ class LearningDetector(Detector):
     """Epochs that an example serves before it is drawn anew from another seed."""
     averaging = 0.0
     """The weights that count are a mean over about the last 1 / (1 - averaging) steps; 0: those of the last one."""
-    settings: ClassVar[dict[str, Any]] = {}
-    """Fields of `blemish.training.loop.Training` that differ from its own where nothing else is asked for."""
+
+    @property
+    def trained(self) -> nn.Module:
+        """The module whose weights the training changes: by default the detector. Checkpoints hold it alone."""
+        return self
 
     def prepare(self, images: ImageSource, validation: ImageSource | None, seed: int) -> None:
         """Learns what needs no gradient, before the first epoch; the same seed gives the same bits."""
@@ -231,25 +273,25 @@ class LearningDetector(Detector):
         """The examples that an epoch on these images has; they are numbered by rows."""
         return len(images)
 
-    def examples(self, images: ImageSource, rows: Sequence[int], seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """What `losses` takes, for some rows; the loop calls it ahead of time, in a thread, without gradients.
+    def examples(self, images: ImageSource, rows: Sequence[int], seeds: Sequence[int]) -> tuple[Tensor, ...]:
+        """The arguments of `losses` for some rows, each a tensor with a row per example.
 
-        What is drawn at random for rows[i] is drawn from seeds[i] alone, so that it depends neither on the batch nor
-        on how a batch is divided among processes.
+        The loop calls it ahead of time, in a thread, without gradients. What is drawn at random for rows[i] is drawn
+        from seeds[i] alone, so that it depends neither on the batch nor on how a batch is divided among processes.
         """
         return images.batch(rows), torch.tensor(seeds)
 
     @abstractmethod
-    def losses(self, images: Tensor, drawn: Tensor, /) -> Tensor:
+    def losses(self, *examples: Tensor) -> Tensor:
         """One loss per example, (B,), whose mean is to be minimised."""
 
-    def optimizer(self, learning_rate: float) -> torch.optim.Optimizer:
-        """The optimiser of all parameters.
+    def configure_optimizer(self, learning_rate: float) -> tuple[torch.optim.Optimizer, Schedule]:
+        """The optimiser of what is trained, and how its learning rate changes; by default it stays.
 
         Small sets are trained in a few hundred steps; Adam's usual second moment, a mean over a thousand, follows too
         slowly for that. The shorter one reached a lower validation loss on both categories tried.
         """
-        return torch.optim.Adam(self.parameters(), learning_rate, betas=(0.9, 0.95), fused=True)
+        return torch.optim.Adam(self.trained.parameters(), learning_rate, betas=(0.9, 0.95), fused=True), constant
 
     def fit(
         self,
@@ -258,11 +300,13 @@ class LearningDetector(Detector):
         validation: ImageSource | None = None,
         seed: int = 0,
         progress: Progress = no_progress,
+        training: Training | None = None,
     ) -> Self:
-        """Trains with the default settings; `blemish.training.loop.train` takes others."""
-        from blemish.training.loop import Training, train
+        """Trains, and keeps the weights of the epoch with the lowest validation loss."""
+        from blemish.training.loop import train
 
-        train(self, images, validation, Training(**self.settings), seed=seed, progress=progress)
+        history = train(self, images, validation, training or self.settings, seed=seed, progress=progress)
+        self.losses_per_epoch = history.to_plain()
         return self
 
 
@@ -274,8 +318,5 @@ class ReconstructingDetector(LearningDetector):
         """What the detector takes the good version of the images to be: (B, 3, H, W) in [0, 1]."""
 
     @abstractmethod
-    def losses(self, images: Tensor, seeds: Tensor, /) -> Tensor:
-        """One loss per image, (B,), whose mean is to be minimised.
-
-        What the loss draws at random for images[i] it draws from seeds[i] alone.
-        """
+    def losses(self, *examples: Tensor) -> Tensor:
+        """One loss per image, of images (B, 3, H, W) and a seed for each, from which alone its draws come."""

@@ -2,284 +2,43 @@
 
 from __future__ import annotations
 
-import logging
-from typing import Annotated, Any, Literal, Self
-
-import numpy as np
-import torch
-from pydantic import Field
 from torch import Tensor
 
-from blemish.data.source import ImageSource
-from blemish.detectors.base import FeatureDetector, Side, Smoothing
-from blemish.detectors.parts.gaussian import Moments, factors, log_likelihood, whitened
-from blemish.detectors.parts.loudness import loudness, standardised
-from blemish.errors import BlemishError
-from blemish.features.base import BackboneName, ComputedIn, Layers, Weights, batches
-from blemish.features.filters import gaussian_blur
-from blemish.progress import Progress, no_progress
-
-logger = logging.getLogger("blemish")
-
-Dimensions = Annotated[int, Field(ge=1, le=4096, description="features that are kept at each place")]
-Reduction = Annotated[
-    Literal["select", "project", "pca"],
-    Field(description="how features are reduced: a random choice of them, a random projection, principal components"),
-]
-Shrinkage = Annotated[
-    float | None,
-    Field(gt=0, le=10, description="part of the mean variance that is added to each variance; by default chosen"),
-]
-Shared = Annotated[
-    bool | None,
-    Field(description="one Gaussian for all places, for textures and parts in any pose; by default chosen"),
-]
-Scales = Annotated[
-    tuple[Annotated[float, Field(ge=0, le=64)], ...],
-    Field(
-        description="widths in cells over which features are averaged, each with Gaussians of its own; by default 0, "
-        "and on filter banks also 3 where there are enough images for a Gaussian per place"
-    ),
-]
-
-SHRINKAGES = (0.01, 0.03, 0.1, 0.3)
-"""Those that are tried where none is given; without validation images it is the first."""
-SAMPLED = 100
-"""Good images at most that the principal components are learned from, and that choices are made by."""
+from blemish.detectors.base import FeatureDetector, Smoothing
+from blemish.detectors.parts.gaussians import GaussianOptions, Gaussians
+from blemish.features.base import FeatureOptions
+from blemish.features.computed import ComputedFeatures
+from blemish.progress import Progress
 
 
 class PaDiM(FeatureDetector):
     """Map: the Mahalanobis distance of each place from the Gaussian of the good images there; score: its maximum.
 
-    After Defard et al. 2020 (arXiv 2011.08785). With `shared` there is one Gaussian for all places. Whether to share,
-    and how much to shrink the covariance, is chosen by which Gaussians make held-out good images likeliest.
-
-    With several `scales`, features averaged over wider surroundings have Gaussians of their own, and the map is the
-    mean of the distances, each as loud as the others on the validation images. So what is faint but large adds up, and
-    a single odd cell counts less.
+    After Defard et al. 2020 (arXiv 2011.08785). With `shared` there is one Gaussian for all places; with several
+    `scales` the map is the mean of the distances at each.
     """
-
-    projection: Tensor
-    mean: Tensor
-    factor: Tensor
-    count: Tensor
-    offset: Tensor
-    loudness: Tensor
 
     def __init__(
         self,
-        size: Side = 256,
-        backbone: BackboneName = "auto",
-        layers: Layers = (),
-        weights: Weights = "hub",
-        precision: ComputedIn = "auto",
+        feature_options: FeatureOptions = FeatureOptions(),
+        gaussian_options: GaussianOptions = GaussianOptions(),
         smoothing: Smoothing = 4.0,
-        dimensions: Dimensions = 100,
-        reduction: Reduction = "select",
-        shrinkage: Shrinkage = None,
-        shared: Shared = None,
-        scales: Scales = (),
     ) -> None:
-        super().__init__(size, backbone, layers, weights, precision, smoothing)
-        self.dimensions, self.reduction, self.shrinkage, self.shared = dimensions, reduction, shrinkage, shared
-        self.scales = scales
-        self._add_learned("projection", 2)
-        self._add_learned("mean", 2)
-        self._add_learned("factor", 3)
-        self._add_learned("offset", 1)
-        self._add_learned("loudness", 1)
-        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+        super().__init__(feature_options, smoothing)
+        self.gaussian_options = gaussian_options
+        self.gaussians = Gaussians(gaussian_options, self.features)
 
-    @torch.no_grad()
-    def fit(
-        self,
-        images: ImageSource,
-        *,
-        validation: ImageSource | None = None,
-        seed: int = 0,
-        progress: Progress = no_progress,
-    ) -> Self:
-        """Reduces the features and takes their mean and covariance in one pass.
+    def learn(
+        self, features: ComputedFeatures, validation: ComputedFeatures | None, seed: int, progress: Progress
+    ) -> None:
+        """Takes the mean and covariance of the features."""
+        self.gaussians.learn(features, validation, seed, progress)
+        self._take_choices(self.gaussians)
 
-        Raises BlemishError where that would take more memory than `images.memory_budget`.
-        """
-        channels, height, width = self._fit_features(images, seed, progress)
-        kept, shared = min(self.dimensions, channels), [True, False] if self.shared is None else [self.shared]
-        self._choose_scales(len(images), kept, validation)
-        places = {way: self._num_scales * (1 if way else height * width) for way in shared}
-        _check_memory(sum(places.values()), kept, images.memory_budget)
-        self.projection = self._reduction(images, channels, kept, seed, progress)
-        moments = {way: Moments.empty(number, kept, self.device) for way, number in places.items()}
-        self._add(moments, images, progress)
-        self._decide(moments, validation)
-        self._take(moments[self.chosen("shared")])
-        self._measure(validation)
-        if self._num_scales > 1 and not self.scales:
-            wide = " and ".join(f"{width:g}" for width in self.chosen("scales")[1:])
-            reason = f"padim: also averaged over {wide} cells, since {len(images)} images are more than {kept} features"
-            self._choose({}, reason)
-        self.is_fitted = True
-        return self
-
-    @torch.no_grad()
-    def update(self, images: ImageSource, *, seed: int = 0, progress: Progress = no_progress) -> Self:  # noqa: ARG002
-        """Takes further good images into the Gaussians: the same, but for rounding, as if they had been there."""
-        covariance = torch.cat([_unshrunk(part, self.chosen("shrinkage")) for part in self._by_scale(self.factor)])
-        moments = Moments(self.mean, covariance, int(self.count))
-        self._add({self.chosen("shared"): moments}, images, progress)
-        self._take(moments)
-        return self
+    def learn_more(self, features: ComputedFeatures, progress: Progress) -> None:
+        """Takes further features into the Gaussians."""
+        self.gaussians.learn_more(features, progress)
 
     def distances(self, features: Tensor) -> Tensor:
         """Mahalanobis distances, (B, h, w); of several scales their mean, 1 being the usual maximum of good images."""
-        return standardised(self._distances(features), self.offset, self.loudness).mean(0)
-
-    def whitened(self, features: Tensor) -> Tensor:
-        """(S, B, h, w, d): at each scale the deviations whose lengths are the Mahalanobis distances."""
-        shape = self._num_scales, *features.shape[2:], features.shape[0], -1
-        found = whitened(_grouped(self._reduced(features), self.chosen("shared")), self.mean, self.factor)
-        return found.view(shape).permute(0, 3, 1, 2, 4)
-
-    def _distances(self, features: Tensor) -> Tensor:
-        """(S, B, h, w): the Mahalanobis distances at each scale."""
-        return self.whitened(features).square().sum(-1).sqrt()
-
-    @property
-    def _num_scales(self) -> int:
-        return len(self.chosen("scales"))
-
-    def _by_scale(self, values: Tensor) -> tuple[Tensor, ...]:
-        """What stands for all places of one scale after the other, apart."""
-        return values.chunk(self._num_scales)
-
-    def _add(self, moments: dict[bool, Moments], images: ImageSource, progress: Progress) -> None:
-        """Takes the images into the moments, shared or not."""
-        for batch in batches(images, range(len(images)), self.device, progress):
-            values = self._reduced(self.features(batch))
-            for shared, found in moments.items():
-                found.add(_grouped(values, shared))
-
-    def _choose_scales(self, num_images: int, kept: int, validation: ImageSource | None) -> None:
-        """Wide scales count where a place has more images than features, and where their loudness can be measured."""
-        if not self.scales:
-            enough = self.shared is not True and num_images > kept and validation
-            self.choices["scales"] = self.features.scales if enough else (0.0,)
-
-    def _measure(self, validation: ImageSource | None) -> None:
-        """How loud each scale is on the validation images; a single one stays as it is."""
-        self.offset, self.loudness = self.mean.new_zeros(self._num_scales), self.mean.new_ones(self._num_scales)
-        if self._num_scales > 1 and validation:
-            rows = range(len(validation))
-            found = [self._distances(self.features(batch)) for batch in batches(validation, rows, self.device)]
-            self.offset, self.loudness = loudness(torch.cat(found, 1))
-
-    def _decide(self, moments: dict[bool, Moments], validation: ImageSource | None) -> None:
-        """Chooses what was left open: the Gaussians under which the good validation images are likeliest."""
-        shrinkages = SHRINKAGES if self.shrinkage is None else (self.shrinkage,)
-        ways = [(shared, shrinkage) for shared in moments for shrinkage in shrinkages]
-        if len(ways) == 1:
-            return
-        if not validation:
-            shared = next(iter(moments)) if len(moments) == 1 else moments[False].count == 1
-            chosen, reason = (shared, shrinkages[0]), "there are no validation images to choose by"
-        else:
-            found = self._likelihoods(moments, ways, validation)
-            chosen = max(ways, key=lambda way: found[way])
-            reason = _reason(found, chosen, min(len(validation), SAMPLED))
-        options = {"shared": chosen[0], "shrinkage": chosen[1]}
-        gaussians = "one Gaussian for all places" if chosen[0] else "a Gaussian per place"
-        open_ones = {name: value for name, value in options.items() if getattr(self, name) is None}
-        self._choose(open_ones, f"padim: {gaussians}, shrinkage {chosen[1]}, since {reason}")
-
-    def _likelihoods(
-        self, moments: dict[bool, Moments], ways: list[tuple[bool, float]], validation: ImageSource
-    ) -> dict[tuple[bool, float], float]:
-        """The mean log-likelihood of the validation images' features under each way's Gaussians of the first scale."""
-        rows = range(min(len(validation), SAMPLED))
-        every = [self._reduced(self.features(batch))[0] for batch in batches(validation, rows, self.device)]
-        values, found = torch.cat(every, 1), {}
-        for shared, shrinkage in ways:
-            mean, covariance = (self._by_scale(part)[0] for part in (moments[shared].mean, moments[shared].covariance))
-            gaussians = mean, factors(covariance, shrinkage)
-            found[shared, shrinkage] = log_likelihood(values, *(part.float() for part in gaussians))
-        return found
-
-    def _take(self, moments: Moments) -> None:
-        """Takes the Gaussians; one for all places that nobody asked to have at several scales is of the first alone."""
-        means, covariances = self._by_scale(moments.mean), self._by_scale(moments.covariance)
-        if self.chosen("shared") and not self.scales:
-            means, covariances, self.choices["scales"] = means[:1], covariances[:1], self.chosen("scales")[:1]
-        self.mean = torch.cat(means).float()
-        self.factor = torch.cat([factors(part, self.chosen("shrinkage")) for part in covariances]).float()
-        self.count.fill_(moments.count)
-
-    def _reduced(self, features: Tensor) -> Tensor:
-        """(S, h w, B, d): the features at each scale."""
-        kept = self._kept(features)
-        wide = torch.stack([gaussian_blur(kept, float(width)) for width in self.chosen("scales")])
-        return wide.flatten(3).permute(0, 3, 1, 2).contiguous()
-
-    def _kept(self, features: Tensor) -> Tensor:
-        """(B, d, h, w): those that were selected, of which each is a column with a single 1, or what they make."""
-        if self.reduction == "select" or self.projection.shape[0] == self.projection.shape[1]:
-            return features[:, self.projection.argmax(0)]
-        projected = self.projection.T @ features.flatten(2)
-        return projected.view(len(features), -1, *features.shape[2:])
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        if prefix + "mean" in state_dict and prefix + "offset" not in state_dict:  # saved when there was one scale
-            self.choices.setdefault("scales", (0.0,))
-            state_dict |= {prefix + "offset": torch.zeros(1), prefix + "loudness": torch.ones(1)}
-        super()._load_from_state_dict(state_dict, prefix, *rest)
-
-    def _reduction(self, images: ImageSource, channels: int, kept: int, seed: int, progress: Progress) -> Tensor:
-        """(C, d): the projection to what is kept."""
-        generator = torch.Generator().manual_seed(seed)
-        identity = torch.eye(channels)
-        if kept == channels:
-            found = identity
-        elif self.reduction == "select":
-            found = identity[:, torch.randperm(channels, generator=generator)[:kept].sort().values]
-        elif self.reduction == "project":
-            found = torch.linalg.qr(torch.randn(channels, kept, generator=generator))[0]
-        else:
-            moments = Moments.empty(1, channels, self.device)
-            rows = np.sort(np.random.default_rng(seed).permutation(len(images))[:SAMPLED]).tolist()
-            for batch in batches(images, rows, self.device, progress):
-                moments.add(self.features(batch).flatten(2).permute(0, 2, 1).flatten(0, 1)[None])
-            found = torch.linalg.eigh(moments.covariance[0])[1].flip(1)[:, :kept].float()
-        return found.to(self.device)
-
-
-def _grouped(values: Tensor, shared: bool) -> Tensor:
-    """(P, N, d): the vectors of each Gaussian, of values (S, h w, B, d)."""
-    return values.flatten(1, 2) if shared else values.flatten(0, 1)
-
-
-def _unshrunk(factor: Tensor, shrinkage: float) -> Tensor:
-    """The covariances (P, d, d) of which `factors` made this."""
-    covariance: Tensor = torch.linalg.inv(factor.double() @ factor.double().mT)
-    variance = covariance.diagonal(dim1=1, dim2=2).mean() / (1 + shrinkage)
-    return covariance - shrinkage * variance * torch.eye(covariance.shape[-1]).to(covariance)
-
-
-def _check_memory(places: int, channels: int, budget: int) -> None:
-    needed = Moments.bytes_needed(places, channels)
-    text = f"padim: Gaussians at {places} places of {channels} features take {_gigabytes(needed)} while fitting"
-    if needed > budget:
-        raise BlemishError(
-            f"{text}, memory_budget allows {_gigabytes(budget)}. "
-            "Lower --dimensions or --size, use --shared, or raise --memory_budget."
-        )
-    logger.info("%s", text)
-
-
-def _reason(found: dict[tuple[bool, float], float], chosen: tuple[bool, float], number: int) -> str:
-    reason = f"{number} held-out good images are likeliest so (log-likelihood per place {found[chosen]:.1f}"
-    others = [likelihood for (shared, _), likelihood in found.items() if shared != chosen[0]]
-    other = "per place" if chosen[0] else "shared"
-    return f"{reason}; {other} {max(others):.1f} at best)" if others else f"{reason})"
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.2g} GB" if count >= 1e8 else f"{count / 1e6:.2g} MB"
+        return self.gaussians.distances(features)

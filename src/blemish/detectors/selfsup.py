@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -14,15 +14,16 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.data.source import ImageSource
-from blemish.detectors.base import LearningDetector, Side, Smoothing, scores_and_maps
+from blemish.detectors.base import LearningDetector, Smoothing, scores_and_maps
 from blemish.detectors.ensemble import Ensemble
-from blemish.detectors.padim import Scales, Shared, Shrinkage
 from blemish.detectors.parts.apart import one_core_workers
 from blemish.detectors.parts.gaussian import left_out
+from blemish.detectors.parts.gaussians import GaussianOptions
+from blemish.detectors.parts.memory_bank import BankOptions
 from blemish.detectors.parts.synthesis import OperatorNames, Synthesis, typical_contrast
-from blemish.detectors.patchcore import NumPatches, Position
-from blemish.features.base import FilterBank
+from blemish.features.base import FeatureOptions, FilterBank, Side
 from blemish.imaging.foreground import find_foreground
+from blemish.training.settings import Training
 
 HeadWidth = Annotated[int, Field(ge=4, le=1024, description="channels of the network that learns from drawn defects")]
 NumDrawn = Annotated[int, Field(ge=2, le=100_000, description="pictures with drawn defects that an epoch sees")]
@@ -53,33 +54,34 @@ class SelfSupervised(LearningDetector):
     is_apart = True
     redraw = 5
     averaging = 0.99
-    settings: ClassVar[dict[str, Any]] = {"epochs": 40, "learning_rate": 3e-3, "patience": 20}
+    settings = Training(epochs=40, learning_rate=3e-3, patience=20)
 
     def __init__(
         self,
         size: Side = 256,
-        num_patches: NumPatches = 8000,
-        position: Position = None,
-        shrinkage: Shrinkage = None,
-        shared: Shared = None,
-        scales: Scales = (),
+        bank_options: BankOptions = BankOptions(),
+        gaussian_options: GaussianOptions = GaussianOptions(),
         head_width: HeadWidth = 32,
         num_drawn: NumDrawn = 1024,
         operators: OperatorNames = (),
         smoothing: Smoothing = 4.0,
     ) -> None:
         super().__init__(size)
-        self.num_patches, self.position, self.shrinkage, self.shared = num_patches, position, shrinkage, shared
-        self.scales, self.head_width, self.num_drawn = scales, head_width, num_drawn
+        self.bank_options, self.gaussian_options = bank_options, gaussian_options
+        self.head_width, self.num_drawn = head_width, num_drawn
         self.operators, self.smoothing = operators, smoothing
-        self.known = Ensemble(
-            size, num_patches=num_patches, position=position, shrinkage=shrinkage, shared=shared, scales=scales
-        )
-        self.head = _Head(max(len(scales), len(FilterBank.scales)) * (FilterBank.DIMENSIONS + 1), head_width)
+        self.known = Ensemble(FeatureOptions(size), bank_options, gaussian_options)
+        num_scales = max(len(gaussian_options.scales), len(FilterBank.scales))
+        self.head = _Head(num_scales * (FilterBank.DIMENSIONS + 1), head_width)
         self._synthesis: Synthesis | None = None
         self._images: ImageSource | None = None
         self._drawn: dict[tuple[bool, int], tuple[int, Tensor, Tensor]] = {}
         self._own: dict[int, Tensor] = {}
+
+    @property
+    def trained(self) -> nn.Module:
+        """The network alone."""
+        return self.head
 
     @torch.no_grad()
     def prepare(self, images: ImageSource, validation: ImageSource | None, seed: int) -> None:
@@ -104,9 +106,10 @@ class SelfSupervised(LearningDetector):
         found = list(workers.map(partial(self._example, images), zip(rows, seeds, strict=True)))
         return torch.stack([seen for seen, _ in found]), torch.stack([share for _, share in found])
 
-    def losses(self, images: Tensor, drawn: Tensor, /) -> Tensor:
+    def losses(self, *examples: Tensor) -> Tensor:
         """Focal loss (arXiv 1708.02002, with exponent 1): cells that are right by far count little."""
-        logits = self.head(images).float()
+        seen, drawn = examples
+        logits = self.head(seen).float()
         wrong = (torch.sigmoid(logits) - drawn).abs()
         losses = wrong * F.binary_cross_entropy_with_logits(logits, drawn, reduction="none")
         return losses.flatten(1).mean(1)
@@ -114,7 +117,7 @@ class SelfSupervised(LearningDetector):
     def score(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The two parts, brought to the images' size and smoothed, and their maximum."""
         features = self.known.features(images)
-        answers = self.head(self._seen(self.known.padim.whitened(features))).float()
+        answers = self.head(self._seen(self.known.gaussians.whitened(features))).float()
         distances = self.known.distances(features) + WORTH * F.softplus(answers + CERTAIN)
         return scores_and_maps(distances, images, self.smoothing)
 
@@ -141,7 +144,7 @@ class SelfSupervised(LearningDetector):
             drawn, mask = self._synthesis(picture, seed)
         deviations = self._deviations(drawn)
         if images is self._images:
-            deviations = left_out(deviations, self._deviations_learned(row, picture), int(self.known.padim.count))
+            deviations = left_out(deviations, self._deviations_learned(row, picture), int(self.known.gaussians.count))
         height, width = deviations.shape[2:4]
         share = F.adaptive_avg_pool2d(torch.from_numpy(mask).float()[None], (height, width))[0]
         return self._seen(deviations)[0], share.to(self.device)
@@ -159,7 +162,7 @@ class SelfSupervised(LearningDetector):
     def _deviations(self, picture: NDArray[np.float32]) -> Tensor:
         """(S, 1, h, w, d): how the features of a picture deviate from the Gaussians."""
         image = torch.from_numpy(picture).permute(2, 0, 1)[None].to(self.device)
-        return self.known.padim.whitened(self.known.features(image))
+        return self.known.gaussians.whitened(self.known.features(image))
 
     def _has_room(self, images: ImageSource, values: Tensor) -> bool:
         """Whether one more of these tensors may be kept; all are about as large."""

@@ -10,8 +10,9 @@ from pydantic import Field
 from torch import Tensor
 
 from blemish.detectors.autoencoder import LatentDim, Width
-from blemish.detectors.base import ReconstructingDetector, Side, Smoothing
+from blemish.detectors.base import ReconstructingDetector, Smoothing
 from blemish.detectors.parts.convolution import Decoder, Encoder, to_image
+from blemish.features.base import Side
 from blemish.features.filters import gaussian_blur
 
 Beta = Annotated[float, Field(ge=0, le=1000, description="weight of the KL term; 1 is the evidence lower bound")]
@@ -52,8 +53,9 @@ class VariationalAutoencoder(ReconstructingDetector):
         mean, _ = self.encode(images)
         return to_image(self.decoder(mean))
 
-    def losses(self, images: Tensor, seeds: Tensor) -> Tensor:
+    def losses(self, *examples: Tensor) -> Tensor:
         """The negative evidence lower bound of each image, in nats per value (pixel and channel)."""
+        images, seeds = examples
         mean, log_variance = self.encode(images)
         latent = mean + torch.exp(0.5 * log_variance) * _standard_normal(seeds, self.latent_dim).to(mean)
         error = (images - to_image(self.decoder(latent))).square().flatten(1).mean(1)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
 from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.data.source import ImageSource, in_batches
-from blemish.features.devices import NetworkPrecision
+from blemish.features.devices import Precision
 from blemish.progress import Progress, no_progress
 
 FILTER_BANKS = {"gabor": "blemish.features.gabor:GaborFeatures", "pca": "blemish.features.pca:PcaFeatures"}
@@ -20,6 +22,7 @@ FILTER_BANKS = {"gabor": "blemish.features.gabor:GaborFeatures", "pca": "blemish
 BATCH = 8
 """Images whose features are computed at once while fitting."""
 
+Side = Annotated[int, Field(ge=32, le=1024, multiple_of=16, description="side length of the input image in pixels")]
 BackboneName = Annotated[
     str,
     Field(
@@ -33,9 +36,20 @@ Layers = Annotated[
 ]
 Weights = Annotated[str, Field(description="of a network: hub, random, or a file (.safetensors, .pth)")]
 ComputedIn = Annotated[
-    NetworkPrecision,
-    Field(description="of a network: float32, bfloat16, int8, or auto: bfloat16 where the hardware computes in it"),
+    Precision,
+    Field(description="of a network: float32, bfloat16, or auto: bfloat16 where the hardware computes in it"),
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureOptions:
+    """Which features an image is described by, and the size that it is brought to before."""
+
+    size: Side = 256
+    backbone: BackboneName = "auto"
+    layers: Layers = ()
+    weights: Weights = "hub"
+    precision: ComputedIn = "auto"
 
 
 class Backbone(nn.Module, ABC):
@@ -57,8 +71,16 @@ class Backbone(nn.Module, ABC):
         return self
 
     @abstractmethod
+    def levels(self, images: Tensor) -> list[Tensor]:
+        """The features of each level on its own grid, the finest first: (B, C, h, w) in float32."""
+
     def forward(self, images: Tensor) -> Tensor:
-        """The features of each cell, (B, C, h, w), in float32."""
+        """The features of each cell, (B, sum of the levels' C, h, w): coarser levels are brought to the finest grid."""
+        first, *rest = self.levels(images)
+        if not rest:
+            return first
+        coarser = [F.interpolate(level, size=first.shape[-2:], mode="bilinear") for level in rest]
+        return torch.cat([first, *coarser], 1)
 
 
 class FilterBank(Backbone):
@@ -101,9 +123,9 @@ class FilterBank(Backbone):
         self.projection.copy_(projection)
         return self
 
-    def forward(self, images: Tensor) -> Tensor:
-        """The components of each cell, (B, DIMENSIONS, h, w)."""
-        return torch.einsum("bchw,cd->bdhw", self.responses(images) - self.mean[:, None, None], self.projection)
+    def levels(self, images: Tensor) -> list[Tensor]:
+        """The components of each cell, (B, DIMENSIONS, h, w), as the one level."""
+        return [torch.einsum("bchw,cd->bdhw", self.responses(images) - self.mean[:, None, None], self.projection)]
 
 
 def batches(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -26,65 +27,63 @@ DeviceName = Annotated[str, AfterValidator(_is_known), Field(description=_NAMES)
 """auto: the first accelerator there is, or the CPU."""
 Precision = Literal["auto", "float32", "bfloat16"]
 """auto: bfloat16 where the hardware computes in it."""
-NetworkPrecision = Literal[Precision, "int8"]
-"""int8: the convolutions of a network whose weights are given, on a processor."""
 
 
 def device_named(name: str) -> torch.device:
-    """The device that a `DeviceName` stands for; raises BlemishError where there is none of this name."""
-    device: torch.device = accelerator_on(name).device
-    return device
+    """The device that a `DeviceName` stands for; raises BlemishError where there is none of this name.
+
+    "auto" is what ACCELERATE_TORCH_DEVICE names, the first accelerator there is (of several processes started by
+    `torchrun`, each has its own), or the CPU.
+    """
+    import torch
+
+    _refuse_missing(name)
+    if name != "auto":
+        return torch.device(name)
+    if named := os.environ.get("ACCELERATE_TORCH_DEVICE"):
+        return torch.device(named)
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return torch.device(accelerator.type, int(os.environ.get("LOCAL_RANK", 0))) if accelerator else torch.device("cpu")
 
 
 def accelerator_on(name: str) -> Accelerator:
-    """What trains there: several processes under `torchrun`, otherwise the device that was named.
+    """What trains on this device, together with the other processes where several were started by `torchrun`.
 
     Raises BlemishError where there is no such device.
     """
-    import torch
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
     from accelerate.utils import patch_environment
 
-    _refuse_missing(name)
+    device = device_named(name)
     AcceleratorState._reset_state(reset_partial_state=True)  # it would stay on the device of an earlier call
-    chosen = {} if name in ("auto", "cpu") else {"accelerate_torch_device": name}
-    with patch_environment(**chosen):
-        return Accelerator(cpu=name == "cpu" or (name == "auto" and not torch.accelerator.is_available()))
+    with patch_environment(accelerate_torch_device=str(device)):
+        return Accelerator(cpu=device.type == "cpu")
 
 
 def is_main_process() -> bool:
-    """Whether this is the process that writes: the only one, or the first of those that were launched together."""
-    from accelerate import PartialState
-
-    return bool(PartialState().is_main_process)
+    """Whether this is the process that writes: the only one, or the first of those that `torchrun` started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def uses_bfloat16(precision: Precision, device: torch.device) -> bool:
-    """Whether to compute in bfloat16: as was asked for, or where the hardware has it."""
+    """Whether to compute in bfloat16: as was asked for, or with "auto" where the hardware has it."""
     import torch
 
     if precision != "auto":
         return precision == "bfloat16"
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return has_onednn(device, torch.bfloat16)
 
 
-def has_onednn(device: torch.device) -> bool:
-    """Whether torch computes there by oneDNN: on a processor, with a build that has the library."""
+def has_onednn(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether torch computes in this data type by oneDNN there: on a processor that has it, in a build with oneDNN."""
     import torch
 
-    return device.type == "cpu" and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
-
-
-def has_int8(device: torch.device) -> bool:
-    """Whether torch multiplies 8-bit numbers fast there: on a processor with VNNI."""
-    import torch
-
-    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    has_vnni = torch.cpu._is_vnni_supported() or capabilities.get("avx_vnni", False)
-    return has_onednn(device) and has_vnni and hasattr(torch.ops.onednn, "qconv_pointwise")
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    return dtype != torch.bfloat16 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _refuse_missing(name: str) -> None:

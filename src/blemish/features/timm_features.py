@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import difflib
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from functools import cache
-from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
@@ -24,32 +23,25 @@ from torch.overrides import TorchFunctionMode
 from blemish.data.source import ImageSource
 from blemish.errors import BlemishError
 from blemish.features.base import FILTER_BANKS, Backbone
-from blemish.features.devices import has_int8
-from blemish.features.fusing import fused
-from blemish.features.quantising import quantised, ranges_of
-from blemish.progress import Progress, no_progress, told
+from blemish.features.optimise import optimise
+from blemish.progress import Progress, no_progress
 
-RANGE_IMAGES = 8
-"""Good images that the ranges of 8-bit numbers are taken from, at most, beside a black and a white one: a defect may be
-either."""
 STRIDES = (8, 16)
 """Of the levels of a CNN that are taken by default: layers 2 and 3 of a ResNet, as in PatchCore."""
 
 
 class NetworkFeatures(Backbone):
-    """The features of some layers, those of the coarser ones brought to the finest grid, side by side.
+    """The features of some layers of a network.
 
     Layers are counted as timm's `features_only` counts them: for a ResNet 1 to 4 are its stages, for a ViT they are its
     blocks from 0 on. By default those of stride 8 and 16, and the blocks at half and three quarters of a ViT.
-    The network alone computes in `dtype`; what is given and what is said are in float32. int8 is for convolutions on a
-    processor, and keeps weights in float32, in which it is computed elsewhere.
+    The network alone computes in `dtype`; what is given and what is said are in float32.
     Until `fit`, or until a model's are loaded, the weights are whatever memory held.
     """
 
     neighbourhood, selection, reweighting = 3, "greedy", True  # as in the paper
     mean: Tensor
     deviation: Tensor
-    ranges: Tensor
 
     def __init__(
         self, name: str, layers: Sequence[int] = (), weights: str = "hub", dtype: torch.dtype = torch.float32
@@ -57,91 +49,58 @@ class NetworkFeatures(Backbone):
         super().__init__()
         self.name, self.weights, self.dtype = name, weights, dtype
         self.layers = tuple(layers) or _default_layers(name)
-        self.network = _build(name, self.layers).to(self._of_weights)
-        self._arranged: tuple[tuple[Any, ...], nn.Module] | None = None
+        self.network = _build(name, self.layers).to(dtype)
+        self._optimised: tuple[tuple[Any, ...], nn.Module] | None = None
         self.patch = _strides(name)[0] if _is_transformer(_strides(name)) else 1
         self.register_buffer("mean", _per_channel(self.network, "mean"), persistent=False)
         self.register_buffer("deviation", _per_channel(self.network, "std"), persistent=False)
-        if dtype == torch.int8:
-            self.register_buffer("ranges", torch.empty(0, 2))
         self.eval().requires_grad_(False)
 
-    @property
-    def _of_weights(self) -> torch.dtype:
-        return torch.float32 if self.dtype == torch.int8 else self.dtype
-
-    def fit(self, images: ImageSource, seed: int, progress: Progress = no_progress) -> Self:
-        """Takes the weights from where they were asked to come from, and the ranges of 8-bit numbers from the images.
-
-        Raises BlemishError where the weights can't be had, and where a network can't be computed in int8 here.
-        """
+    def fit(self, images: ImageSource, seed: int, progress: Progress = no_progress) -> Self:  # noqa: ARG002
+        """Loads the weights from where they were asked to come from; raises BlemishError where they can't be had."""
         network = _with_weights(self.name, self.layers, self.weights, seed)
-        self.network = network.to(self.mean.device, self._of_weights)
-        self._arranged = None
+        self.network = network.to(self.mean.device, self.dtype)
+        self._optimised = None
         self.eval().requires_grad_(False)
-        if self.dtype == torch.int8:
-            self._take_ranges(images, progress)
         return self
-
-    def _take_ranges(self, images: ImageSource, progress: Progress) -> None:
-        if self.patch > 1:
-            raise BlemishError(f"precision int8: {self.name} is a transformer, and it is for convolutions. Use auto.")
-        if not has_int8(self.mean.device):
-            raise BlemishError("precision int8: there is no processor with 8-bit products (VNNI) here. Use auto.")
-        rows = range(0, len(images), -(-len(images) // RANGE_IMAGES))
-        good = (images.batch([row]) for row in told(rows, len(rows), progress))
-        ends = (torch.full((1, 3, *images.batch([0]).shape[2:]), value) for value in (0.0, 1.0))
-        self.ranges = ranges_of(self.network, map(self._normalised, chain(good, ends)))
 
     def train(self, mode: bool = True) -> Self:  # noqa: ARG002 - torch's own signature
         """Changes nothing: a backbone is never trained."""
         return super().train(False)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, sum of the layers' channels, h, w)."""
+    def levels(self, images: Tensor) -> list[Tensor]:
+        """The features of each layer, in the order of the layers."""
         if self.patch > 1:  # a transformer takes whole patches
             sides = [max(1, round(side / self.patch)) * self.patch for side in images.shape[-2:]]
             images = F.interpolate(images, size=sides, mode="bilinear")
-        levels = self._computes(self._normalised(images))
-        first, *rest = (level.float() for level in levels)
-        coarser = [F.interpolate(level, size=first.shape[-2:], mode="bilinear") for level in rest]
-        return torch.cat([first, *coarser], 1)
+        return [level.float() for level in self._computes(self._normalised(images))]
 
     def _normalised(self, images: Tensor) -> Tensor:
-        return ((images - self.mean) / self.deviation).to(self._of_weights)
+        return ((images - self.mean) / self.deviation).to(self.dtype)
 
     def _computes(self, images: Tensor) -> list[Tensor]:
-        """The levels, by the network, or by what computes the same faster; that is arranged at the first image."""
+        """The levels, by the network, or by what computes the same faster; that is made at the first image."""
         if torch.compiler.is_exporting() or (images.requires_grad and torch.is_grad_enabled()):
             network = self.network
         else:
-            kind, arranged = (images.shape[1:], images.dtype, images.device), self._arranged
-            if arranged is None or arranged[0] != kind:
-                self._arranged = arranged = kind, self._arrange(images[:1])
-            network = arranged[1]
+            kind, optimised = (images.shape[1:], images.dtype, images.device), self._optimised
+            if optimised is None or optimised[0] != kind:
+                self._optimised = optimised = kind, optimise(self.network, images[:1])
+            network = optimised[1]
         levels: list[Tensor] = network(images)
         return levels
 
-    def _arrange(self, images: Tensor) -> nn.Module:
-        if self.dtype == torch.int8 and has_int8(images.device):
-            return quantised(self.network, images, self.ranges)
-        return fused(self.network, images)
-
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_arranged": None}  # whose weights cannot be copied
+        return self.__dict__ | {"_optimised": None}  # whose weights cannot be copied
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        self._arranged = None  # it is of weights that change now
+        self._optimised = None  # it is of weights that change now
         moved: Self = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return moved
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        self._arranged = None
-        key = f"{prefix}ranges"
-        if self.dtype != torch.int8:
-            state_dict.pop(key, None)  # of a model that was fitted in int8
-        elif key in state_dict:
-            self.ranges = torch.empty_like(state_dict[key])
+        self._optimised = None
+        state_dict.pop(f"{prefix}ranges", None)  # of a model that was fitted in int8, its weights are float32
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
@@ -158,17 +117,35 @@ def _with_weights(name: str, layers: tuple[int, ...], weights: str, seed: int) -
 
 
 def _from_hub(name: str, layers: tuple[int, ...]) -> nn.Module:
+    """With the hub's weights: from its cache where they are there, so that no network is needed then."""
+    if cached := _cached_weights(name):
+        return _from_file(name, layers, cached)
+    if not _can_be_found(str(urlparse(_hub().constants.ENDPOINT).hostname)):  # timm would try for a minute
+        raise BlemishError(_unavailable(name, "its host is not to be found"))
     try:
-        with _no_retries_without_network():
-            return _build(name, layers, pretrained=True)
+        return _build(name, layers, pretrained=True)
     except BlemishError:
         raise
     except Exception as error:  # the hub, its cache and the network have no exception in common
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BlemishError(
-            f"backbone {name}: its weights can't be had from the hub ({reason.rstrip('.')}). "
-            f"Give a file with --weights FILE, or use --backbone {' or '.join(FILTER_BANKS)}, which need none."
-        ) from None
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise BlemishError(_unavailable(name, reason.rstrip("."))) from None
+
+
+def _unavailable(name: str, reason: str) -> str:
+    return (
+        f"backbone {name}: its weights can't be had from the hub ({reason}). "
+        f"Give a file with --weights FILE, or use --backbone {' or '.join(FILTER_BANKS)}, which need none."
+    )
+
+
+def _cached_weights(name: str) -> Path | None:
+    """The file of the network's weights in the hub's cache; None where it is not there."""
+    config = _timm().get_pretrained_cfg(name)
+    files = (config.hf_hub_filename,) if config.hf_hub_filename else ("model.safetensors", "pytorch_model.bin")
+    if not config.hf_hub_id:
+        return None
+    cached = (_hub().try_to_load_from_cache(config.hf_hub_id, file) for file in files)
+    return next((Path(path) for path in cached if isinstance(path, str)), None)
 
 
 def _from_file(name: str, layers: tuple[int, ...], path: Path) -> nn.Module:
@@ -290,17 +267,11 @@ def _timm() -> ModuleType:
     return timm
 
 
-@contextmanager
-def _no_retries_without_network() -> Iterator[None]:
-    """Lets the hub answer from its cache alone where its host is not to be found; it would try for a minute."""
-    from huggingface_hub import constants
+def _hub() -> ModuleType:
+    import huggingface_hub
+    import huggingface_hub.constants
 
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or not _can_be_found(str(urlparse(constants.ENDPOINT).hostname))
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
+    return huggingface_hub
 
 
 def _can_be_found(host: str) -> bool:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +14,11 @@ from blemish.calibration.thresholds import Calibration
 from blemish.detectors import detector_class
 from blemish.detectors.base import Detector
 from blemish.errors import BlemishError
-from blemish.features.devices import device_named, has_int8, uses_bfloat16
+from blemish.features.devices import device_named, uses_bfloat16
 from blemish.files import make_folder, write_tensors
 from blemish.imaging.preprocess import Preprocess
 from blemish.model.folder import TENSORS, ModelFolder, read_model, write_model
+from blemish.model.state_keys import completed, renamed
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +64,18 @@ def load(folder: Path) -> Artifact:
 def load_detector(model: ModelFolder, device: str = "cpu", *, in_float32: bool = False) -> Detector:
     """The fitted detector of a model folder, on a device.
 
-    A network that was fitted in bfloat16 or int8 computes in float32, with the same weights, where this is asked for or
-    the hardware has no such arithmetic. Raises BlemishError where there is no such device, and where the tensors are
+    A network that was fitted in bfloat16 computes in float32, with the same weights, where this is asked for or the
+    hardware has no bfloat16. Raises BlemishError where there is no such device, and where the tensors are
     damaged or do not fit the detector.
     """
     place, path, options = device_named(device), model.file(TENSORS), dict(model.options)
-    hardware: dict[str, Callable[[torch.device], bool]] = {
-        "bfloat16": partial(uses_bfloat16, "auto"),
-        "int8": has_int8,
-    }
-    has = hardware.get(options.get("precision", ""))
-    if has and (in_float32 or not has(place)):
+    precision, has_bfloat16 = options.get("precision"), not in_float32 and uses_bfloat16("auto", place)
+    if precision == "int8" or (precision == "bfloat16" and not has_bfloat16):  # int8: by an earlier blemish
         options["precision"] = "float32"
-    detector = detector_class(model.model).create(**options)
     try:
-        detector.load_state_dict(load_file(path))
+        tensors = load_file(path)
+        detector = detector_class(model.model).create(**completed(model.model, options, tensors))
+        detector.load_state_dict(renamed(model.model, tensors))
         detector.is_fitted = True
         detector.to(place).eval()
         with torch.inference_mode():  # the shapes of what was learned depend on the data: whether they fit shows in use

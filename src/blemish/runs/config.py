@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from blemish.detectors import DETECTORS, detector_class
+from blemish.detectors import DETECTORS
 from blemish.errors import BlemishError, first_problem
-from blemish.features.devices import DeviceName, NetworkPrecision
+from blemish.features.devices import DeviceName, Precision
 from blemish.imaging.alignment import Align
 
 FIT_MODEL = "ensemble"
@@ -78,10 +78,9 @@ class RunConfig(BaseModel):
     )
     seed: int = Field(0, ge=0, lt=2**32, description="seed of everything that is drawn at random")
     device: DeviceName = "auto"
-    precision: NetworkPrecision = Field(
+    precision: Precision = Field(
         "auto",
-        description="of the training, and of a network of timm, which may be int8 too; auto: bfloat16 where the "
-        "hardware computes in it",
+        description="of the training, and of a network of timm; auto: bfloat16 where the hardware computes in it",
     )
     resume: bool = Field(False, description="go on where an earlier run with these settings stopped")
     figures: int = Field(8, ge=0, le=64, description="test images per category that are shown in the figures")
@@ -124,14 +123,6 @@ class RunConfig(BaseModel):
         if roi is not None and fields.data.get("align") == "on":
             raise ValueError("it lies still, and parts that are turned and shifted do not; leave align or roi out")
         return roi
-
-    @field_validator("precision")
-    @classmethod
-    def _of_a_network(cls, precision: NetworkPrecision, fields: ValidationInfo) -> NetworkPrecision:
-        model = fields.data.get("model")
-        if precision == "int8" and model and "precision" not in detector_class(model).option_fields():
-            raise ValueError(f"int8 is for networks of timm: with padim, patchcore or ensemble, not with {model}")
-        return precision
 
     @classmethod
     def create(cls, **fields: Any) -> RunConfig:

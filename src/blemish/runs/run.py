@@ -19,7 +19,7 @@ from blemish.data.facts import image_facts
 from blemish.data.source import ImageSource
 from blemish.data.source import load as load_images
 from blemish.detectors import detector_class
-from blemish.detectors.base import Detector, LearningDetector, ReconstructingDetector
+from blemish.detectors.base import Detector, ReconstructingDetector
 from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import NUM_RESAMPLES, Measured, evaluate, measure
 from blemish.evaluation.record import (
@@ -47,7 +47,6 @@ from blemish.report import plots as figures
 from blemish.runs.config import RunConfig
 from blemish.runs.provenance import finished, identity_of, machine, versions
 from blemish.runs.recalibrate import calibrate_on, digests, with_defects, without_copies
-from blemish.training.loop import Training, train
 from blemish.types import Evaluation, Prediction, Sample
 
 logger = logging.getLogger("blemish")
@@ -268,25 +267,23 @@ def _fit(
     """Fits the detector and gives what is worth recording of it."""
     images = source.where(lambda sample: sample.split == "train")
     validation = source.where(lambda sample: sample.split == "val")
-    if not isinstance(detector, LearningDetector):
-        detector.fit(images, validation=validation, seed=config.seed, progress=phases("fitting"))
-        return {}
-    assert config.precision != "int8"  # the configuration refuses it
-    left_open = {"epochs": config.epochs, "learning_rate": config.learning_rate, "patience": config.patience}
+    left_open: dict[str, Any] = {
+        "epochs": config.epochs,
+        "learning_rate": config.learning_rate,
+        "patience": config.patience,
+    }
     asked = {name: value for name, value in left_open.items() if value is not None}
-    always = {"batch_size": config.batch_size, "device": config.device, "precision": config.precision}
-    settings = Training(**(detector.settings | always | asked))
-    history = train(
-        detector,
-        images,
-        validation,
-        settings,
-        seed=config.seed,
+    training = replace(
+        detector.settings,
+        batch_size=config.batch_size,
+        device=config.device,
+        precision=config.precision,
         checkpoint=checkpoint,
         resume=config.resume,
-        progress=phases("training"),
+        **asked,
     )
-    return {"train": history.train, "validation": history.validation, "best_epoch": history.best_epoch}
+    detector.fit(images, validation=validation, seed=config.seed, progress=phases("fitting"), training=training)
+    return detector.losses_per_epoch
 
 
 def _evaluate(fitted: _Fitted, category: Category, config: RunConfig, phases: Phases) -> tuple[Measured, list[Preview]]:

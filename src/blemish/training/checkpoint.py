@@ -34,6 +34,10 @@ class History:
         """The epoch with the lowest validation loss, the first of equals."""
         return int(np.argmin(self.validation))
 
+    def to_plain(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {"train": self.train, "validation": self.validation, "best_epoch": self.best_epoch}
+
     def __add__(self, losses: tuple[float, float]) -> History:
         return History((*self.train, losses[0]), (*self.validation, losses[1]))
 
@@ -47,6 +51,8 @@ class State:
     """Steps done in this epoch."""
     total: float = 0.0
     """Sum of this epoch's losses so far."""
+    seconds: float = 0.0
+    """That the steps took so far."""
     history: History = field(default_factory=History)
     best: dict[str, Tensor] = field(default_factory=dict)
     """The weights after the best epoch."""
@@ -69,6 +75,7 @@ class Checkpoint:
             "epoch": state.epoch,
             "step": state.step,
             "total": state.total,
+            "seconds": state.seconds,
             "train": state.history.train,
             "validation": state.history.validation,
         }
@@ -92,7 +99,7 @@ class Checkpoint:
             _restore_optimizer(optimizer, _under("optimizer.", tensors))
             history = History(tuple(header["train"]), tuple(header["validation"]))
             best, average = _under("best.", tensors), _under("average.", tensors)
-            return State(header["epoch"], header["step"], header["total"], history, best, average)
+            return State(header["epoch"], header["step"], header["total"], header["seconds"], history, best, average)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise BlemishError(

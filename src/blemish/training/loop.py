@@ -11,11 +11,12 @@ import hashlib
 import json
 import os
 import signal
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -30,30 +31,16 @@ from torch import Tensor, nn
 
 from blemish.data.source import ImageSource, in_batches
 from blemish.errors import BlemishError
-from blemish.features.devices import DeviceName, Precision, accelerator_on, uses_bfloat16
+from blemish.features.devices import accelerator_on, uses_bfloat16
 from blemish.parallel import map_ahead
 from blemish.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from blemish.detectors.base import LearningDetector
 from blemish.training.checkpoint import Checkpoint, History, Saver, State
+from blemish.training.settings import Schedule, Training
 
-_Examples = tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Training:
-    """How a detector is trained."""
-
-    epochs: int = 100
-    batch_size: int = 32
-    """Images per step, over all processes."""
-    learning_rate: float = 1e-3
-    patience: int = 0
-    """Epochs without a lower validation loss before stopping; 0: never."""
-    device: DeviceName = "auto"
-    precision: Precision = "auto"
-    """bfloat16, float32, or auto: bfloat16 where the hardware computes in it."""
+_Examples = tuple[Tensor, ...]
 
 
 def train(
@@ -63,30 +50,27 @@ def train(
     settings: Training | None = None,
     *,
     seed: int = 0,
-    checkpoint: Path | None = None,
-    resume: bool = False,
     progress: Progress = no_progress,
 ) -> History:
-    """Fits the detector and gives its losses; the weights of the epoch with the lowest validation loss are kept.
+    """Trains the detector and gives its losses; the weights of the epoch with the lowest validation loss are kept.
 
-    With `checkpoint`, a file, the state is saved as it goes and on Ctrl-C; with `resume` the training goes on from
-    it, if it is there. Raises BlemishError where the loss is no longer finite, where the checkpoint is of another
-    run, and KeyboardInterrupt after saving.
+    Raises BlemishError where the loss is no longer finite and where the checkpoint is of another run, and
+    KeyboardInterrupt after saving.
     """
     settings = settings or Training()
     accelerator = accelerator_on(settings.device)
     initialise(detector.cpu(), seed)  # a GPU would draw other numbers
     detector.to(accelerator.device).prepare(images, validation, seed)
     module = _Losses(detector).to(accelerator.device)
-    optimizer = detector.optimizer(settings.learning_rate)
-    loop = _Loop(detector, optimizer, images, validation, settings, seed, accelerator)
-    kept = Checkpoint(checkpoint, loop.fingerprint()) if checkpoint else None
-    if resume and kept and kept.path.exists():
-        loop.state = kept.restore(detector, optimizer)
+    optimizer, schedule = detector.configure_optimizer(settings.learning_rate)
+    loop = _Loop(detector, optimizer, schedule, images, validation, settings, seed, accelerator)
+    kept = Checkpoint(settings.checkpoint, loop.fingerprint()) if settings.checkpoint else None
+    if settings.resume and kept and kept.path.exists():
+        loop.state = kept.restore(detector.trained, optimizer)
     module, _ = accelerator.prepare(module, optimizer)
     with torch.backends.cudnn.flags(enabled=True, deterministic=True):
         loop.run(module, kept if accelerator.is_main_process else None, progress)
-    detector.load_state_dict(loop.state.best)
+    detector.trained.load_state_dict(loop.state.best)
     detector.eval()
     detector.finish()
     detector.is_fitted = True
@@ -110,9 +94,8 @@ class _Losses(nn.Module):
         super().__init__()
         self.detector = detector
 
-    def forward(self, images: Tensor, drawn: Tensor) -> Tensor:
-        losses: Tensor = self.detector.losses(images, drawn)
-        return losses
+    def forward(self, *examples: Tensor) -> Tensor:
+        return self.detector.losses(*examples)
 
 
 class _Loop:
@@ -122,18 +105,23 @@ class _Loop:
         self,
         detector: LearningDetector,
         optimizer: torch.optim.Optimizer,
+        schedule: Schedule,
         images: ImageSource,
         validation: ImageSource | None,
         settings: Training,
         seed: int,
         accelerator: Accelerator,
     ):
-        self.detector, self.optimizer, self.accelerator = detector, optimizer, accelerator
+        self.detector, self.accelerator = detector, accelerator
+        self.optimizer, self.schedule = optimizer, schedule
+        self.learning_rates = [float(group["lr"]) for group in optimizer.param_groups]
         self.images, self.validation = images, validation
         self.num_examples = detector.num_examples(images)
         self.settings, self.seed = settings, seed
         self.bfloat16 = uses_bfloat16(settings.precision, accelerator.device)
         self.num_steps = -(-self.num_examples // settings.batch_size)
+        """Steps of an epoch."""
+        self.total_steps = min(settings.epochs * self.num_steps, settings.max_steps or sys.maxsize)
         self.state = State()
 
     def run(self, module: nn.Module, checkpoint: Checkpoint | None, progress: Progress) -> None:
@@ -143,13 +131,16 @@ class _Loop:
         with _interrupts() as interrupted:
             while not self._is_over():
                 for rows, examples in map_ahead(self._examples, self._batches(), workers=1):
+                    started = time.monotonic()
                     state.total += self._step(module, rows, examples)
                     state.step += 1
-                    shown = {"loss": state.total / min(state.step * self.settings.batch_size, self.num_examples)}
-                    progress(self._steps_done, self.settings.epochs * self.num_steps, **shown)
+                    state.seconds += time.monotonic() - started
+                    progress(self._steps_done, self.total_steps, loss=self._mean_loss)
                     if self._any(bool(interrupted)):
                         saver.save()
                         raise KeyboardInterrupt
+                    if self._is_spent():
+                        break
                 self._end_epoch()
                 saver.save_if_due()
         if saver.due_at_end:
@@ -159,14 +150,31 @@ class _Loop:
     def _steps_done(self) -> int:
         return self.state.epoch * self.num_steps + self.state.step
 
+    @property
+    def _mean_loss(self) -> float:
+        """Of the epoch's examples so far."""
+        return self.state.total / min(self.state.step * self.settings.batch_size, self.num_examples)
+
+    @property
+    def _share_done(self) -> float:
+        """The part of the training that is done, by the budget that is nearest to its end."""
+        by_steps, limit = self._steps_done / self.total_steps, self.settings.max_seconds
+        return min(1.0, by_steps if limit is None else max(by_steps, self.state.seconds / limit))
+
+    def _is_spent(self) -> bool:
+        """Whether a budget of steps or seconds is spent, in any process."""
+        limit = self.settings.max_seconds
+        is_late = limit is not None and self._any(self.state.seconds >= limit)
+        return is_late or self._steps_done >= self.total_steps
+
     def _save(self, checkpoint: Checkpoint | None) -> None:
         if checkpoint is not None:
-            checkpoint.write(self.detector, self.optimizer, self.state)
+            checkpoint.write(self.detector.trained, self.optimizer, self.state)
 
     def _is_over(self) -> bool:
         settings, state = self.settings, self.state
         waited = state.epoch - 1 - state.history.best_epoch if state.epoch else 0
-        return state.epoch >= settings.epochs or 0 < settings.patience <= waited
+        return state.epoch >= settings.epochs or self._is_spent() or 0 < settings.patience <= waited
 
     def _batches(self) -> Iterator[list[int]]:
         """The epoch's batches of row numbers, those already done left out."""
@@ -193,10 +201,13 @@ class _Loop:
         # A process without a share still has to take part in averaging the gradients: it adds nothing.
         weight = accelerator.num_processes / len(rows) if has_share else 0.0
         self.detector.train()
-        images, drawn = (values.to(accelerator.device, non_blocking=True) for values in examples)
+        moved = [values.to(accelerator.device, non_blocking=True) for values in examples]
         with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=self.bfloat16):
-            losses: Tensor = module(images, drawn)
+            losses: Tensor = module(*moved)
         accelerator.backward(losses.sum() * weight)
+        if self.settings.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.detector.trained.parameters(), self.settings.clip_norm)
+        self._follow_schedule()
         self.optimizer.step()
         self.optimizer.zero_grad()
         self._average()
@@ -208,6 +219,11 @@ class _Loop:
             )
         return total
 
+    def _follow_schedule(self) -> None:
+        factor = self.schedule(self._share_done)
+        for group, rate in zip(self.optimizer.param_groups, self.learning_rates, strict=True):
+            group["lr"] = rate * factor
+
     @torch.no_grad()
     def _average(self) -> None:
         """Takes the step's weights into their mean, which forgets faster as long as there were few steps."""
@@ -215,13 +231,13 @@ class _Loop:
             return
         average = self.state.average
         kept = min(self.detector.averaging, (1 + self._steps_done) / (10 + self._steps_done))
-        for name, value in self.detector.named_parameters():
+        for name, value in self.detector.trained.named_parameters():
             average[name] = average.get(name, value).to(value).lerp(value, 1 - kept)
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
         """The mean of the weights is in their place, where the detector takes it."""
-        parameters = dict(self.detector.named_parameters())
+        parameters = dict(self.detector.trained.named_parameters())
         last = {name: parameters[name].data for name in self.state.average}
         for name, value in self.state.average.items():
             parameters[name].data = value
@@ -237,19 +253,19 @@ class _Loop:
         assert source is not None
         num_examples = self.detector.num_examples(source)
         for rows in in_batches(range(num_examples), self.settings.batch_size):
-            images, drawn = (values.to(self.accelerator.device) for values in self._drawn(source, rows, 0))
-            total += float(self.detector.losses(images, drawn).sum())
+            examples = (values.to(self.accelerator.device) for values in self._drawn(source, rows, 0))
+            total += float(self.detector.losses(*examples).sum())
         return total / num_examples
 
     def _end_epoch(self) -> None:
         """Counts the epoch and keeps its weights where its validation loss is the lowest so far."""
         state = self.state
-        train_loss = state.total / self.num_examples
+        train_loss = self._mean_loss
         has_validation = self.validation is not None and len(self.validation) > 0
         with self._averaged():
             state.history += (train_loss, self._validate() if has_validation else train_loss)
             if state.history.best_epoch == state.epoch:
-                for name, value in self.detector.state_dict().items():
+                for name, value in self.detector.trained.state_dict().items():
                     state.best.setdefault(name, torch.empty_like(value)).copy_(value)
         state.epoch, state.step, state.total = state.epoch + 1, 0, 0.0
 
@@ -261,7 +277,7 @@ class _Loop:
 
     def fingerprint(self) -> dict[str, Any]:
         """What must be equal for a training to go on where another stopped."""
-        settings = asdict(replace(self.settings, device=""))
+        settings = asdict(replace(self.settings, device="", checkpoint=None, resume=False))
         digests = [info.sha256 for info in self.images.files]
         data = f"{len(digests)} images, {sum(int(digest[:12], 16) for digest in digests):x}"
         preprocess = self.images.preprocess

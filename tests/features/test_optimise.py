@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import operator
+import os
 import pickle
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 
@@ -15,8 +18,9 @@ from torch import Tensor, nn
 from blemish.data import find_categories
 from blemish.data.source import load
 from blemish.detectors.patchcore import PatchCore
-from blemish.features import fusing
-from blemish.features.fusing import FusedConvolution, fused
+from blemish.features import optimise as module
+from blemish.features.devices import has_onednn
+from blemish.features.optimise import FusedConvolution, optimise
 from blemish.features.timm_features import NetworkFeatures
 from blemish.imaging.preprocess import Preprocess
 
@@ -68,7 +72,10 @@ def num_fused(network: nn.Module) -> int:
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_block_is_one_pass_for_each_convolution(dtype, add, bias):
     network, images = made(Block(add, bias)).to(dtype), pictures().to(dtype)
-    found = fused(network, images)
+    found = optimise(network, images)
+    if not has_onednn(images.device, dtype):
+        assert found is network
+        return
     assert num_fused(found) == 3
     called = [node.target for node in found.graph.nodes if node.op.startswith("call")]
     assert len(called) == 3  # no norm, no rectifier and no addition is left
@@ -80,7 +87,7 @@ def test_a_block_is_one_pass_for_each_convolution(dtype, add, bias):
 def test_the_network_itself_keeps_its_weights():
     network, images = made(Block()), pictures()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    fused(network, images)
+    optimise(network, images)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
@@ -118,10 +125,41 @@ class Broadcast(Block):
 @pytest.mark.parametrize("kind", [Twice, Broadcast])
 def test_what_is_used_elsewhere_too_stays_what_it_is(kind):
     network, images = made(kind()), pictures()
-    found = fused(network, images)
+    found = optimise(network, images)
     assert num_fused(found) > 0
     for one, other in zip(found(images), network(images), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_a_processor_without_bfloat16_computes_by_the_network_itself(monkeypatch, caplog, says):
+    """Whether it says so beforehand or refuses to lay the weights out, as oneDNN does where only AVX2 is allowed."""
+    network, images = made(Block()).bfloat16(), pictures().bfloat16()
+
+    def refuse(*_):
+        raise RuntimeError("bf16 path needs avx512bw")
+
+    monkeypatch.setattr(module, "has_onednn", lambda device, dtype: says)
+    monkeypatch.setattr(FusedConvolution, "__init__", refuse)
+    with caplog.at_level("DEBUG", "blemish"):
+        assert optimise(network, images) is network
+    assert "the network is used as it is" in caplog.text
+    assert ("bf16 path needs avx512bw" in caplog.text) == says
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [{"ATEN_CPU_CAPABILITY": "avx2"}, {"ONEDNN_MAX_CPU_ISA": "AVX2"}])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_networks_compute_where_only_avx2_is_allowed(limit, precision):
+    code = (
+        "import torch\n"
+        "from blemish.features.timm_features import NetworkFeatures\n"
+        f"features = NetworkFeatures('resnet10t', weights='random', dtype=torch.{precision}).fit(None, seed=0)\n"
+        "images = torch.rand(1, 3, 64, 64)\n"
+        "found, expected = features(images), features.network(features._normalised(images))[0].float()\n"
+        "assert (found[:, :expected.shape[1]] - expected).norm() <= 0.05 * expected.norm()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], env=os.environ | limit, check=True)
 
 
 class Untraceable(Block):
@@ -133,20 +171,20 @@ class Untraceable(Block):
 
 def test_what_cannot_be_traced_or_is_not_for_a_processor_is_left_alone():
     network = made(Untraceable())
-    assert fused(network, pictures()) is network
+    assert optimise(network, pictures()) is network
     network = made(Block())
-    assert fused(network.double(), pictures().double()) is network
-    assert fused(network.to("meta"), pictures().to("meta")) is network
+    assert optimise(network.double(), pictures().double()) is network
+    assert optimise(network.to("meta"), pictures().to("meta")) is network
 
 
 def test_what_differs_from_the_network_is_not_taken(monkeypatch):
     network = made(Shared())
-    assert fused(network, pictures()) is network
+    assert optimise(network, pictures()) is network
     network, images, compute = made(Block()), pictures(), FusedConvolution.forward
     monkeypatch.setattr(FusedConvolution, "forward", lambda *given: compute(*given) * 1.001)
-    assert fused(network, images) is network
-    monkeypatch.setattr(fusing, "_fuse_convolutions", lambda graph, *rest: graph.no_such_thing)
-    assert fused(network, images) is network
+    assert optimise(network, images) is network
+    monkeypatch.setattr(module, "_fuse_convolutions", lambda graph, shapes: graph.no_such_thing)
+    assert optimise(network, images) is network
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050", "resnet10t"])
@@ -154,34 +192,34 @@ def test_features_are_those_of_the_network(name, monkeypatch):
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
     features = NetworkFeatures(name, weights="random").fit(None, seed=0)
     found = features(images)
-    assert num_fused(features._arranged[1]) > 10
-    monkeypatch.setattr("blemish.features.timm_features.fused", lambda network, images: network)
-    features._arranged = None
+    assert num_fused(features._optimised[1]) > 10
+    monkeypatch.setattr("blemish.features.timm_features.optimise", lambda network, images: network)
+    features._optimised = None
     torch.testing.assert_close(found, features(images), rtol=1e-3, atol=1e-4)
 
 
 def test_other_weights_or_another_size_are_rearranged_anew():
     images = torch.rand(1, 3, 64, 64)
     features = NetworkFeatures("resnet18", weights="random").fit(None, seed=0)
-    first, arranged = features(images), features._arranged
+    first, arranged = features(images), features._optimised
     features(images)
-    assert features._arranged is arranged
+    assert features._optimised is arranged
     features(torch.cat([images, images]))
-    assert features._arranged is arranged  # the number of images does not count
+    assert features._optimised is arranged  # the number of images does not count
     features(images[:, :, :48, :48])
-    assert features._arranged is not arranged
+    assert features._optimised is not arranged
     other = NetworkFeatures("resnet18", weights="random").fit(None, seed=1)
     features.load_state_dict(other.state_dict())
     assert torch.equal(features(images), other(images))
     assert not torch.allclose(features(images), first)
     features.double()
-    assert features._arranged is None
+    assert features._optimised is None
 
 
 @pytest.fixture
 def detector(make_category, tmp_path) -> PatchCore:
     category = find_categories(make_category(tmp_path))[0]
-    made = PatchCore(64, "resnet18", weights="random", num_patches=200, precision="float32")
+    made = PatchCore.create(size=64, backbone="resnet18", weights="random", num_patches=200, precision="float32")
     return made.fit(load(category.of("train"), Preprocess((64, 64))))
 
 
@@ -199,7 +237,7 @@ def test_what_changes_while_many_threads_compute(detector):
     torch.set_num_threads(before)
 
 
-def test_a_network_is_arranged_beside_another_that_computes():
+def test_a_network_is_optimised_beside_another_that_computes():
     images = torch.rand(1, 3, 64, 64)
     busy = NetworkFeatures("resnet18", weights="random").fit(None, seed=0)
     expected = busy(images)

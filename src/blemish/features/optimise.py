@@ -1,16 +1,17 @@
 """A network as a processor computes it fastest: the same layers, with fewer passes over memory.
 
-A batch norm goes into the weights of the convolution before it; an addition and a rectifier after a convolution are
-done where its result is written; weights lie as oneDNN, the library that computes them, wants them. torch has operators
-for that, which its own compiler calls. They are not public, and tracing a network loses what is changed in place and
-used elsewhere; so what comes of it is compared with the network once, and wherever anything is amiss the network is
-taken as it is.
+The weights of a batch norm are folded into the convolution before it; an addition and a ReLU after a convolution are
+computed while its result is written; weights are laid out as oneDNN, torch's library for processors, wants them.
+torch's own compiler calls the operators that do this. They are not public and depend on the processor, and tracing a
+network loses what is changed in place and used elsewhere. So this is the only module that uses them, the result is
+compared with the network once, and wherever anything fails or differs the network is used as it is, with a line in the
+log.
 """
 
 from __future__ import annotations
 
+import logging
 import operator
-from collections.abc import Callable
 from copy import deepcopy
 from threading import Lock, get_ident
 from typing import Any
@@ -22,17 +23,17 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from blemish.features.devices import has_onednn
 
+logger = logging.getLogger("blemish")
+
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.05}
-"""How far, in norm, a level may be from the network's: more than rounding in another order makes of it."""
+"""Data type -> the relative difference, in norm, that a level may have: more than another order of rounding makes."""
 ADDITIONS = {operator.add, torch.add}
 RECTIFIERS = {F.relu, F.relu_, torch.relu, torch.relu_}
 _TRACING = Lock()
-Make = Callable[[nn.Conv2d, torch.Size, bool], nn.Module]
-"""What computes a convolution of images of a size, an addition where others are given too, and perhaps a rectifier."""
 
 
 class FusedConvolution(nn.Module):
-    """A convolution, and after it perhaps an addition and a rectifier, in one pass."""
+    """A convolution, and after it perhaps an addition and a ReLU, in one pass."""
 
     def __init__(self, convolution: nn.Conv2d, size: torch.Size, rectifies: bool):
         super().__init__()
@@ -52,34 +53,42 @@ class FusedConvolution(nn.Module):
         return found
 
 
-def fused(network: nn.Module, images: Tensor, make: Make = FusedConvolution) -> nn.Module:
-    """What computes the network's levels of images like these (1, 3, H, W) faster; the network itself elsewhere.
+def optimise(network: nn.Module, example: Tensor) -> nn.Module:
+    """A module that computes the network's levels faster for images like the example (1, C, H, W).
 
-    No weight may change later on. The two are compared on noise.
+    The network itself where there is no faster one: off the processor, for data types that the processor does not
+    compute in, for networks that cannot be traced, and where the levels would differ. The weights are copied, so none
+    may change later on.
     """
-    if not has_onednn(images.device) or images.dtype not in TOLERANCE:
+    if not has_onednn(example.device, example.dtype) or example.dtype not in TOLERANCE:
+        logger.debug("the network is used as it is: oneDNN computes no %s here", example.dtype)
         return network
-    some = torch.rand(images.shape, generator=torch.Generator().manual_seed(0)).to(images)
-    expected = network(some)
+    noise = torch.rand(example.shape, generator=torch.Generator().manual_seed(0)).to(example)
     try:
-        graph = rearranged(network, some, make)
-        found = graph(some)
-    except Exception:  # a network that cannot be traced fails in its own way, an operator that has changed in another
-        return network
-    is_close = all(
-        torch.linalg.vector_norm((one - other).float())
-        <= TOLERANCE[images.dtype] * torch.linalg.vector_norm(other.float())
+        graph = _rearranged(network, noise)
+        if _is_close(graph(noise), network(noise), TOLERANCE[example.dtype]):
+            return graph
+        reason = "its levels differ once rearranged"
+    except Exception as error:  # tracing fails in each network's own way, operators in each processor's own way
+        reason = str(error).strip().partition("\n")[0]
+    logger.info("the network is used as it is, more slowly: %s", reason)
+    return network
+
+
+def _is_close(found: list[Tensor], expected: list[Tensor], tolerance: float) -> bool:
+    norm = torch.linalg.vector_norm
+    return all(
+        bool(norm((one - other).float()) <= tolerance * norm(other.float()))
         for one, other in zip(found, expected, strict=True)
     )
-    return graph if is_close else network
 
 
-def rearranged(network: nn.Module, images: Tensor, make: Make) -> fx.GraphModule:
+def _rearranged(network: nn.Module, images: Tensor) -> fx.GraphModule:
     """The network with each of its convolutions, and what can be fused with it, made anew for images like these."""
     graph = _traced(network)
     _drop_identities(graph)
     _fold_batch_norms(graph)
-    _fuse_convolutions(graph, _Shapes(graph).of(images), make)
+    _fuse_convolutions(graph, _Shapes(graph).of(images))
     return graph
 
 
@@ -122,9 +131,9 @@ class _Shapes(fx.Interpreter):
 
 
 def _drop_identities(graph: fx.GraphModule) -> None:
-    """Takes out what does nothing: a place where timm could put something, such as between a norm and its rectifier."""
+    """Takes out what does nothing: a place where timm could put something, such as between a norm and its ReLU."""
     for node in list(graph.graph.nodes):
-        if type(called(graph, node)) is nn.Identity:
+        if type(_called(graph, node)) is nn.Identity:
             node.replace_all_uses_with(node.all_input_nodes[0])
             graph.graph.erase_node(node)
 
@@ -135,7 +144,7 @@ def _fold_batch_norms(graph: fx.GraphModule) -> None:
         if not node.all_input_nodes:
             continue
         source = node.all_input_nodes[0]
-        norm, convolution = called(graph, node), called(graph, source)
+        norm, convolution = _called(graph, node), _called(graph, source)
         if type(norm) is nn.BatchNorm2d and type(convolution) is nn.Conv2d and len(source.users) == 1:
             folded = fuse_conv_bn_eval(deepcopy(convolution).float(), deepcopy(norm).float())
             graph.set_submodule(str(source.target), folded.to(convolution.weight.dtype))
@@ -144,10 +153,10 @@ def _fold_batch_norms(graph: fx.GraphModule) -> None:
     graph.recompile()
 
 
-def _fuse_convolutions(graph: fx.GraphModule, shapes: dict[fx.Node, torch.Size], make: Make) -> None:
+def _fuse_convolutions(graph: fx.GraphModule, shapes: dict[fx.Node, torch.Size]) -> None:
     """Replaces each convolution and what it can be fused with."""
     for number, node in enumerate(list(graph.graph.nodes)):
-        convolution = called(graph, node)
+        convolution = _called(graph, node)
         if (
             type(convolution) is not nn.Conv2d
             or convolution.padding_mode != "zeros"
@@ -161,7 +170,7 @@ def _fuse_convolutions(graph: fx.GraphModule, shapes: dict[fx.Node, torch.Size],
         if (rectified := _only_user(done[-1])) is not None and _is_rectifier(graph, rectified):
             done.append(rectified)
         rectifies = _is_rectifier(graph, done[-1])
-        graph.add_submodule(f"fused{number}", make(convolution, shapes[inputs[0]], rectifies))
+        graph.add_submodule(f"fused{number}", FusedConvolution(convolution, shapes[inputs[0]], rectifies))
         with graph.graph.inserting_after(done[-1]):
             new = graph.graph.call_module(f"fused{number}", tuple(inputs))
         shapes[new] = shapes[node]
@@ -172,7 +181,7 @@ def _fuse_convolutions(graph: fx.GraphModule, shapes: dict[fx.Node, torch.Size],
     graph.recompile()
 
 
-def called(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
+def _called(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
     """The module that a node calls; None for other nodes."""
     return graph.get_submodule(str(node.target)) if node.op == "call_module" else None
 
@@ -190,4 +199,4 @@ def _added(node: fx.Node, summand: fx.Node, shapes: dict[fx.Node, torch.Size]) -
 
 
 def _is_rectifier(graph: fx.GraphModule, node: fx.Node) -> bool:
-    return type(called(graph, node)) is nn.ReLU or node.target in RECTIFIERS
+    return type(_called(graph, node)) is nn.ReLU or node.target in RECTIFIERS

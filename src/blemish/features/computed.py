@@ -1,0 +1,50 @@
+"""The features of many images, computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from blemish.data.source import ImageSource, in_batches
+from blemish.features.base import BATCH, Backbone
+from blemish.progress import Progress, no_progress
+
+KEPT_SHARE = 0.25
+"""Part of a source's memory budget that its features may take."""
+
+
+class ComputedFeatures:
+    """The features of a source's images, computed at the first use and kept as far as memory allows."""
+
+    def __init__(self, images: ImageSource, backbone: Backbone, device: torch.device):
+        self.images, self.memory_budget = images, images.memory_budget
+        self._backbone, self._device = backbone, device
+        self._kept: list[Tensor] = []
+        self._room = KEPT_SHARE * images.memory_budget
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of an image's features."""
+        _, channels, height, width = next(self.batches()).shape
+        return channels, height, width
+
+    def batches(self, progress: Progress = no_progress) -> Iterator[Tensor]:
+        """The features (B, C, h, w) of all images in their order, some at a time; they must not be changed in place."""
+        for number, rows in enumerate(in_batches(range(len(self)), BATCH)):
+            if number < len(self._kept):
+                found = self._kept[number]
+            else:
+                found = self._backbone(self.images.batch(rows).to(self._device))
+                self._keep(number, found)
+            yield found
+            progress(rows[-1] + 1, len(self))
+
+    def _keep(self, number: int, found: Tensor) -> None:
+        if number == len(self._kept) and found.nbytes <= self._room:
+            self._kept.append(found)
+            self._room -= found.nbytes
