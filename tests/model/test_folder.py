@@ -118,6 +118,7 @@ SPOILED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "unknown option": (lambda folder: edit(folder, options={"colour": 1}), "colour: not an option of PatchCore"),
     "wrong option": (lambda folder: edit(folder, options={"size": 10**9}), "size: input should be less than"),
     "wrong size": (preprocess(size=[0, 32]), r"model\.json: damaged"),
+    "another size": (preprocess(size=[32, 48]), r"preprocess\.size is 32 x 48, its detector's is 32 x 32"),
     "wrong aspect": (preprocess(aspect="crop"), r"model\.json: damaged"),
     "wrong tile": (preprocess(tile=32, overlap=17), r"model\.json: damaged"),
     "wrong threshold": (calibration(threshold=float("nan")), r"model\.json: damaged"),
