@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import signal
@@ -10,9 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from blemish.errors import BlemishError
-from blemish.files import make_folder, making_folder, replacing, write_json, write_text
+from blemish.files import FORMULA, csv_cells, make_folder, making_folder, replacing, write_json, write_text
 
 
 @pytest.fixture
@@ -218,3 +222,21 @@ def test_a_full_disk_is_one_line(written, path: Path):
     assert done.stdout.endswith("). Free some space, or choose another place.\n")
     assert path.read_text() == "old"
     assert names(path.parent) == ["state.json"]
+
+
+@given(st.lists(st.text() | st.floats(allow_nan=False) | st.integers() | st.none(), min_size=1))
+def test_a_cell_is_no_formula_and_its_text_comes_back(values):
+    text = io.StringIO()
+    csv.writer(text).writerow(csv_cells(values))
+    (cells,) = csv.reader(io.StringIO(text.getvalue(), newline=""))
+    for value, cell in zip(values, cells, strict=True):
+        if isinstance(value, str):
+            assert cell.lstrip()[:1] not in FORMULA - {"'"}
+            assert cell.removeprefix("'") == value if cell != value else True
+        else:
+            assert cell == ("" if value is None else str(value))
+
+
+@pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", " =", "'", "  +"])
+def test_what_begins_a_formula_has_an_apostrophe_before_it(begin):
+    assert csv_cells([begin + "1+1", "a" + begin, -1.5, None]) == [f"'{begin}1+1", "a" + begin, -1.5, ""]

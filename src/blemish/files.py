@@ -7,7 +7,7 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from glob import escape
 from io import BufferedReader
@@ -19,6 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.errors import BlemishError
+
+FORMULA = frozenset("=+-@'\t\r\n\uff1d\uff0b\uff0d\uff20")
+"""What a spreadsheet takes for the beginning of a formula (the last four are the wide forms), and what marks a text."""
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,6 +77,19 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text file, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def csv_cells(values: Iterable[Any]) -> list[Any]:
+    """The values as cells of a CSV file, of which none is a formula to a spreadsheet.
+
+    A text that begins with one of FORMULA, after any blanks, has an apostrophe before it: one apostrophe taken off the
+    front gives the text itself. Numbers stay numbers, and None is empty.
+    """
+
+    def is_formula(value: Any) -> bool:
+        return isinstance(value, str) and bool(FORMULA & {value[:1], value.lstrip()[:1]})
+
+    return ["" if value is None else f"'{value}" if is_formula(value) else value for value in values]
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Split = Literal["train", "val", "test"]
+MapFormat = Literal["uint16", "float32"]
+"""Of a map in a file. uint16: each value within 1/8190 of the map's range. float32: exact, several times as long."""
 Size = tuple[int, int]
 """(height, width) in pixels."""
 
@@ -40,6 +42,10 @@ class Prediction:
     """Higher is more anomalous."""
     map: NDArray[np.float32]
     """(H, W) at the image file's own size; higher is more anomalous."""
+    sha256: str = ""
+    """Of the content that was inspected; empty where it came from no file."""
+    image: NDArray[np.uint8] | None = None
+    """(h, w, 3) RGB: what was inspected, as it is shown, where that was asked for; reduced where it is very large."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,12 +36,18 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int
     return int(stopped.value.code or 0), said.out + said.err
 
 
+def listing(content: bytes) -> io.TextIOWrapper:
+    """What standard input is to a command."""
+    return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8")
+
+
 def rows_of(out: Path) -> list[dict]:
     return [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
 
 
 def table_of(out: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO((out / "predictions.csv").read_text())))
+    with (out / "predictions.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def test_rows_say_what_the_inspector_says(model: Path, images: Path, tmp_path: Path, capsys):
@@ -64,9 +70,12 @@ def test_rows_say_what_the_inspector_says(model: Path, images: Path, tmp_path: P
             first = decision.regions[0]
             assert tuple(int(cells[name]) for name in ("x", "y", "width", "height", "area")) == (*first.box, first.area)
             assert (tuple(row["regions"][0]["centroid"]), float(cells["peak"])) == (first.centroid, first.peak)
-        saved = cv2.imread(str(out / row["map"]), cv2.IMREAD_UNCHANGED)
-        np.testing.assert_array_equal(saved, found.map)
-        assert cv2.imread(str(out / row["overlay"])).shape == (*found.map.shape, 3)
+        saved, step = (
+            cv2.imread(str(out / row["map"]), cv2.IMREAD_UNCHANGED),
+            (found.map.max() - found.map.min()) / 4095,
+        )
+        np.testing.assert_allclose(found.map.min() + step * saved, found.map, atol=0.51 * step)
+        assert cv2.imread(str(out / row["overlay"])).shape[1] == 480
     assert {row["map"] for row in rows} >= {"maps/good/000.tiff", "maps/bad/000.tiff"}
     defects = [row for row in rows if row["decision"] == "defect"]
     assert {"bad"} <= {Path(row["path"]).parent.name for row in defects}
@@ -93,7 +102,7 @@ def test_an_unreadable_file_is_a_row_and_is_tried_again(model: Path, images: Pat
     assert code == 2
     assert "9 images" in said
     assert "2 unreadable" in said
-    assert "the first that could not be read: " in said
+    assert "the first error: " in said
     errors = {row["path"]: row["error"] for row in table_of(out) if row["error"]}
     assert "truncated, or not an image" in errors[str(bad)]
     assert "No such file" in errors[str(missing)]
@@ -157,7 +166,7 @@ def test_files_folders_patterns_and_a_list(model: Path, images: Path, tmp_path: 
         *(f"good/00{index}.png" for index in (2, 3, 0, 1)),
     ]
     assert find_images([str(images / "**" / "*3.png")]) == [images / "bad/003.png", images / "good/003.png"]
-    monkeypatch.setattr("sys.stdin", io.StringIO("bad/000.png\n../images/good/000.png\n"))
+    monkeypatch.setattr("sys.stdin", listing(b"bad/000.png\n../images/good/000.png\n"))
     assert run(capsys, model, "-", "--out", tmp_path / "out", "--maps")[0] == 0
     assert [row["map"] for row in rows_of(tmp_path / "out")] == ["maps/bad/000.tiff", "maps/good/000.tiff"]
 
@@ -166,7 +175,7 @@ def test_pictures_of_one_stem_keep_their_own_maps(model: Path, images: Path, tmp
     picture = cv2.imread(str(images / "good" / "000.png"))
     cv2.imwrite(str(images / "good" / "000.bmp"), picture)
     found = sorted((images / "good").glob("000.*"))
-    predict(Inspector.load(model), found, tmp_path / "out", maps=True, overlays=True)
+    predict(Inspector.load(model), found, tmp_path / "out", maps="uint16", overlays=True)
     assert [row["map"] for row in rows_of(tmp_path / "out")] == ["maps/000.bmp.tiff", "maps/000.png.tiff"]
     assert len(list((tmp_path / "out" / "overlays").iterdir())) == 2
 
@@ -190,20 +199,75 @@ def test_without_a_calibration_there_are_scores_alone(images: Path, tmp_path: Pa
     assert (code, "Run 'blemish calibrate' first" in said) == (2, True)
 
 
-def test_rows_that_were_made_otherwise_are_not_mixed(model: Path, images: Path, tmp_path: Path, capsys):
+def test_what_is_stored_is_decided_again(model: Path, images: Path, tmp_path: Path, capsys):
     out = tmp_path / "out"
-    assert run(capsys, model, images, "--out", out)[0] == 0
-    before = (out / "predictions.jsonl").read_bytes()
-    assert "differ in maps" in run(capsys, model, images, "--out", out, "--maps")[1]
-    one = sorted((images / "good").iterdir())[0]
-    assert "differ in the folder that the pictures have in common" in run(capsys, model, one, "--out", out)[1]
+    assert run(capsys, model, images, "--out", out, "--maps")[0] == 0
     with pytest.raises(SystemExit):
-        main(["calibrate", str(model), "--threshold", "3.2"])
+        main(["calibrate", str(model), "--threshold", "-1", "--pixel-threshold", "2"])
+    code, said = run(capsys, model, images, "--out", out, "--fail-on-defect")
+    assert code == 3
+    assert (
+        "8 images: 8 defects, 0 unreadable, none left to inspect\nfrom what is stored: 8 decided again by map\n" in said
+    )
+    assert {row["threshold"] for row in rows_of(out)} == {-1}
+    one = sorted((images / "good").iterdir())[0]
+    assert "1 images: 1 defects, 0 unreadable, none left" in run(capsys, model, one, "--out", out)[1]
+    assert len(rows_of(out)) == 8
+    (one.parent / "new.png").write_bytes(one.read_bytes()[:-50])
+    one.write_bytes(sorted((images / "bad").iterdir())[0].read_bytes())
+    code, said = run(capsys, model, images, "--out", out, "--overlays")
+    assert (code, "9 images: 8 defects, 1 unreadable" in said) == (2, True)
+    assert "from what is stored: 7 drawn by map\ninspected anew: 1 changed since\n" in said
+
+
+def test_predictions_of_another_model_are_not_mixed(model: Path, images: Path, tmp_path: Path, capsys):
+    out = tmp_path / "out"
+    assert run(capsys, model, images / "good", "--out", out)[0] == 0
+    before = (out / "predictions.jsonl").read_bytes()
+    document = json.loads((out / "predictions.json").read_text())
+    document["identity"]["sha256"]["model.safetensors"] = "0" * 64
+    (out / "predictions.json").write_text(json.dumps(document))
     code, said = run(capsys, model, images, "--out", out)
-    assert (code, "differ in calibration" in said) == (2, True)
-    (out / "predictions.json").unlink()
-    assert run(capsys, model, images, "--out", out)[0] == 2
+    assert (code, "holds predictions of another model" in said, "--fresh" in said) == (2, True, True)
     assert (out / "predictions.jsonl").read_bytes() == before
+    assert run(capsys, model, images, "--out", out, "--fresh")[0] == 0
+    assert len(rows_of(out)) == 8
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\0"])
+def test_a_list_may_end_its_names_with_nul(end: bytes, model: Path, images: Path, tmp_path: Path, capsys, monkeypatch):
+    """As `find -print0` does; names need not be UTF-8, and with NUL they may have line ends in them."""
+    odd = os.fsdecode(b"\xff.png" if b"\n" in end else b"\xff\n,.png")
+    for name in ("000.png", "001.png"):
+        (images / "good" / name).rename(images / "good" / (odd if name == "001.png" else name))
+    names = [b"good/000.png", b"good/" + os.fsencode(odd)]
+    monkeypatch.chdir(images)
+    monkeypatch.setattr("sys.stdin", listing(end.join([*names, b""])))
+    code, said = run(capsys, model, "-", "--out", tmp_path / "out")
+    assert (code, "2 images" in said) == (0, True)
+    assert [os.fsencode(row["path"]) for row in rows_of(tmp_path / "out")] == names
+
+
+def test_an_error_of_any_name_is_printed(model: Path, images: Path, tmp_path: Path):
+    """In a process of its own, whose terminal takes UTF-8 alone."""
+    odd = os.fsencode(images / "good") + b"/\xff[red].png"
+    Path(os.fsdecode(odd)).write_bytes(b"no image")
+    command = [sys.executable, "-c", "from blemish.cli import main; main()", "predict", str(model), odd]
+    done = subprocess.run([*command, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "[red].png: truncated, or not an image" in done.stderr
+
+
+def test_no_cell_is_a_formula_to_a_spreadsheet(model: Path, images: Path, tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.chdir(images / "good")
+    names = ["=1+1.png", "+1.png", "-1.png", "@SUM(A1).png", "\t=1.png", "\r=1.png", " =1.png", "'=1.png", "a;=1.png"]
+    for name in names:
+        shutil.copy("000.png", name)
+    assert run(capsys, model, "--out", tmp_path / "out", "--", *names)[0] == 0
+    cells = [row["path"] for row in table_of(tmp_path / "out")]
+    assert cells == [name if name == "a;=1.png" else f"'{name}" for name in names]
+    assert [row["path"] for row in rows_of(tmp_path / "out")] == names
+    assert b'"a;=1.png"' in (tmp_path / "out" / "predictions.csv").read_bytes()
 
 
 WRONG = {
@@ -224,7 +288,7 @@ WRONG = {
 
 @pytest.mark.parametrize(("arguments", "expected"), WRONG.values(), ids=WRONG)
 def test_bad_input_is_one_line(arguments, expected, model, images, tmp_path: Path, capsys, monkeypatch):
-    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    monkeypatch.setattr("sys.stdin", listing(b"\n"))
     (tmp_path / "empty").mkdir()
     names = {"MODEL": model, "IMAGES": images, "OUT": tmp_path / "out", "EMPTY": tmp_path / "empty"}
     for name, path in names.items():
@@ -303,3 +367,21 @@ def test_predictions_are_not_put_into_a_fitted_detector(model: Path, images: Pat
     code, said = run(capsys, model, images, "--out", model)
     assert (code, "holds a fitted detector. Choose another folder" in said) == (2, True)
     assert sorted(path.name for path in model.iterdir()) == before
+
+
+def test_pictures_that_a_full_disk_does_not_take_are_told_in_their_rows(model: Path, images: Path, tmp_path: Path):
+    """The rows are short enough; the maps are not."""
+    code = (
+        "import resource, sys; from blemish.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
+        "main(['predict', *sys.argv[1:]])"
+    )
+    files = [str(images / "good" / name) for name in ("000.png", "001.png")]
+    arguments = [sys.executable, "-c", code, str(model), *files, "--out", str(tmp_path / "out")]
+    done = subprocess.run([*arguments, "--maps-format", "float32"], capture_output=True, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "0 unreadable, 2 without the files that were asked for" in done.stdout
+    assert "000.tiff: cannot be written (File too large)" in done.stderr
+    rows = rows_of(tmp_path / "out")
+    assert all(row["score"] > 0 and "cannot be written" in row["error"] and "map" not in row for row in rows)
+    assert len(rows) == 2

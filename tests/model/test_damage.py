@@ -1,4 +1,4 @@
-"""A model folder that is damaged anywhere is used or refused in one line: the script of the benchmarks, by small counts."""
+"""A model folder that is damaged anywhere is used, or refused in one line: the script of the benchmarks, briefly."""
 
 from __future__ import annotations
 

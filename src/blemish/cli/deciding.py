@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 from blemish.cli.terminal import Model, console, errors
 from blemish.errors import BlemishError
 from blemish.progress import shown_progress
+from blemish.types import MapFormat
 
 if TYPE_CHECKING:
     from blemish.export.graphs import Precision
@@ -69,8 +71,17 @@ def predict_command(
     model: Model,
     images: Annotated[list[str], typer.Argument(help="Files, folders, 'patterns', or - for a list on standard input.")],
     out: Annotated[Path, typer.Option(help="Folder for predictions.csv and predictions.jsonl.")],
-    maps: Annotated[bool, typer.Option("--maps", help="Write anomaly maps: float TIFF at the file's size.")] = False,
-    overlays: Annotated[bool, typer.Option("--overlays", help="Write pictures with the map over them: PNG.")] = False,
+    maps: Annotated[bool, typer.Option("--maps", help="Write anomaly maps: TIFF at the file's size.")] = False,
+    maps_format: Annotated[
+        MapFormat | None,
+        typer.Option(help="Of the maps: uint16, to 1/8190 of a map's range, or float32, exact. [default: uint16]"),
+    ] = None,
+    overlays: Annotated[
+        bool, typer.Option("--overlays", help="Write the images with their regions outlined and a caption: JPEG.")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Remove the predictions in --out first, such as those of another model.")
+    ] = False,
     fail_on_defect: Annotated[
         bool, typer.Option("--fail-on-defect", help="Exit with 3 where a defect was found.")
     ] = False,
@@ -82,10 +93,13 @@ def predict_command(
     threads: Annotated[int, typer.Option(min=0, help="Threads that compute; 0: one per core.")] = 0,
     device: Annotated[str, typer.Option(help="Where torch computes: auto, cpu, cuda, cuda:1 or mps.")] = "auto",
 ) -> None:
-    """Inspect images: score, decision, p-value and defect regions of each. The same command goes on after a stop.
+    """Inspect images: score, decision, p-value and defect regions of each.
 
-    Exit code 0 where all went well, 2 where a file could not be used, 3 with --fail-on-defect.
+    The same command goes on after a stop. A file that has changed is inspected anew; after 'blemish calibrate' what is
+    stored in --out is decided again. Exit code 0 where all went well, 2 where a file could not be used (its row says
+    why, the others are inspected) or the command is wrong, 3 where --fail-on-defect found one.
     """
+    from blemish.inference.backends import identity_of
     from blemish.inference.inspector import Inspector
     from blemish.inference.table import find_images, predict
     from blemish.model.folder import find_model, read_model
@@ -95,21 +109,30 @@ def predict_command(
     inspector = Inspector.load(folder, backend, **settings)
     if fail_on_defect and inspector.calibration is None:
         raise BlemishError(f"{folder}: not calibrated, so nothing is a defect. Run 'blemish calibrate' first.")
-    identity = {"backend": backend, "sha256": read_model(folder).sha256}
+    identity = identity_of(read_model(folder), backend)
     with shown_progress("", errors) as phases:
-        found = find_images(images, sys.stdin if "-" in images else (), out)
-        options: dict[str, Any] = {"maps": maps, "overlays": overlays, "progress": phases("inspecting")}
-        summary = predict(inspector, found, out, identity=identity, **options)
+        found = find_images(images, _listed() if "-" in images else (), out)
+        options: dict[str, Any] = {"overlays": overlays, "fresh": fresh, "progress": phases("inspecting")}
+        form = maps_format or ("uint16" if maps else None)
+        summary = predict(inspector, found, out, identity=identity, maps=form, **options)
     decided = f"{summary.num_defects} defects" if inspector.calibration else "not calibrated, so none is decided"
+    unwritten = f", {summary.num_unwritten} without the files that were asked for" if summary.num_unwritten else ""
     speed = f"; {summary.rate:.1f} images/s" if summary.rate else ", none left to inspect"
-    line = f"{summary.num_images} images: {decided}, {summary.num_unreadable} unreadable{speed}"
-    console.print(f"{line}\npredictions.csv and predictions.jsonl are in {out}", soft_wrap=True)
+    line = f"{summary.num_images} images: {decided}, {summary.num_unreadable} unreadable{unwritten}{speed}"
+    for said in (line, *summary.describe(), f"predictions.csv and predictions.jsonl are in {out}"):
+        console.print(said, soft_wrap=True)
     if summary.first_error:
-        errors.print(f"the first that could not be read: {summary.first_error}", soft_wrap=True)
+        errors.print(f"the first error: {summary.first_error}", soft_wrap=True)
     if fail_on_defect and summary.num_defects:
         raise typer.Exit(3)
-    if summary.num_unreadable:
+    if summary.num_unreadable or summary.num_unwritten:
         raise typer.Exit(2)
+
+
+def _listed() -> list[str]:
+    """The names on standard input, each on a line or, as `find -print0` gives them, before a NUL."""
+    content = sys.stdin.buffer.read()
+    return [os.fsdecode(name) for name in content.split(b"\0" if b"\0" in content else b"\n")]
 
 
 def export_command(

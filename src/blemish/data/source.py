@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.errors import BlemishError
-from blemish.imaging.pixels import to_batch
+from blemish.imaging.pixels import thumbnail, to_batch
 from blemish.imaging.preprocess import Preprocess
 from blemish.imaging.read import decode_image, has_alpha, read_bytes
 from blemish.parallel import map_ahead
@@ -34,6 +34,8 @@ Result = TypeVar("Result")
 
 MEMORY_BUDGET = 4 << 30
 """Bytes of preprocessed pixels that are kept in memory; what is beyond goes to a temporary file."""
+SHOWN_SIDE = 4096
+"""Pixels of the longer side of what is kept of an image to be shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class FileInfo:
     alpha: bool = False
     placement: Placement | None = None
     """How the part in it lies, where that counts."""
+    shown: NDArray[np.uint8] | None = None
+    """(h, w, 3) RGB, SHOWN_SIDE long at most, where it was asked for."""
     error: str | None = None
     """Why it cannot be used; the other fields may then be empty."""
 
@@ -64,8 +68,11 @@ class Frame:
     """Whether it is the last piece of its file."""
 
 
-def read_file(sample: Sample, preprocess: Preprocess) -> tuple[list[NDArray[Any]], FileInfo]:
-    """The preprocessed pieces (none where the file cannot be used) and what is known of the file."""
+def read_file(sample: Sample, preprocess: Preprocess, with_image: bool = False) -> tuple[list[NDArray[Any]], FileInfo]:
+    """The preprocessed pieces (none where the file cannot be used) and what is known of the file.
+
+    `with_image` keeps what a person is shown of it too.
+    """
     digest = ""
     try:
         data = read_bytes(sample.image)
@@ -76,7 +83,8 @@ def read_file(sample: Sample, preprocess: Preprocess) -> tuple[list[NDArray[Any]
     height, width, *rest = image.shape
     alpha = has_alpha(data, sample.image)
     placement = preprocess.placement(image)
-    info = FileInfo(digest, (height, width), rest[0] if rest else 1, str(image.dtype), alpha, placement)
+    shown = thumbnail(image, SHOWN_SIDE) if with_image else None
+    info = FileInfo(digest, (height, width), rest[0] if rest else 1, str(image.dtype), alpha, placement, shown)
     try:
         return preprocess.pieces(image, placement), info
     except BlemishError as error:
@@ -84,14 +92,14 @@ def read_file(sample: Sample, preprocess: Preprocess) -> tuple[list[NDArray[Any]
 
 
 def read_frames(
-    samples: Iterable[Sample], preprocess: Preprocess, workers: int = 0, ahead: int = 0
+    samples: Iterable[Sample], preprocess: Preprocess, workers: int = 0, ahead: int = 0, with_images: bool = False
 ) -> Iterator[Frame | Unreadable]:
     """The samples' frames in their order, `ahead` of them decoded ahead by `workers` threads, nothing kept.
 
     With 0 there is a worker per core, and each has two files ahead. A file that cannot be used is told in its place.
     """
     ordered = list(samples)
-    results = map_ahead(lambda sample: read_file(sample, preprocess), ordered, workers, ahead)
+    results = map_ahead(lambda sample: read_file(sample, preprocess, with_images), ordered, workers, ahead)
     for sample, (pieces, info) in zip(ordered, results, strict=True):
         if info.error:
             yield Unreadable(sample, info.error)

@@ -22,6 +22,7 @@ from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import Measured
 from blemish.evaluation.results import EVALUATION
 from blemish.files import write_arrays, write_json
+from blemish.imaging.pixels import fitted, thumbnail
 from blemish.imaging.read import read_image, read_mask
 from blemish.metrics import OperatingPoints, Resamples
 from blemish.types import Prediction, Size
@@ -108,12 +109,6 @@ def preview(prediction: Prediction, path: str, calibration: Calibration | None =
     )
 
 
-def fitted(shape: Sequence[int], side: int) -> Size:
-    """(height, width) of the shape brought to a longer side of `side`, where it is larger."""
-    factor = min(1.0, side / max(shape[:2]))
-    return max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))
-
-
 def previewed(
     predictions: Iterable[Prediction], root: Path, previews: list[Preview], calibration: Calibration | None = None
 ) -> Iterator[Prediction]:
@@ -121,14 +116,6 @@ def previewed(
     for prediction in predictions:
         previews.append(preview(prediction, prediction.sample.image.relative_to(root).as_posix(), calibration))
         yield prediction
-
-
-def thumbnail(image: NDArray[Any], side: int) -> Picture:
-    """The image (any depth, grey or colour) as 8-bit RGB, its longer side at most `side`, never enlarged."""
-    small = cv2.resize(image, fitted(image.shape[:2], side)[::-1], interpolation=cv2.INTER_AREA)
-    if small.dtype != np.uint8:
-        small = np.round(small * (255 / (1.0 if small.dtype == np.float32 else 65535))).astype(np.uint8)
-    return np.asarray(np.repeat(small[:, :, None], 3, axis=2) if small.ndim == 2 else small, np.uint8)
 
 
 def to_jpeg(picture: Picture) -> bytes:

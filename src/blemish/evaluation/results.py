@@ -17,7 +17,7 @@ from rich.text import Text
 
 import blemish
 from blemish.errors import BlemishError
-from blemish.files import write_json, write_text
+from blemish.files import csv_cells, write_json, write_text
 from blemish.metrics import METRICS
 from blemish.types import Evaluation
 
@@ -220,7 +220,7 @@ def _to_csv(evaluations: Sequence[Evaluation]) -> str:
         for name in names:
             value = evaluation.metrics.get(name)
             cells += ["" if value is None else value, *evaluation.intervals.get(name, ("", ""))]
-        writer.writerow([evaluation.method, evaluation.category, *cells])
+        writer.writerow(csv_cells([evaluation.method, evaluation.category, *cells]))
     return text.getvalue()
 
 

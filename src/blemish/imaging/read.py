@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp
 PNG, JPEG = b"\x89PNG", b"\xff\xd8"
 GREY_WITH_ALPHA, COLOUR_WITH_ALPHA = 4, 6
 """Colour types of PNG."""
+MAX_BYTES = (1 << 31) - 1
+"""Of a file: what is longer is refused before it is read. OpenCV's decoders take no more."""
 Image = NDArray[Any]
 """(H, W) grey or (H, W, 3) RGB; uint8, uint16, or float32 in [0, 1]."""
 
@@ -74,9 +77,12 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file; raises BlemishError where it cannot be read."""
+    """The content of a file; raises BlemishError where it cannot be read or is longer than MAX_BYTES."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            if (length := os.fstat(file.fileno()).st_size) > MAX_BYTES:
+                raise BlemishError(f"{path}: {length / 1e9:.1f} GB; a file of at most 2.1 GB is read. Remove it.")
+            return file.read()
     except OSError as error:
         raise BlemishError(f"{path}: {error.strerror or error}. Check the path and its permissions.") from None
 

@@ -160,6 +160,16 @@ def openvino_backend(model: ModelFolder, threads: int = 0, device: str = "auto")
     return OpenVinoBackend(path, threads)
 
 
+def identity_of(model: ModelFolder, backend: str) -> dict[str, Any]:
+    """What predictions are made by: the backend, and the hashes of the model's files but those of other backends."""
+    others = [files for name, files in {"onnx": (ONNX,), "openvino": OPENVINO}.items() if name != backend]
+    left_out = {file for files in others for file in files}
+    return {
+        "backend": backend,
+        "sha256": {name: digest for name, digest in model.sha256.items() if name not in left_out},
+    }
+
+
 def _refuse_other(backend: str, device: str) -> None:
     if device not in ("auto", "cpu"):
         raise BlemishError(f"device: {device} was given, but {backend} runs on the processor alone. Use torch for it.")

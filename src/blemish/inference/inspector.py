@@ -78,23 +78,31 @@ class Inspector:
                 raise BlemishError(found.error)
             yield found
 
-    def inspect(self, images: ImageSource | Iterable[Sample | Path]) -> Iterator[Prediction | Unreadable]:
+    def inspect(
+        self, images: ImageSource | Iterable[Sample | Path], *, with_images: bool = False
+    ) -> Iterator[Prediction | Unreadable]:
         """As `predict`, with an `Unreadable` in the place of each file that cannot be used.
 
         Images of a source that was loaded with the same preprocessing are not decoded again. The score of an image is
         the detector's own; where it is seen in tiles, straightened or within a region of interest, the maximum of
-        what counts of its map.
+        what counts of its map. `with_images` keeps what was inspected with each prediction.
         """
         maps: list[NDArray[np.float32]] = []
-        for frame, score, anomaly_map in self._run(self._frames(images)):
+        for frame, score, anomaly_map in self._run(self._frames(images, with_images)):
             if isinstance(frame, Unreadable):
                 yield frame
                 continue
             maps.append(anomaly_map)
             if frame.is_last:
-                whole = self.preprocess.assemble(maps, frame.file.size, frame.file.placement)
-                yield Prediction(frame.sample, float(whole.max() if self._is_partial else score), whole)
-                maps = []
+                file, pieces, maps = frame.file, maps, []
+                # What is no number would pass as good.
+                if not np.isfinite(score) or not all(np.isfinite(piece).all() for piece in pieces):
+                    what = f"{frame.sample.image}: its score is no finite number"
+                    yield Unreadable(frame.sample, f"{what}. Use another precision or backend, or train again.")
+                    continue
+                whole = self.preprocess.assemble(pieces, file.size, file.placement)
+                score = float(whole.max() if self._is_partial else score)
+                yield Prediction(frame.sample, score, whole, file.sha256, file.shown)
 
     def decide(self, prediction: Prediction) -> Decision | None:
         """What the calibration makes of a prediction; None where there is no calibration."""
@@ -105,12 +113,13 @@ class Inspector:
         seen = self.preprocess
         return seen.tile is not None or seen.roi is not None or seen.alignment is not None
 
-    def _frames(self, images: ImageSource | Iterable[Sample | Path]) -> Iterable[Frame | Unreadable]:
+    def _frames(self, images: ImageSource | Iterable[Sample | Path], with_images: bool) -> Iterable[Frame | Unreadable]:
         if isinstance(images, ImageSource):
             return images
         samples = (image if isinstance(image, Sample) else Sample(image) for image in images)
         # The next batch is decoded while this one is computed and measured; a picture of many tiles is one by itself.
-        return read_frames(samples, self.preprocess, self.workers, 0 if self.preprocess.tile else self.batch_size)
+        ahead = 0 if self.preprocess.tile else self.batch_size
+        return read_frames(samples, self.preprocess, self.workers, ahead, with_images)
 
     def _run(
         self, frames: Iterable[Frame | Unreadable]
@@ -121,11 +130,6 @@ class Inspector:
             results = zip(*self.backend(to_batch(pixels)), strict=True) if pixels else iter(())
             for frame in batch:
                 score, anomaly_map = next(results) if isinstance(frame, Frame) else (0.0, _NO_MAP)
-                if not np.isfinite(score) or not np.isfinite(anomaly_map).all():  # which would pass as good
-                    raise BlemishError(
-                        f"{frame.sample.image}: its score is no finite number. "
-                        "Use another precision or backend, or train again."
-                    )
                 yield frame, score, anomaly_map
 
 

@@ -1,46 +1,48 @@
-"""Inspecting files: which they are, and a row for each, written as it is known, so that a stopped run can go on."""
+"""Inspecting files: which they are, and a row for each, kept, decided again or inspected anew as is needed."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
-import os
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from glob import has_magic
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
-from blemish.calibration.thresholds import Calibration, to_plain
+from blemish.calibration.thresholds import Calibration
+from blemish.data.source import read_file
 from blemish.errors import BlemishError
-from blemish.files import absolute, make_folder, replacing, write_json, writing
-from blemish.imaging.read import is_image, read_image
+from blemish.files import absolute
+from blemish.imaging.read import is_image, read_bytes
 from blemish.inference.inspector import Inspector
+from blemish.inference.maps import decode_map
+from blemish.inference.pictures import Pictures, names_for
+from blemish.inference.rows import (
+    FOLDERS,
+    SHOWN,
+    Row,
+    check_identity,
+    decided_again,
+    named_file,
+    opened,
+    stored,
+    to_row,
+)
 from blemish.model.folder import DOCUMENT
+from blemish.parallel import map_ahead
 from blemish.progress import Progress, no_progress
-from blemish.types import Decision, Prediction, Region, Unreadable
+from blemish.types import MapFormat, Prediction, Sample, Unreadable
 
-ROWS, TABLE, SETTINGS = "predictions.jsonl", "predictions.csv", "predictions.json"
-MAPS, OVERLAYS = "maps", "overlays"
-"""Folders of the pictures that are written."""
-COLUMNS = ("path", "score", "decision", "p_value", "regions", "x", "y", "width", "height", "area", "peak", "error")
-"""Of the table; the place is that of the region with the highest peak."""
-DIFFERENCES = {
-    "identity": "the model or the backend",
-    "root": "the folder that the pictures have in common",
-}
-"""Setting -> what it is to a user, where its name does not say."""
-Row = dict[str, Any]
-_TABLE: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
-"""How the table is opened: names of files need not be UTF-8."""
+WRITERS = 2
+"""Threads that write maps and overlays while the next images are computed."""
+BY_SCORE, BY_MAP, DRAWN = "decided again by score", "decided again by map", "drawn by map"
+"""What is done with rows of an earlier run without inspecting."""
+CHANGED, GONE = "changed since", "that can no longer be read"
+NO_REGIONS, NO_FILES = "whose regions are not known", "whose map or overlay is not there"
+NO_MAP = "whose map or image is no longer what was stored"
+"""Why images are inspected anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +52,25 @@ class Summary:
     num_images: int
     num_defects: int
     num_unreadable: int
+    num_unwritten: int
+    """Images that were inspected, but whose map or overlay could not be written."""
     rate: float
-    """Images per second of this run."""
+    """Images per second that were inspected in this run; 0 where none was."""
     first_error: str = ""
-    """Of the first image that could not be read."""
+    """Of the first image that could not be used, or whose files could not be written."""
+    from_stored: Mapping[str, int] = field(default_factory=dict)
+    """BY_SCORE, BY_MAP or DRAWN -> rows of an earlier run that this was done with."""
+    inspected_anew: Mapping[str, int] = field(default_factory=dict)
+    """Why -> images of an earlier run that were inspected anew."""
+
+    def describe(self) -> list[str]:
+        """A line for what was done with stored rows, and one for what was inspected anew, where there is any."""
+        told = {"from what is stored": self.from_stored, "inspected anew": self.inspected_anew}
+        return [
+            f"{what}: {', '.join(f'{number} {how}' for how, number in counts.items())}"
+            for what, counts in told.items()
+            if counts
+        ]
 
 
 def find_images(arguments: Sequence[str], listed: Iterable[str] = (), out: Path | None = None) -> list[Path]:
@@ -63,7 +80,7 @@ def find_images(arguments: Sequence[str], listed: Iterable[str] = (), out: Path 
     left out of folders and patterns. Raises BlemishError where a folder or a pattern holds no image.
     """
 
-    own = [absolute(out / name) for name in (MAPS, OVERLAYS)] if out else []
+    own = [absolute(out / name) for name in FOLDERS.values()] if out else []
 
     def is_meant(path: Path) -> bool:
         return is_image(path) and path.is_file() and not any(map(absolute(path).is_relative_to, own))
@@ -89,221 +106,181 @@ def find_images(arguments: Sequence[str], listed: Iterable[str] = (), out: Path 
     return list(dict.fromkeys(found))
 
 
+@dataclass
+class _Plan:
+    """What is to be done for the images, and the rows as they are known before any of it."""
+
+    calibration: Calibration | None
+    asked: frozenset[str]
+    """Fields of FOLDERS that each image is to have."""
+    form: MapFormat | None
+    known: dict[str, Row] = field(default_factory=dict)
+    by_map: list[Path] = field(default_factory=list)
+    inspected: list[Path] = field(default_factory=list)
+    pictures: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Path -> the fields whose files are to be written, where they are others than those that were asked for."""
+    from_stored: Counter[str] = field(default_factory=Counter)
+    inspected_anew: Counter[str] = field(default_factory=Counter)
+
+    def inspect(self, path: Path, reason: str = "") -> None:
+        """Has an image inspected; the reason is that of one that was inspected before."""
+        self.inspected.append(path)
+        if reason:
+            self.inspected_anew[reason] += 1
+
+    def settle(self, out: Path, row: Row, is_given: bool = True) -> None:
+        """Decides a row of an image again that has not changed, or plans what else that takes."""
+        path, again = row["path"], decided_again(row, self.calibration)
+        if again != row:  # these tell of the former decision: the row keeps the field, so that a later run knows of it
+            again |= dict.fromkeys(SHOWN & again.keys())
+        self.known[path] = again
+        had = frozenset(name for name in FOLDERS if name in row)
+        there = {name for name in FOLDERS if (file := named_file(out, again, name)) and file.is_file()}
+        wanted = (self.asked | had if is_given else had - SHOWN) - there
+        if "map" in there and "map" in self.asked and is_given and self.form == "float32" != row.get("map_format"):
+            wanted |= {"map"}
+        lacks_regions = self.calibration is not None and again["regions"] is None
+        if not wanted and not lacks_regions:
+            self.from_stored[BY_SCORE] += again != row
+        elif "map" in there and "map" not in wanted:
+            self.pictures[path] = wanted
+            self.by_map.append(Path(path))
+        elif is_given:
+            self.pictures[path] = wanted | there
+            self.inspect(Path(path), NO_REGIONS if lacks_regions else NO_FILES)
+
+
 def predict(
     inspector: Inspector,
     images: Sequence[Path],
     out: Path,
     *,
-    identity: dict[str, Any] | None = None,
-    maps: bool = False,
+    identity: Mapping[str, Any] | None = None,
+    maps: MapFormat | None = None,
     overlays: bool = False,
+    fresh: bool = False,
     progress: Progress = no_progress,
 ) -> Summary:
     """Inspects the images and writes `predictions.jsonl` and `predictions.csv` into `out`, row by row.
 
-    A row is written after the map and the overlay of its image, and an image that has its row is not inspected again:
-    the same call after a stop, however hard, goes on. Files that could not be used are tried again. Raises BlemishError
-    where `out` holds a fitted detector, or rows of another model (`identity`), calibration or choice of files to write.
+    A row is written after the map and the overlay of its image, and an image that has its row, its content being the
+    same (SHA-256), is not inspected again: the same call after a stop, however hard, goes on. Where the calibration is
+    another one, all rows are decided again, from their scores and maps as far as these tell. What a row had, it keeps.
+    Files that could not be used are tried again. `fresh` removes what is in `out` first. Raises BlemishError where
+    `out` holds a fitted detector, or rows of another model (`identity`).
     """
     if (out / DOCUMENT).exists():
         raise BlemishError(f"out {out}: holds a fitted detector. Choose another folder.")
-    root = Path(os.path.commonpath([absolute(path).parent for path in images]))
-    settings = {
-        "identity": identity or {},
-        "calibration": _digest(inspector.calibration),
-        "root": str(root),
-        "maps": maps,
-        "overlays": overlays,
-    }
-    with _rows(out, settings) as rows:
-        names = _names(images, root, {name for row in rows.known.values() for name in _written(row)})
-        wanted = {str(path) for path in images}
-        left = [path for path in images if str(path) not in rows.known]
-        started, before = time.monotonic(), len(images) - len(left)
-        for done, found in enumerate(inspector.inspect(left), start=1):
-            decision = inspector.decide(found) if isinstance(found, Prediction) else None
-            row = to_row(found, decision)
-            if isinstance(found, Prediction):
-                name = names[found.sample.image]
-                if maps:
-                    row["map"] = write_image(out / MAPS / f"{name}.tiff", found.map, out)
-                if overlays:
-                    picture = overlay(found, decision, inspector.calibration)
-                    row["overlay"] = write_image(out / OVERLAYS / f"{name}.png", picture[:, :, ::-1], out)
+    before = {} if fresh else stored(out)
+    if before:
+        check_identity(out, identity or {})
+    asked = frozenset([*(["map"] if maps else []), *(["overlay"] if overlays else [])])
+    plan = _plan(_Plan(inspector.calibration, asked, maps), before, images, out, inspector.workers)
+    with opened(out, plan.known, identity or {}) as rows:
+        pictures = Pictures(out, names_for(images, plan.known), plan.calibration, plan.form)
+        started, num_left = time.monotonic(), len(plan.by_map) + len(plan.inspected)
+        num_settled = max(0, len(images) - num_left)
+        for done, row in enumerate(_made(plan, inspector, pictures), start=1):
             rows.add(row)
             rate = done / max(time.monotonic() - started, 1e-9)
-            progress(before + done, len(images), **{"images/s": rate})
-        return _summary([row for path, row in rows.known.items() if path in wanted], len(left), started)
+            progress(num_settled + done, num_settled + num_left, **{"images/s": rate})
+    rate = len(plan.inspected) / max(time.monotonic() - started, 1e-9)
+    return _summary([rows.known[str(path)] for path in images], plan, rate)
 
 
-def to_row(found: Prediction | Unreadable, decision: Decision | None) -> Row:
-    """One image as plain data: what stands in a line of predictions.jsonl."""
-    path = str(found.sample.image)
-    if isinstance(found, Unreadable):
-        return {"path": path, "error": found.error}
-    row: Row = {"path": path, "score": found.score, "decision": None, "p_value": None, "regions": []}
-    if decision is not None:
-        row["decision"] = "defect" if decision.is_defect else "good"
-        row |= {"p_value": decision.p_value, "regions": [asdict(region) for region in decision.regions]}
-    return row
+def _plan(plan: _Plan, before: Mapping[str, Row], images: Sequence[Path], out: Path, workers: int) -> _Plan:
+    """The plan, filled with what each row and each image takes."""
+    known = [path for path in images if str(path) in before]
+    digests = dict(zip(known, map_ahead(_digest, known, workers), strict=True))
+    for path in images:
+        row = before.get(str(path))
+        if row is None:
+            plan.inspect(path)
+        elif digests[path] != row["sha256"]:
+            plan.inspect(path, CHANGED if digests[path] else GONE)
+        else:
+            plan.settle(out, row)
+    for other in before.keys() - set(map(str, images)):
+        plan.settle(out, before[other], is_given=False)
+    plan.known = {path: plan.known[path] for path in before if path in plan.known}
+    return plan
 
 
-class _Rows:
-    """The rows that are known, and the two files that each new one is appended to."""
-
-    def __init__(self, known: dict[str, Row], lines: TextIO, table: TextIO):
-        self.known, self._lines, self._table = known, lines, table
-        self._writer = csv.writer(table, lineterminator="\n")
-
-    def add(self, row: Row) -> None:
-        self.known[row["path"]] = row
-        self._writer.writerow(_cells(row))
-        self._table.flush()
-        self._lines.write(json.dumps(row, allow_nan=False) + "\n")
-        self._lines.flush()
-
-
-@contextmanager
-def _rows(out: Path, settings: dict[str, Any]) -> Iterator[_Rows]:
-    """The rows of an earlier run with the same settings, whole ones only, and where new ones go."""
-    make_folder(out)
-    known = _known(out, settings)
-    write_json(out / SETTINGS, settings)
-    with replacing(out / ROWS) as temporary:
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in known.values()), encoding="utf-8")
-    with replacing(out / TABLE) as temporary, temporary.open("w", **_TABLE) as file:
-        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *map(_cells, known.values())])
-    with (
-        writing(out / ROWS),  # what is still to be written is written when they are closed
-        (out / ROWS).open("a", encoding="utf-8") as lines,
-        (out / TABLE).open("a", **_TABLE) as table,
-    ):
-        yield _Rows(known, lines, table)
-
-
-def _known(out: Path, settings: dict[str, Any]) -> dict[str, Row]:
-    """Path -> row of the images that an earlier run could use."""
-    if not (out / ROWS).exists():
-        return {}
-    rows: dict[str, Row] = {}
-    for line in (out / ROWS).read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            row = json.loads(line)
-            rows |= {row["path"]: row} if "score" in row else {}
-        except (ValueError, KeyError, TypeError):
-            break  # the line that was being written when the run was killed
-    if rows and (differing := _difference(out / SETTINGS, settings)):
-        what = DIFFERENCES.get(differing, differing)
-        raise BlemishError(f"{out}: holds predictions that differ in {what}. Choose another --out, or remove it.")
-    return rows
-
-
-def _difference(path: Path, settings: dict[str, Any]) -> str | None:
-    """The first setting that is another one in the file; the file's name where it cannot be read."""
+def _digest(path: Path) -> str | None:
+    """The SHA-256 of an image file; None where it cannot be read."""
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-        return next((name for name in settings if before.get(name) != settings[name]), None)
-    except (OSError, ValueError, AttributeError):
-        return path.name
-
-
-def _cells(row: Row) -> list[Any]:
-    if "error" in row:
-        return [row["path"], *[""] * (len(COLUMNS) - 2), row["error"]]
-    regions = row["regions"]
-    place = [*regions[0]["box"], regions[0]["area"], regions[0]["peak"]] if regions else [""] * 6
-    number = "" if row["decision"] is None else len(regions)
-    return [row["path"], row["score"], row["decision"] or "", _or_empty(row["p_value"]), number, *place, ""]
-
-
-def _or_empty(value: float | None) -> float | str:
-    return "" if value is None else value
-
-
-def _names(images: Sequence[Path], root: Path, taken: Collection[str]) -> dict[Path, str]:
-    """Image -> name of its map below `out/maps`, without extension: its path below `root`.
-
-    Its own extension stays where another image has the same stem, or the name is taken by one of an earlier run.
-    """
-    inner = {path: absolute(path).relative_to(root) for path in images}
-    stems = Counter(str(own.with_suffix("")) for own in inner.values())
-    others = {*map(str, inner.values()), *taken}
-    names = {}
-    for path, own in inner.items():
-        stem = str(own.with_suffix(""))
-        name = stem if stems[stem] == 1 and stem not in others else str(own)
-        while name in taken:
-            name += "_"
-        names[path] = name
-    return names
-
-
-def _written(row: Row) -> Iterator[str]:
-    """The names of the map and the overlay of a row."""
-    for kind, folder in (("map", MAPS), ("overlay", OVERLAYS)):
-        if kind in row:
-            yield str(Path(row[kind]).relative_to(folder).with_suffix(""))
-
-
-def _digest(calibration: Calibration | None) -> str | None:
-    """A name for what decides."""
-    if calibration is None:
+        return hashlib.sha256(read_bytes(path)).hexdigest()
+    except BlemishError:
         return None
-    return hashlib.sha256(json.dumps(to_plain(calibration), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _summary(rows: Sequence[Row], number: int, started: float) -> Summary:
-    num_defects = sum(row.get("decision") == "defect" for row in rows)
-    rate = number / max(time.monotonic() - started, 1e-9)
+def _made(plan: _Plan, inspector: Inspector, pictures: Pictures) -> Iterable[Row]:
+    """The rows that are made in this run: by stored maps, where these can be used, and by inspecting."""
+
+    def again(path: Path) -> Row | None:
+        before, fields = plan.known[str(path)], plan.pictures[str(path)]
+        found = _from_map(before, pictures.out, inspector, bool(SHOWN & fields))
+        if found is None:
+            return None
+        decision = inspector.decide(found)
+        row = to_row(found, decision, plan.calibration)
+        row |= {name: before[name] for name in (*FOLDERS, "map_format") if name in before}
+        return row | pictures.write(found, decision, fields, before)
+
+    for path, row in zip(plan.by_map, map_ahead(again, plan.by_map, inspector.workers), strict=True):
+        if row is None:
+            plan.pictures[str(path)] |= {"map"}
+            plan.inspect(path, NO_MAP)
+            continue
+        was_open = plan.known[str(path)]["regions"] is None and plan.calibration is not None
+        plan.from_stored[BY_MAP if was_open else DRAWN] += 1
+        yield row
+    yield from _inspected(plan, inspector, pictures)
+
+
+def _from_map(row: Row, out: Path, inspector: Inspector, with_image: bool) -> Prediction | None:
+    """The prediction that a row and its map tell; None where they do not, or the image is another one by now."""
+    sample, shown = Sample(Path(row["path"])), None
+    if with_image:
+        _, info = read_file(sample, inspector.preprocess, with_image=True)
+        if info.sha256 != row["sha256"] or info.error:
+            return None
+        shown = info.shown
+    try:
+        file = named_file(out, row, "map")
+        values = decode_map(file.read_bytes() if file else b"", row["size"], row["sha256"])
+    except (OSError, ValueError):
+        return None
+    return Prediction(sample, row["score"], values, row["sha256"], shown)
+
+
+def _inspected(plan: _Plan, inspector: Inspector, pictures: Pictures) -> Iterable[Row]:
+    """The rows of the images that are to be inspected, their maps and overlays written."""
+    fields = {path: plan.pictures.get(str(path), plan.asked) for path in plan.inspected}
+    before = dict(plan.known)
+
+    def finish(found: Prediction | Unreadable) -> Row:
+        if isinstance(found, Unreadable):
+            return to_row(found, None, None)
+        decision = inspector.decide(found)
+        row = to_row(found, decision, plan.calibration)
+        path = found.sample.image
+        return row | pictures.write(found, decision, fields[path], before.get(str(path), {}))
+
+    with_images = any(SHOWN & wanted for wanted in fields.values())
+    return map_ahead(finish, inspector.inspect(plan.inspected, with_images=with_images), WRITERS, WRITERS)
+
+
+def _summary(rows: Sequence[Row], plan: _Plan, rate: float) -> Summary:
     errors = [str(row["error"]) for row in rows if "error" in row]
-    return Summary(len(rows), num_defects, len(errors), rate, next(iter(errors), ""))
-
-
-def write_image(path: Path, pixels: NDArray[Any], out: Path) -> str:
-    """Writes float TIFF or PNG (by the name; colours in OpenCV's order) and gives its path below `out`."""
-    _, encoded = cv2.imencode(path.suffix, pixels)
-    make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.part")  # what a killed run leaves is overwritten by the next
-    with writing(path):
-        try:
-            with temporary.open("wb") as file:
-                file.write(encoded.data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    return path.relative_to(out).as_posix()
-
-
-def overlay(prediction: Prediction, decision: Decision | None, calibration: Calibration | None) -> NDArray[np.uint8]:
-    """(H, W, 3): the grey picture with the map in colour over it, and a frame around each defect region.
-
-    With a calibration all pictures share a scale: colour begins where a tenth of the good area lies above, and is half
-    way at the pixel threshold. Without one the scale is the picture's own.
-    """
-    image = read_image(prediction.sample.image)
-    scale = 1.0 if image.dtype == np.float32 else 1 / np.iinfo(image.dtype).max
-    grey = (image if image.ndim == 2 else image.mean(axis=2)).astype(np.float32) * np.float32(scale)
-    low, high = _heat_range(prediction.map, calibration)
-    heat = np.clip((prediction.map - low) / max(high - low, 1e-12), 0, 1)
-    colours = cv2.applyColorMap((255 * heat).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, :, ::-1]
-    opacity = np.clip(1.6 * heat, 0, 0.8)[:, :, None]
-    picture: NDArray[np.uint8] = (grey[:, :, None] * 255 * (1 - opacity) + colours * opacity).astype(np.uint8)
-    for region in decision.regions if decision else ():
-        _frame(picture, region)
-    return picture
-
-
-def _heat_range(anomaly_map: NDArray[np.float32], calibration: Calibration | None) -> tuple[float, float]:
-    if calibration is None or not calibration.pixel_levels:
-        return float(np.median(anomaly_map)), float(anomaly_map.max())
-    low = min(calibration.pixel_levels[0], calibration.pixel_threshold)
-    return low, low + 2 * (calibration.pixel_threshold - low)
-
-
-def _frame(picture: NDArray[np.uint8], region: Region) -> None:
-    x, y, width, height = region.box
-    thickness = max(1, round(max(picture.shape) / 400))
-    corners = (x - thickness, y - thickness), (x + width - 1 + thickness, y + height - 1 + thickness)
-    cv2.rectangle(picture, *corners, (0, 255, 255), thickness)
+    num_unreadable = sum("score" not in row for row in rows)
+    return Summary(
+        len(rows),
+        sum(row.get("decision") == "defect" for row in rows),
+        num_unreadable,
+        len(errors) - num_unreadable,
+        rate,
+        next(iter(errors), ""),
+        +plan.from_stored,
+        +plan.inspected_anew,
+    )

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.evaluation.record import Preview, decoded, fitted, thumbnail
+from blemish.evaluation.record import Preview, decoded
+from blemish.imaging.pixels import fitted, thumbnail
 from blemish.imaging.read import PNG
 from blemish.parallel import map_ahead
 from blemish.report.read import Run

@@ -17,9 +17,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from blemish.data.category import Category
-from blemish.evaluation.record import thumbnail
 from blemish.evaluation.results import HEADLINE, average_of, categories_of, methods_of, value_of
 from blemish.files import replacing
+from blemish.imaging.pixels import thumbnail
 from blemish.imaging.read import read_image, read_mask
 from blemish.types import GOOD, Evaluation, Prediction, Sample
 

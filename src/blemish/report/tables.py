@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 from blemish.evaluation.results import latex_escaped
+from blemish.files import csv_cells
 
 
 def tables_of(summary: dict[str, Any]) -> dict[str, str]:
@@ -24,7 +25,8 @@ def to_csv(summary: dict[str, Any]) -> str:
     for row in _rows(summary):
         low, high = row["interval"] or ("", "")
         value = "" if row["value"] is None else row["value"]
-        writer.writerow([row["metric"], row["category"], row["method"], value, low, high, int(row["best"])])
+        names = row["metric"], row["category"], row["method"]
+        writer.writerow(csv_cells([*names, value, low, high, int(row["best"])]))
     return text.getvalue()
 
 

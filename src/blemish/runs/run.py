@@ -28,7 +28,6 @@ from blemish.evaluation.record import (
     Picture,
     Preview,
     previewed,
-    thumbnail,
     with_reconstructions,
     write_measured,
 )
@@ -36,6 +35,7 @@ from blemish.evaluation.results import EVALUATION
 from blemish.features.devices import device_named, is_main_process
 from blemish.files import making_folder
 from blemish.imaging.alignment import Alignment, choose_alignment
+from blemish.imaging.pixels import thumbnail
 from blemish.imaging.preprocess import Preprocess
 from blemish.imaging.roi import Roi, read_roi
 from blemish.inference.inspector import Inspector, backend_of

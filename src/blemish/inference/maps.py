@@ -1,0 +1,152 @@
+"""Anomaly maps as files: TIFF of 16 bits with its scale, or of the exact 32-bit floats, both compressed.
+
+What is written here is ordinary TIFF (deflate with a predictor), so that any viewer and library opens it. What is read
+is only what was written here, and it is read whole or refused: deflate carries a checksum.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.types import MapFormat, Size
+
+Map = NDArray[np.float32]
+LEVELS = 4095
+"""Steps from the lowest value of a map to the highest: with more, a file holds mostly the noise of the last bits."""
+COMPRESSION_LEVEL = 4
+"""Of zlib: 6 takes three times as long for a tenth of the size."""
+_TEXT, _SHORT, _LONG = 2, 3, 4
+"""Types of TIFF fields."""
+_WIDTH, _HEIGHT, _BITS, _DESCRIPTION, _OFFSET, _LENGTH, _SAMPLE = 256, 257, 258, 270, 273, 279, 339
+"""Tags of TIFF."""
+
+
+def encode_map(anomaly_map: Map, form: MapFormat = "uint16", sha256: str = "") -> bytes:
+    """A TIFF file of a map (H, W) of finite values; `sha256` is that of the image file it belongs to.
+
+    Its ImageDescription is JSON: low, step and sha256. A value is `low + step * pixel`.
+    """
+    pixels: NDArray[Any] = anomaly_map
+    low, step = 0.0, 1.0
+    if form == "uint16":
+        low = float(anomaly_map.min())
+        step = (float(anomaly_map.max()) - low) / LEVELS
+        above = np.subtract(anomaly_map, low, dtype=np.float64)
+        pixels = np.rint(above / (step or 1)).astype(np.uint16)
+    description = json.dumps({"low": low, "step": step, "sha256": sha256}).encode() + b"\0"
+    packed = _FLOAT.pack(pixels) if form == "float32" else _INTEGER.pack(pixels)
+    return _tiff(pixels, description, zlib.compress(packed, COMPRESSION_LEVEL))
+
+
+def decode_map(content: bytes, size: Size, sha256: str = "") -> Map:
+    """The map (H, W) = `size` in a file that `encode_map` made for the image of this hash.
+
+    Raises ValueError where it is anything else, is damaged, or is of another size or image.
+    """
+    try:
+        fields = _fields(content)
+        about = json.loads(fields[_DESCRIPTION].rstrip(b"\0"))
+        kind = _FLOAT if fields[_SAMPLE] == 3 else _INTEGER
+        if (fields[_HEIGHT], fields[_WIDTH]) != tuple(size) or about["sha256"] != sha256:
+            raise ValueError("a map of another image")
+        packed = content[fields[_OFFSET] : fields[_OFFSET] + fields[_LENGTH]]
+        pixels = kind.unpack(_inflated(packed, size[0] * size[1] * kind.bytes), size)
+        values = pixels if kind is _FLOAT else float(about["low"]) + float(about["step"]) * pixels
+        return np.asarray(values, np.float32)
+    except (KeyError, IndexError, TypeError, AttributeError, struct.error, zlib.error) as error:
+        raise ValueError(f"not a map that blemish wrote ({error!r})") from None
+
+
+class _Kind:
+    """How pixels of one type become the bytes that deflate makes small: each less its left neighbour."""
+
+    def __init__(self, bits: int, sample: int, predictor: int, pack: Callable[..., bytes], unpack: Callable[..., Any]):
+        self.bytes, self.sample, self.predictor, self.pack, self.unpack = bits // 8, sample, predictor, pack, unpack
+
+
+def _pack_integers(pixels: NDArray[Any]) -> bytes:
+    differences = pixels.astype("<u2")
+    differences[:, 1:] -= pixels[:, :-1]
+    return differences.tobytes()
+
+
+def _unpack_integers(packed: bytes, size: Size) -> NDArray[Any]:
+    return np.cumsum(np.frombuffer(packed, "<u2").reshape(size), axis=1, dtype=np.uint16)
+
+
+def _pack_floats(pixels: NDArray[Any]) -> bytes:
+    """The highest bytes of a row, then the next ones: Adobe's TIFF Technical Note 3."""
+    height, width = pixels.shape
+    planes = np.ascontiguousarray(pixels.astype(">f4")).view(np.uint8).reshape(height, width, 4).transpose(0, 2, 1)
+    flat = planes.reshape(height, 4 * width)
+    return np.diff(flat, axis=1, prepend=np.zeros((height, 1), np.uint8)).tobytes()
+
+
+def _unpack_floats(packed: bytes, size: Size) -> NDArray[Any]:
+    height, width = size
+    flat = np.cumsum(np.frombuffer(packed, np.uint8).reshape(height, 4 * width), axis=1, dtype=np.uint8)
+    planes = flat.reshape(height, 4, width).transpose(0, 2, 1)
+    return np.ascontiguousarray(planes).view(">f4").reshape(size)
+
+
+_INTEGER = _Kind(16, 1, 2, _pack_integers, _unpack_integers)
+_FLOAT = _Kind(32, 3, 3, _pack_floats, _unpack_floats)
+
+
+def _tiff(pixels: NDArray[Any], description: bytes, packed: bytes) -> bytes:
+    """A little-endian TIFF of one channel in one strip: header, fields, description, pixels."""
+    height, width = pixels.shape
+    kind = _FLOAT if pixels.dtype == np.float32 else _INTEGER
+    fields = {
+        _WIDTH: width,
+        _HEIGHT: height,
+        _BITS: 8 * kind.bytes,
+        259: 8,  # compression: deflate
+        262: 1,  # photometric: 0 is black
+        _DESCRIPTION: description,
+        _OFFSET: 0,
+        277: 1,  # samples per pixel
+        278: height,  # rows per strip
+        _LENGTH: len(packed),
+        317: kind.predictor,
+        _SAMPLE: kind.sample,
+    }
+    start = 8 + 2 + 12 * len(fields) + 4
+    fields[_OFFSET] = start + len(description)
+    table = b"".join(_field(tag, value, start) for tag, value in fields.items())
+    return struct.pack("<2sHIH", b"II", 42, 8, len(fields)) + table + bytes(4) + description + packed
+
+
+def _field(tag: int, value: int | bytes, start: int) -> bytes:
+    if isinstance(value, bytes):
+        return struct.pack("<HHII", tag, _TEXT, len(value), start)
+    is_long = tag in (_WIDTH, _HEIGHT, _OFFSET, _LENGTH, 278)
+    return struct.pack("<HHII", tag, _LONG if is_long else _SHORT, 1, value)
+
+
+def _fields(content: bytes) -> dict[int, Any]:
+    """Tag -> value of a file as `_tiff` makes it."""
+    if content[:8] != struct.pack("<2sHI", b"II", 42, 8):
+        raise ValueError("not a map that blemish wrote")
+    (number,) = struct.unpack_from("<H", content, 8)
+    found: dict[int, Any] = {}
+    for place in range(number):
+        tag, kind, length, value = struct.unpack_from("<HHII", content, 10 + 12 * place)
+        found[tag] = content[value : value + length] if kind == _TEXT else value
+    return found
+
+
+def _inflated(packed: bytes, length: int) -> bytes:
+    """So many bytes; raises ValueError where there are more, fewer, or the checksum is another."""
+    machine = zlib.decompressobj()
+    content = machine.decompress(packed, length + 1)
+    if len(content) != length or not machine.eof:
+        raise ValueError("a map that is damaged")
+    return content

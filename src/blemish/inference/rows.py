@@ -1,0 +1,206 @@
+"""The rows of `predict`: one image each, as plain data, on disk as they are known, so that a stopped run goes on.
+
+A row belongs to a content, by its SHA-256, and says what decided it, so that it can be decided again.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path, PurePosixPath
+from typing import Any, TextIO
+
+from blemish.calibration.thresholds import Calibration, p_value
+from blemish.errors import BlemishError
+from blemish.files import csv_cells, make_folder, replacing, write_json, writing
+from blemish.types import Decision, Prediction, Unreadable
+
+ROWS, TABLE, SETTINGS = "predictions.jsonl", "predictions.csv", "predictions.json"
+FOLDERS = {"map": "maps", "overlay": "overlays"}
+"""Field of a row -> the folder of the files that it names."""
+SHOWN = frozenset({"overlay"})
+"""Those of them that show the image and the decision: they take its pixels, and are made anew with the decision."""
+COLUMNS = (
+    *("path", "score", "decision", "p_value", "threshold"),
+    *("regions", "x", "y", "width", "height", "area", "peak", "error"),
+)
+"""Of the table; the place is that of the region with the highest peak."""
+DECIDED_BY = ("threshold", "pixel_threshold", "min_area")
+"""What of a calibration stands in a row; None where there was none."""
+Row = dict[str, Any]
+_TABLE: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+"""How the table is opened: names of files need not be UTF-8."""
+_CSV: dict[str, Any] = {"lineterminator": "\n", "quoting": csv.QUOTE_NONNUMERIC}
+"""Texts are quoted, so that none falls apart where a spreadsheet takes another separator."""
+
+
+def to_row(found: Prediction | Unreadable, decision: Decision | None, calibration: Calibration | None) -> Row:
+    """One image as plain data: what stands in a line of predictions.jsonl."""
+    path = str(found.sample.image)
+    if isinstance(found, Unreadable):
+        return {"path": path, "error": found.error}
+    row: Row = {"path": path, "sha256": found.sha256, "size": list(found.map.shape), "score": found.score}
+    row |= _undecided(calibration)
+    if decision is not None:
+        row |= {"decision": "defect" if decision.is_defect else "good", "p_value": decision.p_value}
+        row["regions"] = [asdict(region) for region in decision.regions]
+    return row
+
+
+def _undecided(calibration: Calibration | None) -> Row:
+    by = {name: None if calibration is None else getattr(calibration, name) for name in DECIDED_BY}
+    return {"decision": None, "p_value": None, **by, "regions": None}
+
+
+def decided_again(row: Row, calibration: Calibration | None) -> Row:
+    """What another calibration makes of a stored row, without its image or its map.
+
+    `regions` is None where the map alone could tell them, and so is `decision` where it depends on them.
+    """
+    if "score" not in row:
+        return row
+    again = {name: value for name, value in row.items() if name != "error"} | _undecided(calibration)
+    if calibration is None:
+        return again
+    again["p_value"] = p_value(row["score"], calibration.good_scores)
+    if not row["score"] > calibration.threshold:
+        return again | {"decision": "good", "regions": []}
+    again["regions"] = _known_regions(row, calibration)
+    if calibration.min_area and again["regions"] is None:
+        return again
+    is_defect = calibration.min_area == 0 or bool(again["regions"])
+    return again | {"decision": "defect" if is_defect else "good"}
+
+
+def _known_regions(row: Row, calibration: Calibration) -> list[Any] | None:
+    """The regions of the row that count now; None where others may count that it does not name."""
+    were_found = row["regions"] is not None and row["threshold"] is not None and row["score"] > row["threshold"]
+    if not were_found or row["pixel_threshold"] != calibration.pixel_threshold:
+        return None
+    if row["min_area"] > calibration.min_area:
+        return None
+    return [region for region in row["regions"] if region["area"] >= calibration.min_area]
+
+
+class Rows:
+    """The rows of a folder, and the two files that each new one is appended to."""
+
+    def __init__(self, out: Path, known: dict[str, Row], lines: TextIO, table: TextIO):
+        self.known, self._out, self._lines, self._table = known, out, lines, table
+        self._is_whole = True
+
+    def add(self, row: Row) -> None:
+        """Writes the row; it takes the place of an earlier one of the same path."""
+        self._is_whole &= row["path"] not in self.known
+        self.known[row["path"]] = row
+        csv.writer(self._table, **_CSV).writerow(_cells(row))
+        self._table.flush()
+        self._lines.write(_line(row))
+        self._lines.flush()
+
+    def close(self) -> None:
+        """Leaves one row for each path in the files."""
+        if not self._is_whole:
+            _write(self._out, self.known.values())
+
+
+@contextmanager
+def opened(out: Path, known: dict[str, Row], identity: Mapping[str, Any]) -> Iterator[Rows]:
+    """The files of `out` with the known rows, and where new ones go. What a known row no longer names is removed."""
+    make_folder(out)
+    before = list(stored(out).values())
+    _write(out, known.values())
+    write_json(out / SETTINGS, {"identity": identity})
+    _forget(out, before, known.values())
+    with (
+        writing(out / ROWS),  # what is still to be written is written when they are closed
+        (out / ROWS).open("a", encoding="utf-8") as lines,
+        (out / TABLE).open("a", **_TABLE) as table,
+    ):
+        rows = Rows(out, known, lines, table)
+        yield rows
+    rows.close()
+
+
+def stored(out: Path) -> dict[str, Row]:
+    """Path -> row of the images that an earlier run scored; lines that are damaged are left out."""
+    if not (out / ROWS).exists():
+        return {}
+    rows: dict[str, Row] = {}
+    for line in (out / ROWS).read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+            if "score" in row and _is_row(row):
+                rows[row["path"]] = row
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
+            continue  # such as the line that was being written when the run was killed
+    return rows
+
+
+def check_identity(out: Path, identity: Mapping[str, Any]) -> None:
+    """Raises BlemishError where the rows of `out` are those of another model or backend, or do not say of which."""
+    try:
+        before = json.loads((out / SETTINGS).read_text(encoding="utf-8"))["identity"]
+        if before == identity:
+            return
+        what = "another backend" if before["backend"] != identity.get("backend") else "another model"
+    except (OSError, ValueError, KeyError, TypeError):
+        what = f"a model that {SETTINGS} does not tell"
+    advice = "Choose another --out, or inspect all anew with --fresh, which removes them"
+    raise BlemishError(f"{out}: holds predictions of {what}. {advice}.")
+
+
+def named_file(out: Path, row: Row, field: str) -> Path | None:
+    """The file that a row names in `field` ("map" or "overlay"); None where it names none within its folder."""
+    name = row.get(field)
+    if not isinstance(name, str):
+        return None
+    inner = PurePosixPath(name).parts
+    return out / name if inner[:1] == (FOLDERS[field],) and len(inner) > 1 and ".." not in inner else None
+
+
+def _forget(out: Path, before: Iterable[Row], rows: Iterable[Row]) -> None:
+    """Removes the maps and overlays that rows named before and none names now."""
+    named = {file for row in rows for field in FOLDERS if (file := named_file(out, row, field))}
+    for row in before:
+        for field in FOLDERS:
+            if (file := named_file(out, row, field)) and file not in named:
+                with writing(file):
+                    file.unlink(missing_ok=True)
+
+
+def _is_row(row: Row) -> bool:
+    """Whether a line holds all that a scored row has; raises one of the errors of plain data where it does not."""
+    by = [row[name] for name in DECIDED_BY]
+    regions, (height, width) = row["regions"], row["size"]
+    numbers = [row["score"], height, width, *(region["area"] for region in regions or ())]
+    numbers += [] if by == [None] * len(by) else by
+    _cells(row), _line(row)  # which ask for all that stands in the files, and for finite numbers
+    is_text = isinstance(row["path"], str) and isinstance(row["sha256"], str)
+    return is_text and isinstance(regions, list | None) and all(map(math.isfinite, numbers))
+
+
+def _write(out: Path, rows: Iterable[Row]) -> None:
+    rows = list(rows)
+    with replacing(out / ROWS) as temporary:
+        temporary.write_text("".join(map(_line, rows)), encoding="utf-8")
+    with replacing(out / TABLE) as temporary, temporary.open("w", **_TABLE) as file:
+        csv.writer(file, **_CSV).writerows([COLUMNS, *map(_cells, rows)])
+
+
+def _line(row: Row) -> str:
+    return json.dumps(row, allow_nan=False) + "\n"
+
+
+def _cells(row: Row) -> list[Any]:
+    if "score" not in row:
+        return csv_cells([row["path"], *[""] * (len(COLUMNS) - 2), row["error"]])
+    regions = row["regions"]
+    place = [*regions[0]["box"], regions[0]["area"], regions[0]["peak"]] if regions else [None] * 6
+    number = None if regions is None else len(regions)
+    decided = row["score"], row["decision"], row["p_value"], row["threshold"]
+    return csv_cells([row["path"], *decided, number, *place, row.get("error")])
