@@ -53,7 +53,7 @@ def row(data: Path, folder: Path, category: str, models: list[str]) -> list[obje
             fields = {"model": model, "align": align, "data_path": data, "ckpt_path": out, "figures": 0}
             metrics = run(RunConfig.create(**fields, category=(category,))).metrics
             found.append(f"{metrics['image_auroc']:.3f} / {metrics['pixel_auroc']:.3f}")
-    is_aligned = (folder / models[0] / "auto" / category / "reference.png").exists()
+    is_aligned = any((folder / models[0] / "auto" / category).glob("reference*.png"))
     print(category, is_aligned, found, flush=True)
     return [category, "yes" if is_aligned else "no", *found]
 

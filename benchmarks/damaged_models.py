@@ -208,11 +208,11 @@ def damage(folder: Path, kind: str, random: Random) -> None:
     """Damages one file of a model folder and writes its hash into model.json."""
     files, spoil, _ = KINDS[kind]
     name = files[random.integers(len(files))]
-    raw = (folder / name).read_bytes()
-    spoiled = (damaged_bytes if name.endswith(".bin") else spoil)(raw, random)
-    (folder / name).write_bytes(spoiled)
+    document = json.loads((folder / "model.json").read_text())
+    path = folder / document["files"].get(name, name)
+    spoiled = (damaged_bytes if name.endswith(".bin") else spoil)(path.read_bytes(), random)
+    path.write_bytes(spoiled)
     if name != "model.json":
-        document = json.loads((folder / "model.json").read_text())
         document["sha256"][name] = hashlib.sha256(spoiled).hexdigest()
         (folder / "model.json").write_text(json.dumps(document))
 

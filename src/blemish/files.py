@@ -35,8 +35,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises BlemishError where it cannot be written.
     """
     make_folder(path.parent)
-    for left in path.parent.glob(f".{escape(path.name)}.????????"):
-        rmtree(left, ignore_errors=True)  # by a process that was killed while it wrote
+    clear_left(path)
     with writing(path):
         # A folder of its own: a writer may make temporary files beside what it writes, as safetensors does.
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -49,6 +48,19 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.replace(path)
         finally:
             rmtree(folder, ignore_errors=True)
+
+
+def clear_left(path: Path) -> None:
+    """Removes what a process that was killed while it wrote `path` left beside it; nobody may be writing it now."""
+    for left in path.parent.glob(f".{escape(path.name)}.????????"):
+        rmtree(left, ignore_errors=True)
+
+
+def discard(path: Path) -> None:
+    """Removes a file, and what killed processes left beside it, as far as there is any of it."""
+    with writing(path):
+        clear_left(path)
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

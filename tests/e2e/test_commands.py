@@ -205,7 +205,7 @@ def test_the_demo_runs_every_method_and_reuses_what_is_there(tmp_path: Path, cap
     assert (tmp_path / "figures" / "auroc.png").exists()
     assert f"the report is {tmp_path / 'report.html'}" in text
     assert (tmp_path / "report.html").stat().st_size > 100_000
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("model.safetensors")}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("model-*.safetensors")}
     assert len(before) == len(MODELS)
     assert run(["demo", str(tmp_path)], capsys)[1] == text
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("model.safetensors")} == before
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("model-*.safetensors")} == before

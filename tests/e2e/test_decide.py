@@ -50,7 +50,7 @@ def test_without_options_it_is_shown_and_nothing_is_written(model: Path, capsys)
 
 
 def test_a_threshold_is_chosen_set_and_chosen_again_without_images(model: Path, capsys):
-    first, tensors = read_model(model).calibration, (model / TENSORS).read_bytes()
+    first, tensors = read_model(model).calibration, read_model(model).file(TENSORS).read_bytes()
     assert calibrate(capsys, model, "--false-alarm-rate", "0.1", "--min-area", "5")[0] == 0
     chosen = read_model(model).calibration
     assert chosen.threshold == first.good_scores[-4]
@@ -61,7 +61,7 @@ def test_a_threshold_is_chosen_set_and_chosen_again_without_images(model: Path, 
     assert (read_model(model).calibration.threshold, read_model(model).calibration.min_area) == (3.2, 5)
     assert calibrate(capsys, model, "--false-alarm-rate", str(1 / 41), "--min-area", "0")[0] == 0
     assert read_model(model).calibration == first
-    assert (model / TENSORS).read_bytes() == tensors
+    assert read_model(model).file(TENSORS).read_bytes() == tensors
 
 
 def test_other_good_images_and_defects(model: Path, make_category, tmp_path: Path, capsys):
@@ -156,7 +156,6 @@ WRONG = {
     "no rate": (["--false-alarm-rate", "1"], "more than 0 and less than 1"),
     "no pixel rate": (["--pixel-rate", "0.3"], "allowed are 0.1, 0.05"),
     "not a number": (["--threshold", "nan"], "threshold: nan was given"),
-    "folds without data": (["--folds", "3"], "--data_path is missing"),
     "both": (["--folds", "3", "--images", "DATA"], "Leave one out"),
     "too many folds": (["--folds", "81", "--data_path", "DATA"], "allowed are 2 to 80"),
     "learned from": (["--images", "DATA/part/train/good"], "was learned from"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,8 @@ import pytest
 
 from blemish.cli import main
 from blemish.inference.inspector import Inspector
+from blemish.model.folder import read_model
+from blemish.model.locking import locked
 
 
 def run(*arguments: object) -> int:
@@ -77,6 +81,90 @@ def test_a_detector_that_cannot_go_on_says_so(good, tmp_path, make_category, cap
     more = make_category(tmp_path / "more", "other", num_train=3) / "train" / "good"
     assert run("fit", more, "--update", tmp_path / "model") == 2
     assert "Fit it anew on all of them" in capsys.readouterr().err
+
+
+def test_a_model_is_not_overwritten_unless_it_is_asked_for(good, tmp_path, make_category, capsys):
+    first, second = tmp_path / "m1", tmp_path / "m2"
+    for out in (first, second):
+        assert run("fit", good, "--out", out, "--size", 48, "--model", "padim") == 0
+    more = make_category(tmp_path / "more", "other", num_train=3) / "train" / "good"
+    before = (first / "model.json").read_bytes()
+    for arguments in ((good, "--size", 32), (more, "--update", second)):
+        capsys.readouterr()
+        assert run("fit", *arguments, "--out", first) == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert said == f"error {first}: holds a model already. Give another --out, or --force to replace it."
+        assert (first / "model.json").read_bytes() == before
+    assert run("fit", more, "--update", second, "--out", first, "--force") == 0
+    assert len(read_model(first).provenance["learned_from"]) == 8 + 3
+    assert run("fit", good, "--size", 32, "--model", "patchcore", "--out", first, "--force") == 0
+    assert read_model(first).model == "patchcore"
+    assert {path.name for path in first.iterdir()} == {"model.json", *read_model(first).files.values()}
+    assert run("fit", more, "--update", second, "--out", tmp_path / "m1" / ".." / "m2") == 0  # its own place
+
+
+@pytest.mark.parametrize("fitted", ["bolt", "bolt/train/good"])
+def test_a_model_knows_what_it_was_fitted_to_whatever_its_folder_is_called(fitted, make_category, tmp_path, capsys):
+    for name in ("bolt", "nut"):
+        make_category(tmp_path / "data", name, num_train=12)
+    assert run("fit", tmp_path / "data" / fitted, "--out", tmp_path / "m1", "--size", 48, "--model", "patchcore") == 0
+    assert read_model(tmp_path / "m1").category == "bolt"
+    (tmp_path / "m1").rename(tmp_path / "m2")
+    for data in ((), ("--data_path", tmp_path / "data"), ("--data_path", tmp_path / "data" / "bolt")):
+        assert run("calibrate", tmp_path / "m2", "--folds", 3, *data) == 0
+        assert read_model(tmp_path / "m2").calibration.num_images == 12
+    assert run("evaluate", tmp_path / "m2", "--data_path", tmp_path / "data", "--out", tmp_path, "--resamples", 0) == 0
+    (found,) = json.loads((tmp_path / "results.json").read_text())["evaluations"]
+    assert (found["category"], len(found["images"])) == ("bolt", 4)
+    capsys.readouterr()
+    (tmp_path / "data").rename(tmp_path / "moved")
+    for command in (("calibrate", tmp_path / "m2", "--folds", 3), ("export", tmp_path / "m2")):
+        assert run(*command) == 2
+        assert "no such folder. Give --data_path, the images that the detector was fitted to" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_model_of_any_name_is_exported(make_category, tmp_path):
+    make_category(tmp_path / "data", "bolt", num_train=12)
+    make_category(tmp_path / "data", "nut")
+    good = tmp_path / "data" / "bolt" / "train" / "good"
+    assert run("fit", good, "--out", tmp_path / "m1", "--size", 48, "--model", "patchcore") == 0
+    for data in ((), ("--data_path", tmp_path / "data")):
+        assert run("export", tmp_path / "m1", *data) == 0
+    assert Inspector.load(tmp_path / "m1", "onnx")
+
+
+def test_who_comes_second_is_told_who_is_at_it(good, tmp_path, capsys):
+    assert run("fit", good, "--out", tmp_path / "m", "--size", 48, "--model", "padim") == 0
+    before = (tmp_path / "m" / "model.json").read_bytes()
+    others = (
+        ("fit", good, "--update", tmp_path / "m"),
+        ("fit", good, "--out", tmp_path / "m", "--force"),
+        ("calibrate", tmp_path / "m", "--folds", 3),
+        ("export", tmp_path / "m"),
+        ("train", "--data_path", good.parents[2], "--ckpt_path", tmp_path, "--model", "padim"),
+    )
+    (tmp_path / "part").symlink_to(tmp_path / "m")  # where train writes to
+    held = threading.Event()
+    done = threading.Event()
+
+    def hold() -> None:
+        with locked(tmp_path / "m", "nightly update"):
+            held.set()
+            done.wait()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    for command in others:
+        capsys.readouterr()
+        assert run(*command) == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert f"is being changed by nightly update (process {os.getpid()} on" in said
+    assert run("calibrate", tmp_path / "m") == 0  # which only shows
+    done.set()
+    holder.join()
+    assert (tmp_path / "m" / "model.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
+from blemish.model.folder import TENSORS, read_model
 from blemish.runs.config import RunConfig
 from blemish.runs.run import run
 
@@ -54,12 +55,9 @@ def test_the_command_of_the_mission(data: Path, tmp_path: Path):
     rows = list(csv.DictReader((tmp_path / "results.csv").read_text().splitlines()))
     assert [row["category"] for row in rows] == ["bolt", "nut", "average"]
     assert float(rows[1]["pixel_auroc"]) == values[1]
-    assert {path.name for path in (tmp_path / "bolt").iterdir()} == {
-        "model.json",
-        "model.safetensors",
-        "evaluation.json",
-        "record.safetensors",
-    }
+    files = set(read_model(tmp_path / "bolt").files.values())
+    expected = {"model.json", "evaluation.json", "record.safetensors", *files}
+    assert ({path.name for path in (tmp_path / "bolt").iterdir()}, len(files)) == (expected, 1)
     figures = {path.name for path in (tmp_path / "figures").iterdir()}
     assert figures == {"auroc.png"} | {
         f"{category}_{kind}.png" for category in ("bolt", "nut") for kind in ("examples", "losses", "predictions")
@@ -70,7 +68,7 @@ def test_a_category_without_test_images_is_trained(make_category, tmp_path: Path
     make_category(tmp_path / "data", "washer", num_good=0, num_bad=0)
     printed = train(tmp_path / "data", tmp_path / "out", "--model", "ae", "--epochs", "1")
     assert "nothing to evaluate" in printed
-    assert (tmp_path / "out" / "washer" / "model.safetensors").exists()
+    assert tensors_of(tmp_path / "out" / "washer").exists()
 
 
 def test_test_images_cannot_influence_what_is_kept(make_category, tmp_path: Path):
@@ -80,7 +78,7 @@ def test_test_images_cannot_influence_what_is_kept(make_category, tmp_path: Path
     for name in ("first", "second"):
         train(tmp_path / name, tmp_path / f"out_{name}", "--epochs", "3")
     assert first.name == "bolt"
-    kept = [load_file(tmp_path / f"out_{name}" / "bolt" / "model.safetensors") for name in ("first", "second")]
+    kept = [load_file(tensors_of(tmp_path / f"out_{name}" / "bolt")) for name in ("first", "second")]
     assert_close(kept[0], kept[1], rtol=0, atol=0)
 
 
@@ -93,7 +91,7 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_bits(data: Path, tmp_pa
         kills += kill_after(command(data, out, *more, "--resume"), checkpoint, wait)
     train(data, out, *more, "--resume")
     assert kills == 2
-    expected, found = (load_file(tmp_path / name / "bolt" / "model.safetensors") for name in ("whole", "killed"))
+    expected, found = (load_file(tensors_of(tmp_path / name / "bolt")) for name in ("whole", "killed"))
     assert_close(found, expected, rtol=0, atol=0)
     assert history(tmp_path / "whole") == history(out)
     assert not checkpoint.exists()
@@ -109,6 +107,10 @@ def kill_after(arguments: list[str], checkpoint: Path, wait: float) -> bool:
     time.sleep(wait)
     process.send_signal(signal.SIGKILL)
     return process.wait() == -signal.SIGKILL
+
+
+def tensors_of(folder: Path) -> Path:
+    return read_model(folder).file(TENSORS)
 
 
 def history(out: Path) -> dict[str, object]:
@@ -130,7 +132,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(data: Path, tmp_path: Path):
 
 def test_resume_reuses_what_is_finished_and_refuses_what_is_another_run(data: Path, tmp_path: Path):
     train(data, tmp_path, "--epochs", "1")
-    tensors = tmp_path / "bolt" / "model.safetensors"
+    tensors = tensors_of(tmp_path / "bolt")
     before = tensors.stat().st_mtime_ns
     assert "average pixel AUROC" in train(data, tmp_path, "--epochs", "1", "--resume")
     assert tensors.stat().st_mtime_ns == before
@@ -220,7 +222,7 @@ def test_two_processes_give_what_one_gives(data: Path, tmp_path: Path, model: st
     train(data, tmp_path / "one", *more)
     printed = in_two_processes(*command(data, tmp_path / "two", *more)[1:])
     assert printed.count("average pixel AUROC") == 1
-    expected, found = (load_file(tmp_path / name / "bolt" / "model.safetensors") for name in ("one", "two"))
+    expected, found = (load_file(tensors_of(tmp_path / name / "bolt")) for name in ("one", "two"))
     assert_close(found, expected, rtol=1e-3, atol=1e-4)
     assert not all(torch.equal(found[name], expected[name]) for name in expected)  # half of the sum is added last
     assert history(tmp_path / "two")["train"] == pytest.approx(history(tmp_path / "one")["train"], rel=1e-4)
@@ -230,4 +232,5 @@ def test_two_processes_fit_one_detector(data: Path, tmp_path: Path):
     arguments = ["-m", "blemish", "fit", str(data / "bolt" / "train" / "good"), "--out", str(tmp_path / "model")]
     arguments += ["--model", "ae", "--epochs", "1", *TINY[:6], "--device", "cpu"]
     assert in_two_processes(*arguments).count("ae from 7 images is in") == 1
-    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["model.json", "model.safetensors"]
+    expected = {"model.json", tensors_of(tmp_path / "model").name}
+    assert {path.name for path in (tmp_path / "model").iterdir()} == expected

@@ -26,12 +26,14 @@ CALIBRATION = {
 }
 VIEW = {"size": [32, 48], "aspect": "pad", "tile": 64, "overlap": 32, "roi": "roi.png", "reference": None}
 DOCUMENT: dict[str, Any] = {
-    "format_version": 3,
+    "format_version": 4,
     "model": "patchcore",
+    "category": "screw",
     "options": {"size": 32},
     "preprocess": VIEW,
     "calibration": CALIBRATION,
     "sha256": {"model.safetensors": "0" * 64, "openvino/model.xml": "a" * 64},
+    "files": {"model.safetensors": "model-ab.safetensors", "openvino/model.xml": "openvino/model-cd.xml"},
     "exports": {"onnx": {"precision": "half"}},
     "metrics": {"pixel_auroc": 0.5, "aupro": None},
     "provenance": {"config": {"seed": 3, "colour": "any"}, "learned_from": ["ab"], "machine": {"cores": 2}},
@@ -47,7 +49,7 @@ def test_what_is_right_is_read():
     assert found.preprocess.size == (32, 48)
     assert found.calibration is not None
     assert (found.calibration.threshold, found.calibration.good_scores) == (1.0, (0.5, 1.0))
-    assert found.provenance.model_dump(exclude_unset=True) == DOCUMENT["provenance"]
+    assert found.provenance == DOCUMENT["provenance"]
     assert found.metrics == {"pixel_auroc": 0.5, "aupro": None}
 
 
@@ -79,14 +81,18 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a list": (DOCUMENT | {"options": []}, "options: input should be an object"),
     "a short digest": (DOCUMENT | {"sha256": {"model.safetensors": "0"}}, "sha256.model.safetensors: string should"),
     "a file outside": (DOCUMENT | {"sha256": {"../x": "0" * 64}}, "names '../x', which is outside of its folder"),
+    "a path outside": (DOCUMENT | {"files": {"a": "/etc/passwd"}}, "names '/etc/passwd', which is outside of its"),
+    "a file without a path": (DOCUMENT | {"files": {}}, "files: it has a path for each file in sha256"),
+    "a category of none": (DOCUMENT | {"category": None}, "category: input should be a valid string"),
+    "an old view of none": (without("files") | {"format_version": 1, "preprocess": None}, "damaged, TypeError"),
     "a metric above one": (DOCUMENT | {"metrics": {"aupro": 1.5}}, "metrics.aupro: input should be less than"),
-    "a negative seed": (DOCUMENT | {"provenance": {"config": {"seed": -1}}}, "provenance.config.seed: input should"),
-    "no digests": (DOCUMENT | {"provenance": {"learned_from": [3]}}, "provenance.learned_from.0: input should be"),
+    "a negative seed": (DOCUMENT | {"provenance": {"config": {"seed": -1}}}, "provenance: config.seed: input should"),
+    "no digests": (DOCUMENT | {"provenance": {"learned_from": [3]}}, "provenance: learned_from.0: input should be"),
     "no model": (without("model"), "model: field required"),
     "more": (DOCUMENT | {"calibratoin": None}, "calibratoin: extra inputs are not permitted"),
     "a version of text": (DOCUMENT | {"format_version": "3"}, "format_version '3', this blemish reads"),
     "a version of truth": (DOCUMENT | {"format_version": True}, "format_version True, this blemish reads"),
-    "nan in the depth": (DOCUMENT | {"options": {"x": [float("nan")]}}, "not JSON"),
+    "nan in the depth": (DOCUMENT | {"options": {"x": [float("nan")]}}, "a number in it is not finite"),
 }
 
 
@@ -107,7 +113,7 @@ RAW = {
     "not UTF-8": b'{"model": "\xff"}',
     "a lone surrogate": b'{"model": "\\ud800"}',
     "a long number": b'{"format_version": ' + b"9" * 5000 + b"}",
-    "beyond a double": b'{"format_version": 3, "options": {"x": 1e400}}',
+    "beyond a double": json.dumps(DOCUMENT | {"options": {"x": 7}}).encode().replace(b"7", b"1e400"),
     "binary": bytes(range(256)),
     "too large": b" " * (LARGEST_DOCUMENT + 1),
 }

@@ -23,7 +23,9 @@ from blemish.imaging.preprocess import Preprocess
 from blemish.imaging.roi import Roi, read_roi
 from blemish.inference.inspector import BACKENDS, Inspector
 from blemish.model import tensors as artifact
-from blemish.model.folder import DOCUMENT, FORMAT_VERSION, TENSORS, find_model, read_model, write_model
+from blemish.model.changes import write_model
+from blemish.model.document import FORMAT_VERSION
+from blemish.model.folder import DOCUMENT, TENSORS, find_model, read_model
 from blemish.model.tensors import Artifact, load, save
 
 YESTERDAY = Path(__file__).parents[1] / "models" / "format1"
@@ -36,7 +38,7 @@ def edit(folder: Path, **fields: Any) -> None:
 
 def replace_tensors(folder: Path, content: bytes) -> None:
     """Puts other content in the place of the tensors, and its hash in the document."""
-    (folder / TENSORS).write_bytes(content)
+    read_model(folder).path(TENSORS).write_bytes(content)
     edit(folder, sha256={TENSORS: hashlib.sha256(content).hexdigest()})
 
 
@@ -54,18 +56,19 @@ def a_pickle_as_document(folder: Path) -> None:
 
 
 def truncated_tensors(folder: Path) -> None:
-    replace_tensors(folder, (folder / TENSORS).read_bytes()[:-100])
+    replace_tensors(folder, read_model(folder).file(TENSORS).read_bytes()[:-100])
 
 
 def wrong_hash(folder: Path) -> None:
-    content = bytearray((folder / TENSORS).read_bytes())
+    path = read_model(folder).file(TENSORS)
+    content = bytearray(path.read_bytes())
     content[-1] ^= 1
-    (folder / TENSORS).write_bytes(content)
+    path.write_bytes(content)
 
 
 def with_tensor(name: str, value: torch.Tensor | None) -> Callable[[Path], None]:
     def spoil(folder: Path) -> None:
-        tensors = load_file(folder / TENSORS)
+        tensors = load_file(read_model(folder).file(TENSORS))
         tensors = {key: tensor for key, tensor in tensors.items() if key != name}
         save_file(tensors | ({} if value is None else {name: value}), folder / "other.safetensors")
         replace_tensors(folder, (folder / "other.safetensors").read_bytes())
@@ -74,32 +77,38 @@ def with_tensor(name: str, value: torch.Tensor | None) -> Callable[[Path], None]
 
 
 def link_out_of_the_folder(folder: Path) -> None:
-    outside = folder.parent / "outside.safetensors"
-    (folder / TENSORS).rename(outside)
-    (folder / TENSORS).symlink_to(outside)
+    path, outside = read_model(folder).file(TENSORS), folder.parent / "outside.safetensors"
+    path.rename(outside)
+    path.symlink_to(outside)
 
 
 def preprocess(**fields: Any) -> Callable[[Path], None]:
-    return lambda folder: edit(folder, preprocess={"size": [32, 32], "aspect": "squash"} | fields)
+    plain = {"size": [32, 32], "aspect": "squash", "tile": None, "overlap": 0, "roi": None, "reference": None}
+    return lambda folder: edit(folder, preprocess=plain | fields)
 
 
 def calibration(**fields: Any) -> Callable[[Path], None]:
     return lambda folder: edit(folder, calibration=json.loads((folder / DOCUMENT).read_text())["calibration"] | fields)
 
 
+NOT_FITTING = r"model-\w+\.safetensors: does not fit the detector"
+
 SPOILED: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "a pickle": (a_pickle_as_tensors, r"model\.safetensors: does not fit the detector"),
+    "a pickle": (a_pickle_as_tensors, NOT_FITTING),
     "a pickle as document": (a_pickle_as_document, r"model\.json: not JSON"),
-    "truncated": (truncated_tensors, r"model\.safetensors: does not fit the detector"),
-    "wrong hash": (wrong_hash, r"model\.safetensors: not the file that model\.json was written for"),
-    "wrong shape": (with_tensor("memory.bank", torch.zeros(7, 3)), r"model\.safetensors: does not fit the detector"),
+    "truncated": (truncated_tensors, NOT_FITTING),
+    "wrong hash": (wrong_hash, r"model-\w+\.safetensors: not the file that model\.json was written for"),
+    "wrong shape": (
+        with_tensor("memory.bank", torch.zeros(7, 3)),
+        NOT_FITTING,
+    ),
     "wrong number of axes": (
         with_tensor("memory.bank", torch.zeros(7)),
-        r"model\.safetensors: does not fit the detector",
+        NOT_FITTING,
     ),
-    "missing tensor": (with_tensor("memory.bank", None), r"model\.safetensors: does not fit the detector"),
-    "unknown tensor": (with_tensor("more", torch.zeros(1)), r"model\.safetensors: does not fit the detector"),
-    "newer": (lambda folder: edit(folder, format_version=FORMAT_VERSION + 1), "this blemish reads 1 to 3. Upgrade"),
+    "missing tensor": (with_tensor("memory.bank", None), NOT_FITTING),
+    "unknown tensor": (with_tensor("more", torch.zeros(1)), NOT_FITTING),
+    "newer": (lambda folder: edit(folder, format_version=FORMAT_VERSION + 1), "this blemish reads 1 to 4. Upgrade"),
     "no version": (lambda folder: edit(folder, format_version=None), "format_version None"),
     "climbs out": (lambda f: edit(f, sha256={"../outside.safetensors": "0" * 64}), "which is outside of its folder"),
     "absolute": (lambda f: edit(f, sha256={"/etc/passwd": "0" * 64}), "which is outside of its folder"),
@@ -109,10 +118,13 @@ SPOILED: dict[str, tuple[Callable[[Path], Any], str]] = {
         preprocess(roi="../mask.png"),
         r"model\.json: damaged, preprocess\.roi: input should be 'roi\.png'",
     ),
-    "no tensors": (lambda folder: (folder / TENSORS).unlink(), r"model\.safetensors: No such file"),
+    "no tensors": (lambda folder: read_model(folder).path(TENSORS).unlink(), r"model-\w+\.safetensors: No such file"),
     "no document": (lambda folder: (folder / DOCUMENT).unlink(), r"model\.json: no such file"),
     "not an object": (lambda folder: (folder / DOCUMENT).write_text("[1]"), "format_version None"),
     "nested": (lambda folder: (folder / DOCUMENT).write_text("[" * 200_000), r"model\.json: not JSON"),
+    "elsewhere": (lambda f: edit(f, files={TENSORS: "../outside.safetensors"}), "which is outside of its folder"),
+    "nowhere": (lambda folder: edit(folder, files={}), r"model\.json: damaged"),
+    "no files": (lambda folder: edit(folder, files=None), r"model\.json: damaged"),
     "no options": (lambda folder: edit(folder, options=None), r"model\.json: damaged"),
     "unknown model": (lambda folder: edit(folder, model="os:system"), "model os:system: not a detector"),
     "unknown option": (lambda folder: edit(folder, options={"colour": 1}), "colour: not an option of PatchCore"),
@@ -155,16 +167,17 @@ def test_everything_comes_back(model: Path, tmp_path: Path):
     detector = load(model).detector
     calibration = calibrate([1.0, 2.0, 3.0], [float(level) for level in range(10)], 0.5)
     preprocess = Preprocess((32, 32), "pad", 64, 16, roi)
-    artifact = Artifact(
-        "patchcore", detector, preprocess, {"seed": 3}, calibration, {"pixel_auroc": 0.5, "aupro": None}
-    )
+    metrics = {"pixel_auroc": 0.5, "aupro": None}
+    artifact = Artifact("patchcore", detector, preprocess, {"seed": 3}, calibration, metrics, "screw")
     save(artifact, tmp_path / "saved")
-    assert {path.name for path in (tmp_path / "saved").iterdir()} == {DOCUMENT, TENSORS, "roi.png"}
+    saved = read_model(tmp_path / "saved")
+    assert {path.name for path in saved.folder.iterdir()} == {DOCUMENT, *saved.files.values()}
+    assert saved.files.keys() == {TENSORS, "roi.png"}
     loaded = load(tmp_path / "saved")
     assert replace(loaded, detector=detector) == artifact
     assert read_model(tmp_path / "saved").metrics == {"pixel_auroc": 0.5, "aupro": None}
-    (tmp_path / "saved" / "roi.png").write_bytes(Roi(roi.png).png + b" ")
-    with pytest.raises(BlemishError, match=r"roi\.png: not the file"):
+    saved.path("roi.png").write_bytes(Roi(roi.png).png + b" ")
+    with pytest.raises(BlemishError, match=r"roi-\w+\.png: not the file"):
         load(tmp_path / "saved")
 
 
@@ -183,15 +196,14 @@ def test_what_was_there_is_whole_where_writing_fails(model: Path, monkeypatch: p
 
 
 def test_a_file_that_is_added_is_hashed_and_the_others_are_left(model: Path):
-    (model / "onnx").mkdir()
-    (model / "onnx" / "model.onnx").write_bytes(b"anything")
+    (model / "written").write_bytes(b"anything")
     before = read_model(model)
-    after = write_model(before, ["onnx/model.onnx"])
+    after = write_model(before, {"onnx/model.onnx": model / "written"})
     assert after.file("onnx/model.onnx").read_bytes() == b"anything"
     assert after.sha256[TENSORS] == before.sha256[TENSORS]
     assert read_model(model) == after
-    (model / "onnx" / "model.onnx").write_bytes(b"other")
-    with pytest.raises(BlemishError, match=r"model\.onnx: not the file"):
+    after.path("onnx/model.onnx").write_bytes(b"other")
+    with pytest.raises(BlemishError, match=r"model-\w+\.onnx: not the file"):
         after.file("onnx/model.onnx")
 
 

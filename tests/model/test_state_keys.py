@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 
 from blemish.detectors import detector_class
 from blemish.imaging.preprocess import Preprocess
-from blemish.model.folder import read_model, write_model
+from blemish.model.changes import write_model
+from blemish.model.folder import TENSORS, read_model
 from blemish.model.tensors import Artifact, load_detector, save
 
 BEFORE = {
@@ -43,8 +44,8 @@ def test_tensors_of_before_are_read(part_images, tmp_path, name, has_scales):
         dropped = {"padim": "", "ensemble": "padim.", "selfsup": "known.padim.", "patchcore": "-"}[name]
         before = {key: value for key, value in before.items() if key not in (f"{dropped}offset", f"{dropped}loudness")}
         model.options.pop("scales", None)
-    save_file(before, tmp_path / "model" / "model.safetensors")
-    write_model(model, ["model.safetensors"])
+    save_file(before, tmp_path / "before.safetensors")
+    write_model(model, {TENSORS: tmp_path / "before.safetensors"})
     images = part_images.batch([0, 1])
     for found, expected in zip(load_detector(read_model(tmp_path / "model"))(images), detector(images), strict=True):
         assert torch.equal(found, expected)

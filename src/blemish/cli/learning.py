@@ -46,6 +46,7 @@ def fit_command(
     images: Annotated[Path, typer.Argument(help="Folder of good images, or one category of a data set.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the fitted detector.")] = None,
     update: Annotated[Path | None, typer.Option(help="Fitted detector that is to learn these images as well.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the model that is in --out already.")] = False,
     *,
     config_path: Path | None,
     fields: dict[str, Any],
@@ -65,12 +66,12 @@ def fit_command(
         if update is not None:
             if fields or options or config_path:
                 raise BlemishError("--update: a fitted detector keeps its settings. Leave the other options out.")
-            model = update_model(update, images, out, phases)
+            model = update_model(update, images, out, phases, is_forced=force)
         elif out is None:
             raise BlemishError("--out is missing: folder for the fitted detector.")
         else:
             merged = {"model": FIT_MODEL, **_merged(config_path, fields, options)}
-            model = fit(RunConfig.create(**{**merged, "data_path": images, "ckpt_path": out}), phases)
+            model = fit(RunConfig.create(**{**merged, "data_path": images, "ckpt_path": out}), phases, is_forced=force)
     if model is not None:
         _tell(model, update is not None)
 

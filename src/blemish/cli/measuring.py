@@ -26,7 +26,7 @@ def evaluate_command(
     ] = 1000,
 ) -> None:
     """Score the test images with what was learned: every metric, per category and averaged, with 95 % intervals."""
-    from blemish.runs.run import evaluate_run
+    from blemish.runs.evaluate import evaluate_run
 
     _refuse_file(out)
     evaluations = []

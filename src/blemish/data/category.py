@@ -15,7 +15,7 @@ from blemish.errors import BlemishError
 from blemish.files import absolute
 from blemish.imaging.read import read_bytes
 from blemish.parallel import map_ahead
-from blemish.types import Sample, Split
+from blemish.types import GOOD, Sample, Split
 
 Reader = Callable[[Path], dict[Path, list[Sample]]]
 DATASETS: dict[str, Reader] = {"mvtec": read_mvtec, "folder": read_folder}
@@ -75,6 +75,16 @@ def find_category(path: Path, name: str) -> Category:
     if not chosen:
         raise BlemishError(f"data_path {path}: has no category {name}. Give the folder of the category.")
     return chosen[0]
+
+
+def fitted_to(category: Category) -> str:
+    """The name that a detector of it goes by: that of the part, where the good images of its category alone were given.
+
+    So what was fitted to gear/train/good is found again in a data set that has a category gear.
+    """
+    path = absolute(category.root)
+    is_part = category.layout == "folder" and path.parts[-2:] == ("train", GOOD) and len(path.parts) > 3
+    return path.parts[-3] if is_part else category.name
 
 
 def num_held_out(number: int, fraction: float) -> int:

@@ -142,7 +142,8 @@ def onnx_backend(model: ModelFolder, threads: int = 0, device: str = "auto") -> 
     """What runs the ONNX export of a model folder on the processor; raises BlemishError where it has none."""
     _refuse_other("onnx", device)
     path = _exported(model, "onnx", (ONNX,))
-    others = sorted(external_files(path))
+    names = {file: name for name, file in model.files.items()}
+    others = [names.get(file, file) for file in sorted(external_files(path))]
     for name in others:
         model.file(name)
     digests = [model.sha256[name] for name in (ONNX, *others)]
@@ -154,7 +155,7 @@ def openvino_backend(model: ModelFolder, threads: int = 0, device: str = "auto")
     """What runs the OpenVINO export of a model folder on the processor; raises BlemishError where it has none."""
     _refuse_other("openvino", device)
     path = _exported(model, "openvino", OPENVINO)
-    check_openvino(path, model.folder / OPENVINO[1])
+    check_openvino(path, model.path(OPENVINO[1]))
     digests = [model.sha256[name] for name in OPENVINO]
     try_first(f"{__name__}:OpenVinoBackend", "openvino", path, model.preprocess.size, digests)
     return OpenVinoBackend(path, threads)

@@ -15,7 +15,7 @@ from blemish.data.source import Frame, ImageSource, in_batches, read_frames
 from blemish.errors import BlemishError, extras
 from blemish.imaging.pixels import to_batch
 from blemish.imaging.preprocess import Preprocess
-from blemish.model.folder import ModelFolder, read_model
+from blemish.model.folder import ModelFolder, reading
 from blemish.types import Decision, Prediction, Sample, Unreadable
 
 if TYPE_CHECKING:
@@ -64,8 +64,7 @@ class Inspector:
         what `blemish export` wrote, on the processor and without torch. Raises BlemishError where the folder cannot be
         used, there is no such backend or device, or its runtime is not installed.
         """
-        model = read_model(folder)
-        run = backend_of(model, backend, threads, device)
+        run, model = reading(folder, lambda model: (backend_of(model, backend, threads, device), model))
         return cls(run, model.preprocess, model.calibration, batch_size=batch_size, workers=workers)
 
     def predict(self, images: ImageSource | Iterable[Sample | Path]) -> Iterator[Prediction]:

@@ -16,9 +16,10 @@ from pydantic_core import from_json
 from blemish.calibration.thresholds import PIXEL_RATES, Calibration
 from blemish.errors import BlemishError, first_problem, shown
 from blemish.imaging.preprocess import Aspect
+from blemish.model.migrations import migrated
 
-FORMAT_VERSION = 3
-READABLE = (1, 2, 3)
+FORMAT_VERSION = 4
+READABLE = (1, 2, 3, 4)
 ROI, REFERENCE = "roi.png", "reference.png"
 LARGEST_DOCUMENT = 64 << 20
 """Bytes: what is larger is no model.json."""
@@ -86,18 +87,36 @@ class Document(_Part):
     options: dict[str, Any]
     preprocess: View
     sha256: dict[str, Digest]
-    provenance: _Provenance
+    files: dict[str, str]
+    category: str
+    provenance: dict[str, Any]
     calibration: Calibration | None = None
     exports: dict[str, dict[str, Any]] = {}
     metrics: dict[str, Annotated[float, Field(ge=0, le=1)] | None] = {}
 
-    @field_validator("sha256")
+    @field_validator("sha256", "files")
     @classmethod
-    def _within_the_folder(cls, sha256: dict[str, str]) -> dict[str, str]:
-        for name in sha256:
+    def _within_the_folder(cls, known: dict[str, str], field: ValidationInfo) -> dict[str, str]:
+        for name in (*known, *(known.values() if field.field_name == "files" else ())):
             if not re.fullmatch(r"[\w.+-]+(/[\w.+-]+)*", name) or re.search(r"(^|/)\.\.?(/|$)", name):
                 raise ValueError(f"names {shown(name)}, which is outside of its folder")
-        return sha256
+        return known
+
+    @field_validator("files")
+    @classmethod
+    def _one_for_each(cls, files: dict[str, str], fields: ValidationInfo) -> dict[str, str]:
+        if set(files) != set(fields.data.get("sha256", files)):
+            raise ValueError("it has a path for each file in sha256")
+        return files
+
+    @field_validator("provenance")
+    @classmethod
+    def _as_other_commands_read_it(cls, provenance: dict[str, Any]) -> dict[str, Any]:
+        try:
+            _Provenance.model_validate(provenance)
+        except ValidationError as error:
+            raise ValueError(first_problem(error).removesuffix(".")) from None
+        return provenance
 
     @field_validator("calibration")
     @classmethod
@@ -115,13 +134,15 @@ class Document(_Part):
 
 
 def parse(content: bytes, path: Path) -> Document:
-    """The document in the content of the model.json at `path`; raises BlemishError that names the field."""
+    """The document in the content of the model.json at `path`, as the newest version has it.
+
+    Raises BlemishError that names the field which is wrong.
+    """
     anew = "Train again, or copy it anew."
     if len(content) > LARGEST_DOCUMENT:
         raise BlemishError(f"{path}: larger than the {LARGEST_DOCUMENT >> 20} MB that are allowed. {anew}")
     try:
-        plain = from_json(content, allow_inf_nan=False)
-        json.dumps(plain, allow_nan=False)  # 1e400 is read as infinity, wherever it stands
+        plain = from_json(content)
     except ValueError as error:
         raise BlemishError(f"{path}: not JSON ({error}). {anew}") from None
     version = plain.get("format_version") if isinstance(plain, dict) else None
@@ -129,6 +150,20 @@ def parse(content: bytes, path: Path) -> Document:
         readable = f"{READABLE[0]} to {READABLE[-1]}"
         raise BlemishError(f"{path}: format_version {shown(version)}, this blemish reads {readable}. Upgrade blemish.")
     try:
-        return Document.model_validate_json(content)
+        document = Document.model_validate_json(json.dumps(migrated(plain, path.parent)))
+    except (KeyError, TypeError, AttributeError) as error:  # what an older version has at another place
+        raise BlemishError(f"{path}: damaged, {error!r}. {anew}") from None
     except ValidationError as error:
         raise BlemishError(f"{path}: damaged, {first_problem(error)} {anew}") from None
+    if not _is_finite(plain):
+        raise BlemishError(f"{path}: damaged, a number in it is not finite. {anew}")
+    return document
+
+
+def _is_finite(plain: Any) -> bool:
+    """Whether all numbers are, where any plain data may stand as well: 1e400 is read as infinity."""
+    try:
+        json.dumps(plain, allow_nan=False)
+    except ValueError:
+        return False
+    return True

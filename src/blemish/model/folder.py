@@ -1,31 +1,26 @@
 """The folder of a fitted detector, as far as it is plain data: model.json and the hashes of the files beside it.
 
 Reading it imports neither torch nor any other runtime and runs no code. docs/model-format.md describes the format.
+
+A model changes as a whole: model.json, which one rename replaces, names the files that belong to it, and their names
+hold a hash, so that a new version never lies where the old one does. Those who read take no lock.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from blemish.calibration.thresholds import Calibration, to_plain
+from blemish.calibration.thresholds import Calibration
 from blemish.errors import BlemishError
-from blemish.files import open_file, replacing, write_json
+from blemish.files import open_file
 from blemish.imaging.alignment import Alignment
 from blemish.imaging.preprocess import Preprocess
 from blemish.imaging.roi import Roi
-from blemish.model.document import (
-    FORMAT_VERSION,
-    LARGEST_DOCUMENT,
-    REFERENCE,
-    ROI,
-    Document,
-    View,
-    parse,
-)
+from blemish.model.document import LARGEST_DOCUMENT, Document, View, parse
 
 DOCUMENT, TENSORS = "model.json", "model.safetensors"
 
@@ -48,16 +43,27 @@ class ModelFolder:
     exports: dict[str, Any] = field(default_factory=dict)
     """Format -> precision of the export, and how far it is from the detector in torch."""
     sha256: dict[str, str] = field(default_factory=dict)
-    """File beside model.json -> SHA-256 of its content."""
+    """Name of a file of the model, such as model.safetensors -> SHA-256 of its content."""
+    files: dict[str, str] = field(default_factory=dict)
+    """Name -> the file's path below the folder."""
+    category: str = ""
+    """The name of what it was fitted to, by which its images are found in a data set of many."""
+
+    def path(self, name: str) -> Path:
+        """Where the file of this name lies, or would."""
+        return self.folder / self.files.get(name, name)
 
     def file(self, name: str) -> Path:
-        """The path of a file beside model.json; raises BlemishError where it is missing or has another content."""
-        path = self.folder / name
+        """The path of a file of the model; raises BlemishError where it is missing or has another content."""
+        path = self.path(name)
         if name not in self.sha256:
             raise BlemishError(f"{self.folder / DOCUMENT}: knows no {name}. It has: {', '.join(sorted(self.sha256))}.")
-        if _digest(path) != self.sha256[name]:
+        if digest_of(path) != self.sha256[name]:
             raise BlemishError(f"{path}: not the file that {DOCUMENT} was written for. Copy the whole folder anew.")
         return path
+
+
+Result = TypeVar("Result")
 
 
 def read_model(folder: Path) -> ModelFolder:
@@ -65,47 +71,33 @@ def read_model(folder: Path) -> ModelFolder:
 
     Raises BlemishError where it is missing, damaged, or from a newer blemish.
     """
-    document = _read_document(folder / DOCUMENT)
-    sha256 = {_inner(folder, name): digest for name, digest in document.sha256.items()}
-    model = ModelFolder(folder, document.model, document.options, Preprocess((1, 1)), sha256=sha256)
-    return replace(
-        model,
-        preprocess=_preprocess(document.preprocess, model),
-        calibration=document.calibration,
-        metrics=document.metrics,
-        provenance=document.provenance.model_dump(exclude_unset=True),
-        exports=document.exports,
-    )
+    return reading(folder, lambda model: model)
 
 
-def write_model(model: ModelFolder, files: Sequence[str] = ()) -> ModelFolder:
-    """Writes model.json last, after the files beside it: those named are hashed anew, the others stay as they are."""
-    pictures = {ROI: model.preprocess.roi, REFERENCE: model.preprocess.alignment}
-    written = {name: picture.png for name, picture in pictures.items() if picture is not None}
-    for name, png in written.items():
-        with replacing(model.folder / name) as temporary:
-            temporary.write_bytes(png)
-    model = replace(model, sha256=model.sha256 | {name: _digest(model.folder / name) for name in [*files, *written]})
-    document = {
-        "format_version": FORMAT_VERSION,
-        "model": model.model,
-        "options": model.options,
-        "preprocess": {
-            "size": model.preprocess.size,
-            "aspect": model.preprocess.aspect,
-            "tile": model.preprocess.tile,
-            "overlap": model.preprocess.overlap,
-            "roi": ROI if ROI in written else None,
-            "reference": REFERENCE if REFERENCE in written else None,
-        },
-        "calibration": to_plain(model.calibration) if model.calibration else None,
-        "sha256": model.sha256,
-        "exports": model.exports,
-        "metrics": model.metrics,
-        "provenance": model.provenance,
-    }
-    write_json(model.folder / DOCUMENT, document)
-    return model
+def reading(folder: Path, use: Callable[[ModelFolder], Result]) -> Result:
+    """What `use` makes of the model in `folder` and of its files.
+
+    Where that fails because another process has replaced the model meanwhile, it is done again with the new one. So
+    `use` only reads. Raises BlemishError as `read_model`, and what `use` raises.
+    """
+    while True:
+        before = _content(folder / DOCUMENT)
+        try:
+            return use(_model(folder))
+        except (BlemishError, OSError):
+            if _content(folder / DOCUMENT) == before:
+                raise
+
+
+def read_document(path: Path) -> Document:
+    """The content of a model.json as the newest version has it; raises BlemishError where it cannot be used."""
+    try:
+        with open_file(path) as file:
+            return parse(file.read(LARGEST_DOCUMENT + 1), path)
+    except FileNotFoundError:
+        raise BlemishError(f"{path}: no such file. Give the folder of a fitted detector.") from None
+    except OSError as error:
+        raise BlemishError(f"{path}: {error.strerror or error}. Give the folder of a fitted detector.") from None
 
 
 def find_model(path: Path) -> Path:
@@ -118,14 +110,33 @@ def find_model(path: Path) -> Path:
     return found[0] if found else path
 
 
-def _read_document(path: Path) -> Document:
+def _content(path: Path) -> bytes | None:
     try:
         with open_file(path) as file:
-            return parse(file.read(LARGEST_DOCUMENT + 1), path)
-    except FileNotFoundError:
-        raise BlemishError(f"{path}: no such file. Give the folder of a fitted detector.") from None
-    except OSError as error:
-        raise BlemishError(f"{path}: {error.strerror or error}. Give the folder of a fitted detector.") from None
+            return file.read(LARGEST_DOCUMENT + 1)
+    except OSError:
+        return None
+
+
+def _model(folder: Path) -> ModelFolder:
+    document = read_document(folder / DOCUMENT)
+    model = ModelFolder(
+        folder,
+        document.model,
+        document.options,
+        Preprocess((1, 1)),
+        sha256={inner(folder, name): digest for name, digest in document.sha256.items()},
+        files={name: inner(folder, path) for name, path in document.files.items()},
+        category=document.category,
+    )
+    return replace(
+        model,
+        preprocess=_preprocess(document.preprocess, model),
+        calibration=document.calibration,
+        metrics=document.metrics,
+        provenance=document.provenance,
+        exports=document.exports,
+    )
 
 
 def _preprocess(view: View, model: ModelFolder) -> Preprocess:
@@ -134,8 +145,8 @@ def _preprocess(view: View, model: ModelFolder) -> Preprocess:
     return Preprocess(view.size, view.aspect, view.tile, view.overlap, *pictures)
 
 
-def _inner(folder: Path, name: str) -> str:
-    """The name, if it is that of a file in the folder, or in one below it, after all links."""
+def inner(folder: Path, name: str) -> str:
+    """The name, if it is that of a file in the folder, or in one below it, after all links; BlemishError otherwise."""
     if not (folder / name).resolve().is_relative_to(folder.resolve()):
         raise BlemishError(
             f"{folder / DOCUMENT}: names {name!r}, which is outside of its folder. Do not use this model."
@@ -143,7 +154,8 @@ def _inner(folder: Path, name: str) -> str:
     return name
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file's content in hexadecimal; raises BlemishError where it cannot be read."""
     try:
         with open_file(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,7 +17,8 @@ from blemish.errors import BlemishError, one_line
 from blemish.features.devices import device_named, uses_bfloat16
 from blemish.files import make_folder, write_tensors
 from blemish.imaging.preprocess import Preprocess
-from blemish.model.folder import DOCUMENT, TENSORS, ModelFolder, read_model, write_model
+from blemish.model.changes import claimed, staging, write_model
+from blemish.model.folder import DOCUMENT, TENSORS, ModelFolder, reading
 from blemish.model.state_keys import completed, renamed
 
 DAMAGE = (
@@ -47,15 +48,13 @@ class Artifact:
     """Plain data: configuration, seed, versions, data hash, losses."""
     calibration: Calibration | None = None
     metrics: dict[str, float | None] = field(default_factory=dict)
+    category: str = ""
+    """The name of what it was fitted to."""
 
 
 def save(artifact: Artifact, folder: Path) -> ModelFolder:
-    """Writes the artifact into `folder`. The document comes last and knows the hashes, so what does not fit it shows.
-
-    Where the tensors cannot be written, what was there before is whole.
-    """
+    """Makes the artifact what `folder` holds; until it is there as a whole, what was there before stands."""
     make_folder(folder)
-    write_tensors(folder / TENSORS, artifact.detector.state_dict())
     model = ModelFolder(
         folder,
         artifact.model,
@@ -64,15 +63,29 @@ def save(artifact: Artifact, folder: Path) -> ModelFolder:
         artifact.calibration,
         artifact.metrics,
         artifact.provenance,
+        category=artifact.category,
     )
-    return write_model(model, [TENSORS])
+    with claimed(folder, "saving a model"), staging(folder) as staged:
+        write_tensors(staged / TENSORS, artifact.detector.state_dict())
+        return write_model(model, {TENSORS: staged / TENSORS})
 
 
 def load(folder: Path) -> Artifact:
     """The artifact in `folder`; raises BlemishError where it is missing, damaged, or from a newer blemish."""
-    model = read_model(folder)
-    detector = load_detector(model)
-    return Artifact(model.model, detector, model.preprocess, model.provenance, model.calibration, model.metrics)
+    return reading(folder, artifact_of)
+
+
+def artifact_of(model: ModelFolder) -> Artifact:
+    """The artifact of a model folder; raises BlemishError where its tensors are damaged."""
+    return Artifact(
+        model.model,
+        load_detector(model),
+        model.preprocess,
+        model.provenance,
+        model.calibration,
+        model.metrics,
+        model.category,
+    )
 
 
 def load_detector(model: ModelFolder, device: str = "cpu", *, in_float32: bool = False) -> Detector:

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from shutil import rmtree
-from tempfile import mkdtemp
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.category import Category, find_category
+from blemish.data.category import Category
 from blemish.data.source import ImageSource, load
 from blemish.errors import BlemishError, extras
 from blemish.evaluation.evaluate import evaluate
 from blemish.export.graphs import Precision, size_of, to_half, to_int8, to_onnx, write_onnx, write_openvino
-from blemish.files import replacing
 from blemish.imaging.pixels import to_batch
 from blemish.inference.backends import ONNX, OPENVINO, OnnxBackend, OpenVinoBackend
 from blemish.inference.inspector import Backend, Inspector
 from blemish.inference.torch_backend import TorchBackend
-from blemish.model.folder import ModelFolder, read_model, write_model
+from blemish.model.changes import changing, staging, write_model
+from blemish.model.folder import ModelFolder
+from blemish.model.locking import REFUSES
 from blemish.model.tensors import load_detector
 from blemish.progress import Phases, Progress, no_progress, told
+from blemish.runs.recalibrate import data_of
 from blemish.types import Prediction, Sample, Size
 
 if TYPE_CHECKING:
@@ -112,10 +111,10 @@ def export(
     """
     if name not in FORMATS:
         raise BlemishError(f"format {name}: there is none of this name. Choose from: {', '.join(FORMATS)}.")
-    model, chosen = read_model(path), FORMATS[name]
-    category = _category(model, data_path)
-    detector = load_detector(model, in_float32=True)
-    with extras(), _staged(path) as staged:
+    with changing(path, "export", REFUSES) as model, extras(), staging(path) as staged:
+        chosen = FORMATS[name]
+        category = data_of(model, data_path)
+        detector = load_detector(model, in_float32=True)
         told_of = phases("exporting")
         graph = to_onnx(detector)
         if precision == "half":
@@ -131,8 +130,10 @@ def export(
         _refuse(parity, name, precision)
         auroc = {} if precision == "float32" else _auroc(reference, candidate, source, category)
         size = size_of(graph)
-        _publish(model, name, staged, {"precision": precision, "size": size, "parity": asdict(parity)})
-    return Export(tuple(path / file for file in chosen.files), precision, size, parity, auroc)
+        record = {"precision": precision, "size": size, "parity": asdict(parity)}
+        model = replace(model, exports=model.exports | {name: record})
+        model = write_model(model, {file: staged / file for file in chosen.files})
+    return Export(tuple(map(model.path, chosen.files)), precision, size, parity, auroc)
 
 
 def compare(
@@ -190,16 +191,6 @@ def describe(parity: Parity) -> str:
     return f"scores differ by {parity.score_error:.1e} at most, maps by {parity.map_error:.1e}, {decisions}"
 
 
-def _category(model: ModelFolder, data_path: Path | None) -> Category:
-    """Where the images are that the export is compared on."""
-    known = data_path or model.provenance.get("data_path")
-    if known is None or not Path(known).is_dir():
-        raise BlemishError(
-            f"data_path {known or ''}: no such folder. Give --data_path, a data set or folder of images to compare on."
-        )
-    return find_category(Path(known), model.folder.resolve().name)
-
-
 def _load(samples: Sequence[Sample], model: ModelFolder, phases: Phases) -> ImageSource:
     source = load(samples, model.preprocess, progress=phases("reading"))
     for info in source.files:
@@ -234,27 +225,3 @@ def _auroc(
     )
     pairs = {name: (before[name], after[name]) for name in ("image_auroc", "pixel_auroc")}
     return {name: (old, new) for name, (old, new) in pairs.items() if old is not None and new is not None}
-
-
-@contextmanager
-def _staged(folder: Path) -> Iterator[Path]:
-    """A folder inside of `folder` to write into, which is gone in the end."""
-    for left in folder.glob(".export-????????"):
-        rmtree(left)  # by a process that was killed
-    staged = Path(mkdtemp(prefix=".export-", dir=folder))
-    try:
-        yield staged
-    finally:
-        rmtree(staged)
-
-
-def _publish(model: ModelFolder, name: str, staged: Path, record: dict[str, Any]) -> None:
-    """Moves the files into the model folder. Meanwhile model.json knows no such export, so none is half there."""
-    files = FORMATS[name].files
-    kept = {file: digest for file, digest in model.sha256.items() if file not in files}
-    others = {other: known for other, known in model.exports.items() if other != name}
-    model = write_model(replace(model, sha256=kept, exports=others))
-    for file in files:
-        with replacing(model.folder / file) as temporary:
-            (staged / file).replace(temporary)
-    write_model(replace(model, exports=others | {name: record}), files)

@@ -25,13 +25,15 @@ from blemish.calibration.thresholds import (
     pixel_levels,
     smallest_rate,
 )
-from blemish.data.category import file_digests, find_category, num_held_out
+from blemish.data.category import Category, file_digests, find_category, num_held_out
 from blemish.data.layouts.folder import read_folder
 from blemish.data.source import ImageSource, load
 from blemish.errors import BlemishError
 from blemish.imaging.roi import Roi, counted
 from blemish.inference.inspector import Inspector, backend_of
-from blemish.model.folder import ModelFolder, read_model, write_model
+from blemish.model.changes import changing, write_model
+from blemish.model.folder import ModelFolder, read_model
+from blemish.model.locking import REFUSES, WAITS
 from blemish.progress import Phases, no_progress, told
 from blemish.types import Prediction, Sample
 
@@ -91,24 +93,41 @@ def calibrate_model(
     _refuse_both("pixel-rate", pixel_rate, "pixel-threshold", pixel_threshold)
     if data_path is not None and folds is None:
         raise BlemishError("data_path: only --folds reads it. Add --folds, or give other good images by --images.")
-    model = read_model(path)
     chosen: dict[str, Any] = {"threshold": threshold, "pixel_rate": pixel_rate, "pixel_threshold": pixel_threshold}
     given = {name: value for name, value in (chosen | {"min_area": min_area}).items() if value is not None}
+    if not given and false_alarm_rate is None and images is None and folds is None:
+        return read_model(path)
+    patience = WAITS if images is None and folds is None else REFUSES
+    with changing(path, "calibrate", patience) as model:
+        calibration = _chosen(model, given, false_alarm_rate, images, folds, data_path, phases)
+        return write_model(replace(model, calibration=calibration))
+
+
+def _chosen(
+    model: ModelFolder,
+    given: dict[str, Any],
+    false_alarm_rate: float | None,
+    images: Path | None,
+    folds: int | None,
+    data_path: Path | None,
+    phases: Phases,
+) -> Calibration:
+    """The calibration that was asked for; BlemishError where there is nothing that it could be chosen by."""
     calibration = model.calibration
     if images is not None:
         calibration = _from_images(model, images, false_alarm_rate, phases)
     elif folds is not None:
         calibration = _from_folds(model, folds, data_path, false_alarm_rate, phases)
     elif false_alarm_rate is not None:
-        given["false_alarm_rate"] = false_alarm_rate
-    if calibration is None and threshold is not None:
-        level = threshold if pixel_threshold is None else pixel_threshold
-        calibration = Calibration(threshold, level, None, None, (), ())
-    if calibration is model.calibration and not given:
-        return model
+        given = given | {"false_alarm_rate": false_alarm_rate}
+    if calibration is None and "threshold" in given:
+        level = given.get("pixel_threshold", given["threshold"])
+        calibration = Calibration(given["threshold"], level, None, None, (), ())
     if calibration is None:
-        raise BlemishError(f"{path}: no good images were held out. Give --images FOLDER, --folds, or --threshold.")
-    return write_model(replace(model, calibration=changed(calibration, **_kept(model.calibration, given) | given)))
+        raise BlemishError(
+            f"{model.folder}: no good images were held out. Give --images FOLDER, --folds, or --threshold."
+        )
+    return changed(calibration, **_kept(model.calibration, given) | given)
 
 
 def _refuse_both(first: str, one: object, second: str, other: object) -> None:
@@ -152,8 +171,6 @@ def _from_folds(
     Of those others as many are held out as for the detector in use: by them scores are brought to the same scale. Files
     of the same content are left out together, and scored once.
     """
-    if data_path is None:
-        raise BlemishError("--data_path is missing: folds need the images that the detector was fitted to.")
     source = _training_images(model, data_path, phases)
     if not 2 <= folds <= (number := len(set(digests(source)))):
         raise BlemishError(f"folds: {folds} was given; allowed are 2 to {number}, the number of pictures.")
@@ -202,17 +219,27 @@ def _closed_form_detector(model: ModelFolder) -> Detector:
     return detector
 
 
-def _training_images(model: ModelFolder, data_path: Path, phases: Phases) -> ImageSource:
+def data_of(model: ModelFolder, data_path: Path | None) -> Category:
+    """The category that the model was fitted to, under `data_path` or else where it was then."""
+    known = data_path or model.provenance.get("data_path")
+    if known is None or not Path(known).is_dir():
+        raise BlemishError(
+            f"data_path {known or ''}: no such folder. Give --data_path, the images that the detector was fitted to."
+        )
+    return find_category(Path(known), model.category)
+
+
+def _training_images(model: ModelFolder, data_path: Path | None, phases: Phases) -> ImageSource:
     """The good training images, those that were held out among them; refused where they are not the model's."""
     _closed_form_detector(model)
-    category = find_category(data_path, model.folder.resolve().name)
+    category = data_of(model, data_path)
     source = load(category.of("train"), model.preprocess, progress=phases("reading"))
     for info in source.files:
         if info.error:
             raise BlemishError(info.error)
     learned = set(model.provenance.get("learned_from", []))
     if not learned <= set(digests(source)):
-        raise BlemishError(f"data_path {data_path}: not the images that {model.folder} was fitted to. Give those.")
+        raise BlemishError(f"data_path {category.root}: not the images that {model.folder} was fitted to. Give those.")
     return source
 
 

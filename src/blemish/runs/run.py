@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,14 @@ import numpy as np
 import torch
 
 from blemish.calibration.thresholds import to_plain
-from blemish.data.category import Category, data_hash, file_digests, find_categories, find_category, hold_out
+from blemish.data.category import (
+    Category,
+    data_hash,
+    file_digests,
+    find_categories,
+    fitted_to,
+    hold_out,
+)
 from blemish.data.check import Problem, find_problems, read_mask_infos, refuse
 from blemish.data.facts import image_facts
 from blemish.data.source import ImageSource
@@ -21,7 +29,7 @@ from blemish.data.source import load as load_images
 from blemish.detectors import detector_class
 from blemish.detectors.base import Detector, ReconstructingDetector
 from blemish.errors import BlemishError
-from blemish.evaluation.evaluate import NUM_RESAMPLES, Measured, evaluate, measure
+from blemish.evaluation.evaluate import NUM_RESAMPLES, Measured, measure
 from blemish.evaluation.record import (
     PICTURE_SIDE,
     RECORD,
@@ -33,14 +41,16 @@ from blemish.evaluation.record import (
 )
 from blemish.evaluation.results import EVALUATION
 from blemish.features.devices import device_named, is_main_process
-from blemish.files import making_folder
+from blemish.files import discard, making_folder
 from blemish.imaging.alignment import Alignment, choose_alignment
 from blemish.imaging.pixels import thumbnail
 from blemish.imaging.preprocess import Preprocess
 from blemish.imaging.roi import Roi, read_roi
-from blemish.inference.inspector import Inspector, backend_of
+from blemish.inference.inspector import Inspector
 from blemish.inference.torch_backend import TorchBackend
-from blemish.model.folder import DOCUMENT, ModelFolder, read_model, write_model
+from blemish.model.changes import claimed, refuse_overwriting, write_model
+from blemish.model.folder import ModelFolder
+from blemish.model.locking import REFUSES
 from blemish.model.tensors import Artifact, save
 from blemish.progress import Phases, no_progress, told
 from blemish.report import plots as figures
@@ -65,12 +75,30 @@ def run(config: RunConfig, phases: Phases = lambda _: no_progress) -> Evaluation
     roi = read_roi(config.roi) if config.roi else None
     identity = identity_of(config, data_sha256, roi)
     if config.resume and (done := finished(folder, identity)):
-        (folder / CHECKPOINT).unlink(missing_ok=True)
+        discard(folder / CHECKPOINT)
         return done
-    with making_folder(folder):
+    with making_folder(folder), _writer(folder, "train", config):
         fitted = _learn(config, category, folder, identity, roi, phases)
-    if fitted is None:
-        return Evaluation(config.model, category.name, {})
+        if fitted is None:
+            return Evaluation(config.model, category.name, {})
+        return _finish(fitted, category, config, folder, identity, phases)
+
+
+def _writer(folder: Path, doing: str, config: RunConfig) -> AbstractContextManager[None]:
+    """The folder for this process alone, or nothing in the processes that only help."""
+    device_named(config.device)  # which says who is the first of several processes
+    return claimed(folder, doing, REFUSES) if is_main_process() else nullcontext()
+
+
+def _finish(
+    fitted: _Fitted,
+    category: Category,
+    config: RunConfig,
+    folder: Path,
+    identity: dict[str, Any],
+    phases: Phases,
+) -> Evaluation:
+    """Evaluates what was learned and writes what is known then, evaluation.json last."""
     measured, previews = _evaluate(fitted, category, config, phases)
     evaluation = measured.evaluation
     calibration = with_defects(fitted.model.calibration, evaluation.images)
@@ -90,26 +118,30 @@ def run(config: RunConfig, phases: Phases = lambda _: no_progress) -> Evaluation
         "images": image_facts(category, fitted.source),
     }
     write_measured(replace(measured, evaluation=evaluation), previews, facts, folder)
-    (folder / CHECKPOINT).unlink(missing_ok=True)  # until now a resumed run would have gone on with what was learned
+    discard(folder / CHECKPOINT)  # until now a resumed run would have gone on with what was learned
     return evaluation
 
 
-def fit(config: RunConfig, phases: Phases = lambda _: no_progress) -> ModelFolder | None:
+def fit(config: RunConfig, phases: Phases = lambda _: no_progress, *, is_forced: bool = False) -> ModelFolder | None:
     """Learns from the good images of one category alone; the fitted detector is then in `config.ckpt_path` itself.
 
-    None in the processes that only help.
+    None in the processes that only help. Raises BlemishError where a model is there already, unless `is_forced`.
     """
+    folder = config.ckpt_path
+    refuse_overwriting(folder, is_forced)
     category = _only_category(config)
     samples = tuple(category.of("train"))
     root = samples[0].image.parent if samples else category.root
     category, data_sha256 = _split(replace(category, root=root, samples=samples), config)
     roi = read_roi(config.roi) if config.roi else None
     identity = identity_of(config, data_sha256, roi)
-    with making_folder(config.ckpt_path):
-        fitted = _learn(config, category, config.ckpt_path, identity, roi, phases)
-    if fitted is None:
-        return None
-    (config.ckpt_path / CHECKPOINT).unlink(missing_ok=True)
+    with making_folder(folder), _writer(folder, "fit", config):
+        if is_main_process():
+            refuse_overwriting(folder, is_forced)  # which nobody writes to from now on
+        fitted = _learn(config, category, folder, identity, roi, phases)
+        if fitted is None:
+            return None
+        discard(folder / CHECKPOINT)
     return fitted.model
 
 
@@ -157,56 +189,11 @@ def _learn(
         "data_path": str(config.data_path.resolve()),
     }
     for stale in (EVALUATION, RECORD):  # of an earlier run: with the new model they would be taken for its own
-        (folder / stale).unlink(missing_ok=True)
-    model = save(Artifact(config.model, detector, preprocess, provenance, calibration), folder)
+        discard(folder / stale)
+    model = save(
+        Artifact(config.model, detector, preprocess, provenance, calibration, category=fitted_to(category)), folder
+    )
     return _Fitted(model, detector, inspector, source, problems, training, held_out, seconds)
-
-
-def evaluate_run(
-    folder: Path,
-    data_path: Path,
-    names: Sequence[str] = (),
-    num_resamples: int = 0,
-    phases: Phases = lambda _: no_progress,
-) -> list[Evaluation]:
-    """Evaluates the detectors that a run left in `folder`, on the test images of their categories under `data_path`.
-
-    `folder` may be that of one detector. Raises BlemishError where there is none for a category that is named in
-    `names`, or for none of those that the data has.
-    """
-    evaluations = []
-    for category, model in _learned(folder, data_path, names):
-        batch_size = model.provenance.get("config", {}).get("batch_size", 32)
-        inspector = Inspector(backend_of(model), model.preprocess, model.calibration, batch_size=batch_size)
-        samples = category.of("test")
-        predictions = told(inspector.predict(samples), len(samples), phases(category.name))
-        evaluation = evaluate(
-            predictions,
-            samples,
-            method=model.model,
-            category=category.name,
-            root=category.root,
-            num_resamples=num_resamples,
-            roi=model.preprocess.roi,
-        )
-        calibration = to_plain(model.calibration) if model.calibration else None
-        evaluations.append(replace(evaluation, calibration=calibration))
-    return evaluations
-
-
-def _learned(folder: Path, data_path: Path, names: Sequence[str]) -> list[tuple[Category, ModelFolder]]:
-    """Each category of the data that a detector was left for, with it."""
-    if (folder / DOCUMENT).exists():
-        category = find_category(data_path, folder.resolve().name)
-        if set(names) - {category.name}:
-            raise BlemishError(f"{folder}: the detector of {category.name} alone. Give the folder of the run.")
-        return [(category, read_model(folder))]
-    categories = find_categories(data_path, names)
-    found = [category for category in categories if names or (folder / category.name / DOCUMENT).exists()]
-    if not found:
-        known = ", ".join(category.name for category in categories)
-        raise BlemishError(f"{folder}: holds a detector of no category under {data_path}, which has {known}.")
-    return [(category, read_model(folder / category.name)) for category in found]
 
 
 def _split(category: Category, config: RunConfig) -> tuple[Category, str]:

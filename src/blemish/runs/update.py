@@ -9,22 +9,41 @@ from pathlib import Path
 from blemish.data.category import find_categories
 from blemish.data.source import load as load_images
 from blemish.errors import BlemishError
+from blemish.files import making_folder
+from blemish.model.changes import changing, claimed, refuse_overwriting
 from blemish.model.folder import ModelFolder
-from blemish.model.tensors import load, save
+from blemish.model.locking import REFUSES
+from blemish.model.tensors import Artifact, artifact_of, load, save
 from blemish.progress import Phases, no_progress
 from blemish.runs.recalibrate import digests
 
 logger = logging.getLogger("blemish")
 
 
-def update(path: Path, images: Path, out: Path | None = None, phases: Phases = lambda _: no_progress) -> ModelFolder:
+def update(
+    path: Path,
+    images: Path,
+    out: Path | None = None,
+    phases: Phases = lambda _: no_progress,
+    *,
+    is_forced: bool = False,
+) -> ModelFolder:
     """The detector in the folder `path` with further good images learned, written to `out` or in its place.
 
     Images that it has learned from already, or that were held out to calibrate with, are left out. The calibration
     stays as it was, since the images that it came from are not at hand. Raises BlemishError where nothing is new, a
-    file cannot be used, or the method can't do it.
+    file cannot be used, the method can't do it, another process changes the folder that is to be written to, or that
+    one holds a model of its own (which `is_forced` replaces).
     """
-    artifact = load(path)
+    if out is None or out.resolve() == path.resolve():
+        with changing(path, "fit --update", REFUSES) as model:
+            return save(_updated(artifact_of(model), path, images, phases), path)
+    with making_folder(out), claimed(out, "fit --update", REFUSES):
+        refuse_overwriting(out, is_forced)
+        return save(_updated(load(path), path, images, phases), out)
+
+
+def _updated(artifact: Artifact, path: Path, images: Path, phases: Phases) -> Artifact:
     categories = find_categories(images)
     if len(categories) != 1:
         raise BlemishError(f"{images}: holds several categories. Give the folder of one.")
@@ -46,4 +65,4 @@ def update(path: Path, images: Path, out: Path | None = None, phases: Phases = l
         "learned_from": sorted({*learned, *digests(new)}),
         "updates": [*artifact.provenance.get("updates", []), {"num_images": len(new)}],
     }
-    return save(replace(artifact, provenance=provenance), out or path)
+    return replace(artifact, provenance=provenance)

@@ -1,0 +1,64 @@
+"""What a run left is evaluated anew, on the test images of any data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from blemish.calibration.thresholds import to_plain
+from blemish.data.category import Category, find_categories, find_category
+from blemish.errors import BlemishError
+from blemish.evaluation.evaluate import evaluate
+from blemish.inference.inspector import Inspector
+from blemish.model.folder import DOCUMENT, ModelFolder, read_model
+from blemish.progress import Phases, no_progress, told
+from blemish.types import Evaluation
+
+
+def evaluate_run(
+    folder: Path,
+    data_path: Path,
+    names: Sequence[str] = (),
+    num_resamples: int = 0,
+    phases: Phases = lambda _: no_progress,
+) -> list[Evaluation]:
+    """Evaluates the detectors that a run left in `folder`, on the test images of their categories under `data_path`.
+
+    `folder` may be that of one detector. Raises BlemishError where there is none for a category that is named in
+    `names`, or for none of those that the data has.
+    """
+    evaluations = []
+    for category, model in _learned(folder, data_path, names):
+        batch_size = model.provenance["config"]["batch_size"]
+        inspector = Inspector.load(model.folder, batch_size=batch_size)
+        samples = category.of("test")
+        predictions = told(inspector.predict(samples), len(samples), phases(category.name))
+        evaluation = evaluate(
+            predictions,
+            samples,
+            method=model.model,
+            category=category.name,
+            root=category.root,
+            num_resamples=num_resamples,
+            roi=inspector.preprocess.roi,
+        )
+        calibration = to_plain(inspector.calibration) if inspector.calibration else None
+        evaluations.append(replace(evaluation, calibration=calibration))
+    return evaluations
+
+
+def _learned(folder: Path, data_path: Path, names: Sequence[str]) -> list[tuple[Category, ModelFolder]]:
+    """Each category of the data that a detector was left for, with it."""
+    if (folder / DOCUMENT).exists():
+        model = read_model(folder)
+        category = find_category(data_path, model.category)
+        if set(names) - {category.name}:
+            raise BlemishError(f"{folder}: the detector of {category.name} alone. Give the folder of the run.")
+        return [(category, model)]
+    categories = find_categories(data_path, names)
+    found = [category for category in categories if names or (folder / category.name / DOCUMENT).exists()]
+    if not found:
+        known = ", ".join(category.name for category in categories)
+        raise BlemishError(f"{folder}: holds a detector of no category under {data_path}, which has {known}.")
+    return [(category, read_model(folder / category.name)) for category in found]
