@@ -1,7 +1,7 @@
 # ruff: noqa: ARG005
 """Damages a model folder in many ways, with fresh hashes, and has each used: what is wrong has to be one line.
 
-    python benchmarks/damaged_models.py MODEL IMAGES COUNT [--seed 0] [--patience 5] [--kinds json onnx ...]
+    python benchmarks/damaged_models.py MODEL IMAGES COUNT [--first 0] [--seed 0] [--patience 5] [--kinds json onnx ...]
 
 MODEL is exported to every format that is damaged; nothing of it is changed. Exits with 1, and names the cases, where
 there was a traceback, a crash, a hang beyond the patience, or more than one line of at most 500 characters.
@@ -293,6 +293,7 @@ def main() -> int:
     parser.add_argument("model", type=Path)
     parser.add_argument("images", type=Path)
     parser.add_argument("count", type=int)
+    parser.add_argument("--first", type=int, default=0, help="number of the first one, to try one again")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--patience", type=float, default=5.0)
     parser.add_argument("--kinds", nargs="+", choices=sorted(KINDS), default=list(KINDS))
@@ -300,7 +301,7 @@ def main() -> int:
     os.environ["BLEMISH_CACHE"] = tempfile.mkdtemp()
     counts: Counter[str] = Counter()
     bad, worker = [], Worker(given.patience)
-    for number in range(given.count):
+    for number in range(given.first, given.first + given.count):
         kind, is_wide = given.kinds[number % len(given.kinds)], number % 10 == 0
         with tempfile.TemporaryDirectory() as root:
             model = Path(shutil.copytree(given.model, Path(root) / given.model.name))

@@ -1,4 +1,4 @@
-"""State on disk is written whole or not at all."""
+"""State on disk is written whole or not at all; only regular files are read."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blemish.errors import BlemishError
-from blemish.files import FORMULA, csv_cells, make_folder, making_folder, replacing, write_json, write_text
+from blemish.files import (
+    FORMULA,
+    check_file,
+    csv_cells,
+    make_folder,
+    making_folder,
+    read_bytes,
+    replacing,
+    write_json,
+    write_text,
+)
+from blemish.imaging.read import read_image
 
 
 @pytest.fixture
@@ -193,7 +205,7 @@ def test_a_file_that_cannot_be_made_is_named(tmp_path: Path):
 
 def test_a_folder_in_the_place_of_the_file_is_not_replaced(tmp_path: Path):
     (tmp_path / "results.json").mkdir()
-    with pytest.raises(BlemishError, match=r"results.json: cannot be written \(.*directory"):
+    with pytest.raises(BlemishError, match=r"results\.json: Is a directory"):
         write_text(tmp_path / "results.json", "new")
     assert names(tmp_path) == ["results.json"]
 
@@ -240,3 +252,57 @@ def test_a_cell_is_no_formula_and_its_text_comes_back(values):
 @pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", " =", "'", "  +"])
 def test_what_begins_a_formula_has_an_apostrophe_before_it(begin):
     assert csv_cells([begin + "1+1", "a" + begin, -1.5, None]) == [f"'{begin}1+1", "a" + begin, -1.5, ""]
+
+
+@pytest.fixture
+def special(tmp_path: Path, monkeypatch) -> dict[str, Path]:
+    """Kind -> a path of it, none of which has a content to be read."""
+    monkeypatch.chdir(tmp_path)  # the name of a socket must be short
+    os.mkfifo("fifo")
+    (tmp_path / "folder").mkdir()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("socket")
+    (tmp_path / "link").symlink_to("fifo")
+    found = {"Is a directory": "folder", "a pipe (FIFO)": "fifo", "a socket": "socket", "a device": os.devnull}
+    return {kind: Path(name) for kind, name in found.items()}
+
+
+@pytest.mark.parametrize("read", [check_file, read_bytes])
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(read, special):
+    for kind, path in special.items():
+        with pytest.raises(BlemishError) as raised:
+            read(path)
+        assert str(raised.value) == f"{path}: {kind}, where a file is expected."
+    with pytest.raises(BlemishError, match=r"^link: a pipe"):
+        read(Path("link"))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("gone", "No such file"), ("a" * 300, "File name too long"), ("a\0b", "null")]
+)
+def test_a_path_that_names_no_file_is_told(name, reason, tmp_path: Path):
+    with pytest.raises(BlemishError, match=reason):
+        read_bytes(tmp_path / name)
+
+
+def test_no_more_than_the_largest_size_is_read(path: Path):
+    assert read_bytes(path, 3) == b"old"
+    with pytest.raises(BlemishError, match="Give a smaller file"):
+        read_bytes(path, 2)
+
+
+def test_a_huge_file_is_refused_before_it_is_read(tmp_path: Path):
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.truncate(30 << 30)  # it takes no place on the disk
+    with pytest.raises(BlemishError, match=r"huge\.png: 32,212 MB, where at most 3,267 MB are read"):
+        read_image(tmp_path / "huge.png")
+
+
+@pytest.mark.parametrize("kind", ["a pipe (FIFO)", "a socket", "Is a directory"])
+def test_what_is_no_regular_file_is_never_replaced(kind, special):
+    """A rename would take the place of a device for every process of the machine."""
+    path = special[kind]
+    before = path.stat()
+    with pytest.raises(BlemishError, match=f"{path}: .*where a file is expected"):
+        write_text(path, "new")
+    assert (path.stat().st_mode, path.stat().st_ino) == (before.st_mode, before.st_ino)

@@ -1,4 +1,4 @@
-"""State on disk is written whole or not at all."""
+"""State on disk is written whole or not at all; only regular files are read."""
 
 from __future__ import annotations
 
@@ -27,14 +27,62 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_KINDS = {
+    stat.S_IFDIR: os.strerror(errno.EISDIR),
+    stat.S_IFIFO: "a pipe (FIFO)",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def check_file(path: Path) -> None:
+    """Raises BlemishError where there is no regular file: a pipe or a device would be waited for."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    if not stat.S_ISREG(mode):
+        raise BlemishError(f"{path}: {_KINDS.get(stat.S_IFMT(mode), 'special')}, where a file is expected.")
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BufferedReader]:
+    """A regular file, open to be read; raises BlemishError where it cannot be."""
+    check_file(path)
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def read_bytes(path: Path, largest: int | None = None) -> bytes:
+    """The content of a regular file; raises BlemishError where it cannot be read, or has more than `largest` bytes."""
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if largest is not None and size > largest:
+            raise BlemishError(
+                f"{path}: {size / 1e6:,.0f} MB, where at most {largest / 1e6:,.0f} MB are read. Give a smaller file."
+            )
+        return file.read()
+
+
+def _unreadable(path: Path, error: OSError | ValueError) -> BlemishError:
+    reason = (error.strerror if isinstance(error, OSError) else None) or error
+    return BlemishError(f"{path}: {reason}. Check the path and its permissions.")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path to write to, which takes the place of `path` once all is written and on the disk.
 
     Two processes must not write the same file at the same time: one of them then fails, and what is there is whole.
-    Raises BlemishError where it cannot be written.
+    Raises BlemishError where it cannot be written, or would take the place of a folder or a device.
     """
     make_folder(path.parent)
+    if os.path.exists(path):  # noqa: PTH110 - it never raises
+        check_file(path)
     clear_left(path)
     with writing(path):
         # A folder of its own: a writer may make temporary files beside what it writes, as safetensors does.
@@ -71,18 +119,6 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or error
         raise BlemishError(f"{path}: cannot be written ({reason}). Free some space, or choose another place.") from None
-
-
-def open_file(path: Path) -> BufferedReader:
-    """The file at `path`, to read from.
-
-    Raises OSError for what is none: a FIFO would be waited for without an end, a device may do anything when opened.
-    """
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
-        raise OSError(errno.EINVAL, f"{kind}, not a file", str(path))
-    return path.open("rb")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -56,8 +56,18 @@ def opaque(image: np.ndarray) -> np.ndarray:
 
 # what is done to a sound category -> severity, path and words of the one problem there is then
 CASES: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
-    "truncated training image": (lambda r: truncate(r / GOOD / "001.png"), "error", f"{GOOD}/001.png", "truncated, or"),
-    "truncated test image": (lambda r: truncate(r / BAD / "001.png"), "error", f"{BAD}/001.png", "truncated, or"),
+    "truncated training image": (
+        lambda r: truncate(r / GOOD / "001.png"),
+        "error",
+        f"{GOOD}/001.png",
+        "truncated or damaged",
+    ),
+    "truncated test image": (
+        lambda r: truncate(r / BAD / "001.png"),
+        "error",
+        f"{BAD}/001.png",
+        "truncated or damaged",
+    ),
     "empty file": (lambda r: (r / TEST / "001.png").write_bytes(b""), "error", f"{TEST}/001.png", "truncated, or"),
     "text": (lambda r: (r / GOOD / "x.jpg").write_text("no image"), "error", f"{GOOD}/x.jpg", "truncated, or"),
     "folder named as an image": (lambda r: (r / GOOD / "x.png").mkdir(), "error", f"{GOOD}/x.png", "Is a directory"),
@@ -113,7 +123,7 @@ CASES: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         lambda r: truncate(r / MASKS / "001_mask.png"),
         "error",
         f"{MASKS}/001_mask.png",
-        "truncated, or not an image",
+        "truncated or damaged",
     ),
     "mask of another size": (
         lambda r: edit(r / MASKS / "001_mask.png", lambda mask: mask[:40, :31]),
@@ -252,7 +262,7 @@ def test_errors_come_first_and_the_first_one_is_raised_with_the_count_of_the_oth
     (root / MASKS / "000_mask.png").unlink()
     problems = problems_of(root)
     assert [problem.severity for problem in problems] == ["error", "error", "error", "warning"]
-    with pytest.raises(BlemishError, match=r"train/good/000\.png: truncated, .* \(2 more: blemish data check\)$"):
+    with pytest.raises(BlemishError, match=r"train/good/000\.png: truncated or .* \(2 more: blemish data check\)$"):
         refuse(problems)
 
 

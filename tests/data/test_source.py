@@ -45,12 +45,12 @@ def decoded(monkeypatch) -> list[str]:
     """The names of the files that were decoded, as they are."""
     names: list[str] = []
 
-    def counting(data: bytes, path: Path):
+    def counting(data: bytes, path: Path, max_pixels: int):
         names.append(path.name)
-        return decode(data, path)
+        return decode(data, path, max_pixels)
 
-    decode = source_module.decode_image
-    monkeypatch.setattr(source_module, "decode_image", counting)
+    decode = source_module.decode_file
+    monkeypatch.setattr(source_module, "decode_file", counting)
     return names
 
 

@@ -20,7 +20,7 @@ NUMBERS = ("nan", "inf", "-1", "0", "1e400", "9" * 30, "9" * 5000, "1.5", "\u066
 WORDS = ("", " ", "x" * 5000, "[bold]x[/bold]", "\udcff", "a\nb", "a\0b", "--", "-", "~", "*", "\u202ex", "%s%n", "[")
 PATHS = (
     "missing/nowhere", "folder", "fifo", "text", "binary.png", "binary.toml", "binary.json", "empty.png", "nested.json",
-    "unreadable.png", "locked", "/dev/null", "/dev/full", "dangling", "circle", "n" * 300, "n/" * 2500,
+    "unreadable.png", "locked", "/dev/null", "/dev/zero", "/dev/full", "dangling", "circle", "n" * 300, "n/" * 2500,
     "odd\udcff.png", "a[1].png", "zip.npz", "text/below", "/", ".", "/proc/self/mem", "roi.json", "run.toml",
 )  # fmt: skip
 SECONDS = 120

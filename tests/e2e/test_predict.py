@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from blemish.calibration.thresholds import decide
 from blemish.cli import main
@@ -104,7 +105,7 @@ def test_an_unreadable_file_is_a_row_and_is_tried_again(model: Path, images: Pat
     assert "2 unreadable" in said
     assert "the first error: " in said
     errors = {row["path"]: row["error"] for row in table_of(out) if row["error"]}
-    assert "truncated, or not an image" in errors[str(bad)]
+    assert "truncated or damaged" in errors[str(bad)]
     assert "No such file" in errors[str(missing)]
     assert sum("error" in row for row in rows_of(out)) == 2
     bad.write_bytes(content)
@@ -385,3 +386,47 @@ def test_pictures_that_a_full_disk_does_not_take_are_told_in_their_rows(model: P
     rows = rows_of(tmp_path / "out")
     assert all(row["score"] > 0 and "cannot be written" in row["error"] and "map" not in row for row in rows)
     assert len(rows) == 2
+
+
+def test_pages_are_refused_together_and_inspected_one_by_one(model: Path, images: Path, tmp_path: Path, capsys):
+    drawn = [Pillow.open(path).convert("RGB") for path in sorted(images.rglob("*.png"))[:3]]
+    stack = tmp_path / "stack.tiff"
+    drawn[0].save(stack, save_all=True, append_images=drawn[1:])
+    code, said = run(capsys, model, stack, "--out", tmp_path / "refused")
+    assert code == 2
+    assert "stack.tiff: holds 3 images (pages). Save each as a file of its own, or inspect each by --pages." in said
+    code, _ = run(capsys, model, stack, "--out", tmp_path / "out", "--pages", "--maps", "--overlays")
+    rows = rows_of(tmp_path / "out")
+    assert code == 0
+    assert [row["path"] for row in rows] == [f"{stack}#page={page}" for page in (1, 2, 3)]
+    expected = Inspector.load(model, batch_size=8).predict(sorted(images.rglob("*.png"))[:3])
+    assert [row["score"] for row in rows] == [found.score for found in expected]
+    assert all((tmp_path / "out" / row[kind]).is_file() for row in rows for kind in ("map", "overlay"))
+
+
+def test_special_files_and_images_that_are_too_large_have_a_row_with_the_reason(
+    model: Path, images: Path, tmp_path: Path, capsys
+):
+    os.mkfifo(tmp_path / "fifo.png")
+    (tmp_path / "null.png").symlink_to(os.devnull)
+    (tmp_path / "x.gif").write_bytes(b"GIF89a")
+    given = [tmp_path / name for name in ("fifo.png", "null.png", "x.gif")]
+    some = sorted(images.rglob("*.png"))[0]
+    code, _ = run(capsys, model, *given, some, "--out", tmp_path / "out", "--max-pixels", 48 * 48)
+    assert code == 2
+    errors = {Path(row["path"]).name: row.get("error", "") for row in rows_of(tmp_path / "out")}
+    assert "a pipe (FIFO), where a file is expected" in errors["fifo.png"]
+    assert "a device, where a file is expected" in errors["null.png"]
+    assert "GIF, which is not read. Save each of its images as PNG." in errors["x.gif"]
+    assert errors[some.name] == ""
+    run(capsys, model, some, "--out", tmp_path / "less", "--max-pixels", 48 * 48 - 1)
+    assert "48x48 pixels are 2,304; at most 2,303 are read" in rows_of(tmp_path / "less")[0]["error"]
+
+
+def test_grey_images_for_a_colour_model_are_told_once(model: Path, images: Path, tmp_path: Path, capsys, caplog):
+    for path in images.rglob("*.png"):
+        cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+    run(capsys, model, images, "--out", tmp_path / "out")
+    told = [record.getMessage() for record in caplog.records if "learned from" in record.getMessage()]
+    first = sorted(images.rglob("*.png"))[0]
+    assert told == [f"{first}: grey, and colour was learned from. Scores of such images mean little."]

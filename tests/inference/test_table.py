@@ -353,7 +353,7 @@ def test_a_file_of_too_many_bytes_is_refused_before_it_is_read(paths, tmp_path):
     for _ in range(2):
         summary, seen = run(paths, tmp_path / "out")
         assert (summary.num_images, summary.num_unreadable) == (4, 1)
-        assert "faint.png: 32.2 GB" in summary.first_error
+        assert "faint.png: 32,212 MB" in summary.first_error
     assert seen == 0
 
 

@@ -87,6 +87,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "an old view of none": (without("files") | {"format_version": 1, "preprocess": None}, "damaged, TypeError"),
     "a metric above one": (DOCUMENT | {"metrics": {"aupro": 1.5}}, "metrics.aupro: input should be less than"),
     "a negative seed": (DOCUMENT | {"provenance": {"config": {"seed": -1}}}, "provenance: config.seed: input should"),
+    "one size": (DOCUMENT | {"provenance": {"images": {"sizes": [[1, 2]]}}}, "images.sizes: the smallest and the larg"),
     "no digests": (DOCUMENT | {"provenance": {"learned_from": [3]}}, "provenance: learned_from.0: input should be"),
     "no model": (without("model"), "model: field required"),
     "more": (DOCUMENT | {"calibratoin": None}, "calibratoin: extra inputs are not permitted"),

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from blemish.cli.terminal import Folder, console, errors
+from blemish.cli.terminal import Folder, MaxPixels, console, errors
+from blemish.imaging.limits import MAX_PIXELS
 from blemish.progress import shown_progress
 
 
@@ -36,12 +37,12 @@ def demo_command(
     demo(out, console, errors)
 
 
-def check_command(path: Folder) -> None:
+def check_command(path: Folder, max_pixels: MaxPixels = MAX_PIXELS) -> None:
     """Print what a data set holds and every problem found in it; exit with 2 where training would refuse it."""
     from blemish.data.overview import overview
 
     with shown_progress("", errors) as phases:
-        table, problems = overview(path, phases("reading"))
+        table, problems = overview(path, phases("reading"), max_pixels)
     console.print(table)
     for problem in problems:
         style = "bold red" if problem.severity == "error" else "bold yellow"

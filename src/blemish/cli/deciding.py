@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from blemish.cli.terminal import Model, console, errors
+from blemish.cli.terminal import MaxPixels, Model, console, errors
 from blemish.errors import BlemishError
+from blemish.imaging.limits import MAX_PIXELS
 from blemish.progress import shown_progress
 from blemish.types import MapFormat
 
@@ -92,6 +93,8 @@ def predict_command(
     workers: Annotated[int, typer.Option(min=0, help="Threads that decode images; 0: one per core.")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="Threads that compute; 0: one per core.")] = 0,
     device: Annotated[str, typer.Option(help="Where torch computes: auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    pages: Annotated[bool, typer.Option("--pages", help="Inspect each page of a TIFF that holds several.")] = False,
+    max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
     """Inspect images: score, decision, p-value and defect regions of each.
 
@@ -106,12 +109,12 @@ def predict_command(
 
     folder = find_model(model)
     settings: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "threads": threads, "device": device}
-    inspector = Inspector.load(folder, backend, **settings)
+    inspector = Inspector.load(folder, backend, **settings, max_pixels=max_pixels)
     if fail_on_defect and inspector.calibration is None:
         raise BlemishError(f"{folder}: not calibrated, so nothing is a defect. Run 'blemish calibrate' first.")
     identity = identity_of(read_model(folder), backend)
     with shown_progress("", errors) as phases:
-        found = find_images(images, _listed() if "-" in images else (), out)
+        found = find_images(images, _listed() if "-" in images else (), out, pages=pages)
         options: dict[str, Any] = {"overlays": overlays, "fresh": fresh, "progress": phases("inspecting")}
         form = maps_format or ("uint16" if maps else None)
         summary = predict(inspector, found, out, identity=identity, maps=form, **options)

@@ -12,8 +12,7 @@ import numpy as np
 from blemish.data.layouts.folder import read_folder
 from blemish.data.layouts.mvtec_ad import read_mvtec
 from blemish.errors import BlemishError
-from blemish.files import absolute
-from blemish.imaging.read import read_bytes
+from blemish.files import absolute, read_bytes
 from blemish.parallel import map_ahead
 from blemish.types import GOOD, Sample, Split
 

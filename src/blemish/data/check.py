@@ -16,6 +16,9 @@ from blemish.data.layouts.folder import MASK_FOLDERS
 from blemish.data.layouts.mvtec_ad import list_folders
 from blemish.data.source import FileInfo
 from blemish.errors import BlemishError
+from blemish.imaging.formats import UNREAD
+from blemish.imaging.formats.unread import unread_name
+from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.read import is_image, read_mask
 from blemish.parallel import map_ahead
 from blemish.types import GOOD, Sample, Size
@@ -43,15 +46,15 @@ class MaskInfo:
     error: str | None = None
 
 
-def read_mask_infos(samples: Iterable[Sample]) -> dict[Path, MaskInfo]:
+def read_mask_infos(samples: Iterable[Sample], max_pixels: int = MAX_PIXELS) -> dict[Path, MaskInfo]:
     """Mask file -> what is known of it, for every sample that has one."""
     paths = [sample.mask for sample in samples if sample.mask]
-    return dict(zip(paths, map_ahead(_read_mask_info, paths), strict=True))
+    return dict(zip(paths, map_ahead(lambda path: _read_mask_info(path, max_pixels), paths), strict=True))
 
 
-def _read_mask_info(path: Path) -> MaskInfo:
+def _read_mask_info(path: Path, max_pixels: int) -> MaskInfo:
     try:
-        mask = read_mask(path)
+        mask = read_mask(path, max_pixels)
     except BlemishError as error:
         return MaskInfo(error=str(error))
     height, width = mask.shape
@@ -143,10 +146,15 @@ def _stray_files(category: Category, masks: Mapping[Path, MaskInfo]) -> Iterable
     for folder in sorted({sample.image.parent for sample in category.samples}):
         for path in _files(folder):
             if not is_image(path):
-                yield Problem("warning", path, "not an image by its name: left out.")
+                kind = unread_name(path.suffix)
+                what = f"{kind}, which is not read: left out. {UNREAD[kind]}" if kind else _NO_IMAGE
+                yield Problem("warning", path, what)
     for folder in list_folders(category.root / "train"):
         if folder.name != GOOD:
             yield Problem("warning", folder, "left out: only train/good is learned from.")
+
+
+_NO_IMAGE = "not an image by its name: left out."
 
 
 def _files(folder: Path) -> list[Path]:

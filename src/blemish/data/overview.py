@@ -10,29 +10,32 @@ from rich.table import Table
 
 from blemish.data.category import Category, find_categories
 from blemish.data.check import Problem, find_problems, read_mask_infos
+from blemish.data.learned import DEPTHS
 from blemish.data.source import FileInfo, read_file
+from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.preprocess import Preprocess
 from blemish.parallel import map_ahead
 from blemish.progress import Progress, no_progress
 
-SMALL = Preprocess((32, 32))
+SMALL = (32, 32)
 """Decoded images are not kept, only looked at."""
 
 
-def overview(path: Path, progress: Progress = no_progress) -> tuple[Table, list[Problem]]:
+def overview(path: Path, progress: Progress = no_progress, max_pixels: int = MAX_PIXELS) -> tuple[Table, list[Problem]]:
     """The categories under `path` as a table, and every problem found in them, errors first."""
     table = Table("category", "split", "type", "images", "masks", "height x width", "pixels", box=None)
     problems: list[Problem] = []
     categories = find_categories(path)
+    preprocess = Preprocess(SMALL, max_pixels=max_pixels)
     total, done = sum(len(category.samples) for category in categories), 0
     for category in categories:
         files = []
-        for _, info in map_ahead(lambda sample: read_file(sample, SMALL), category.samples):
+        for _, info in map_ahead(lambda sample: read_file(sample, preprocess), category.samples):
             files.append(info)
             done += 1
             progress(done, total)
         _add_rows(table, category, files)
-        problems += find_problems(category, files, read_mask_infos(category.samples))
+        problems += find_problems(category, files, read_mask_infos(category.samples, max_pixels))
     return table, sorted(problems, key=lambda problem: problem.severity)
 
 
@@ -50,12 +53,11 @@ def _add_rows(table: Table, category: Category, files: Sequence[FileInfo]) -> No
             str(len(rows)),
             str(num_masks) if num_masks else "",
             f"{_span([info.size[0] for info in infos])} x {_span([info.size[1] for info in infos])}",
-            ", ".join(f"{_DEPTHS[depth]} {_COLOURS[channels]}" for (depth, channels) in _kinds(infos)),
+            ", ".join(f"{DEPTHS[depth]} {_COLOURS[channels]}" for (depth, channels) in _kinds(infos)),
         )
 
 
 _COLOURS = {1: "grey", 3: "colour"}
-_DEPTHS = {"uint8": "8-bit", "uint16": "16-bit", "float32": "float"}
 
 
 def _kinds(infos: Sequence[FileInfo]) -> list[tuple[str, int]]:

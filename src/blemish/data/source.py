@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from blemish.errors import BlemishError
 from blemish.imaging.pixels import thumbnail, to_batch
 from blemish.imaging.preprocess import Preprocess
-from blemish.imaging.read import decode_image, has_alpha, read_bytes
+from blemish.imaging.read import decode_file, read_content
 from blemish.parallel import map_ahead
 from blemish.progress import Progress, no_progress
 from blemish.types import Sample, Size, Unreadable
@@ -47,6 +47,8 @@ class FileInfo:
     channels: int = 0
     depth: str = ""
     """The type of its pixels: uint8, uint16 or float32."""
+    is_colour: bool = False
+    """Whether its channels differ; grey that is stored in three equal channels is grey."""
     alpha: bool = False
     placement: Placement | None = None
     """How the part in it lies, where that counts."""
@@ -75,20 +77,27 @@ def read_file(sample: Sample, preprocess: Preprocess, with_image: bool = False) 
     """
     digest = ""
     try:
-        data = read_bytes(sample.image)
+        data = read_content(sample.image, preprocess.max_pixels)
         digest = hashlib.sha256(data).hexdigest()
-        image = decode_image(data, sample.image)
+        decoded = decode_file(data, sample.image, preprocess.max_pixels)
     except BlemishError as error:
         return [], FileInfo(sha256=digest, error=str(error))
+    image = decoded.pixels
     height, width, *rest = image.shape
-    alpha = has_alpha(data, sample.image)
     placement = preprocess.placement(image)
     shown = thumbnail(image, SHOWN_SIDE) if with_image else None
-    info = FileInfo(digest, (height, width), rest[0] if rest else 1, str(image.dtype), alpha, placement, shown)
+    channels, depth = rest[0] if rest else 1, str(image.dtype)
+    info = FileInfo(digest, (height, width), channels, depth, alpha=decoded.has_alpha, placement=placement, shown=shown)
     try:
-        return preprocess.pieces(image, placement), info
+        pieces = preprocess.pieces(image, placement)
     except BlemishError as error:
         return [], replace(info, error=f"{sample.image}: {error}")
+    return pieces, replace(info, is_colour=any(map(_is_colour, pieces)))
+
+
+def _is_colour(pixels: NDArray[Any]) -> bool:
+    """Whether the channels of (h, w, C) differ."""
+    return pixels.shape[2] == 3 and any(not np.array_equal(pixels[:, :, 0], pixels[:, :, other]) for other in (1, 2))
 
 
 def read_frames(

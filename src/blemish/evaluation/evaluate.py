@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from blemish.data.category import Category
 from blemish.errors import BlemishError
-from blemish.imaging.read import read_bytes, read_image, read_mask
+from blemish.files import read_bytes
+from blemish.imaging.limits import MAX_PIXELS
+from blemish.imaging.read import read_image, read_mask
 from blemish.imaging.roi import Roi, counted
 from blemish.metrics import (
     NotApplicable,
@@ -103,7 +105,7 @@ def predictions_from_maps(maps_path: Path, category: Category) -> Iterator[Predi
     for sample in category.of("test"):
         base = maps_path / category.name / "test" / sample.image.parent.name / sample.image.stem
         anomaly_map = _read_map(base)
-        expected = read_image(sample.image).shape[:2]
+        expected = read_image(sample.image, max(MAX_PIXELS, anomaly_map.size)).shape[:2]
         if anomaly_map.shape != expected:
             shapes = " x ".join(map(str, anomaly_map.shape)), " x ".join(map(str, expected))
             raise BlemishError(f"{base}: the map is {shapes[0]}, its image {shapes[1]}. Save maps at the images' size.")
@@ -144,7 +146,8 @@ def _pairs(
         sample = prediction.sample
         path = sample.image.relative_to(root).as_posix()
         rows.append({"path": path, "defect": sample.defect, "label": label, "score": prediction.score})
-        yield read_mask(sample.mask) if sample.mask else None, counted(prediction.map, roi)
+        limit = max(MAX_PIXELS, prediction.map.size)  # of an image that was taken, its mask is
+        yield read_mask(sample.mask, limit) if sample.mask else None, counted(prediction.map, roi)
 
 
 def _resamples(rankings: Iterable[Ranking | str], num_resamples: int) -> dict[str, Resamples]:

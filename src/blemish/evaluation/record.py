@@ -21,7 +21,8 @@ from blemish.calibration.thresholds import Calibration, find_regions
 from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import Measured
 from blemish.evaluation.results import EVALUATION
-from blemish.files import write_arrays, write_json
+from blemish.files import check_file, write_arrays, write_json
+from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.pixels import fitted, thumbnail
 from blemish.imaging.read import read_image, read_mask
 from blemish.metrics import OperatingPoints, Resamples
@@ -93,13 +94,14 @@ def preview(prediction: Prediction, path: str, calibration: Calibration | None =
     """The preview of a prediction, whose image file is read anew; with its regions where there is a calibration."""
     sample, values = prediction.sample, prediction.map
     found = find_regions(values, calibration.pixel_threshold, calibration.min_area) if calibration else ()
-    mask = read_mask(sample.mask) if sample.mask else None
+    limit = max(MAX_PIXELS, values.size)  # an image that was taken once is taken again
+    mask = read_mask(sample.mask, limit) if sample.mask else None
     side = fitted(values.shape, MAP_SIDE)[::-1]
     small = cv2.resize(np.asarray(values, np.float32), side, interpolation=cv2.INTER_AREA)
     return Preview(
         path,
         (values.shape[0], values.shape[1]),
-        to_jpeg(thumbnail(read_image(sample.image), PICTURE_SIDE)),
+        to_jpeg(thumbnail(read_image(sample.image, limit), PICTURE_SIDE)),
         np.asarray(small, np.float32),
         [] if mask is None else outline_of(mask),
         None if mask is None else float(mask.mean()),
@@ -180,6 +182,7 @@ def read_record(folder: Path) -> Record | None:
     path = folder / RECORD
     if not path.exists():
         return None
+    check_file(path)
     try:
         with safe_open(path, framework="numpy") as file:
             header = json.loads((file.metadata() or {})["record"])

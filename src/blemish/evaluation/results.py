@@ -17,7 +17,7 @@ from rich.text import Text
 
 import blemish
 from blemish.errors import BlemishError
-from blemish.files import csv_cells, write_json, write_text
+from blemish.files import csv_cells, read_bytes, write_json, write_text
 from blemish.metrics import METRICS
 from blemish.types import Evaluation
 
@@ -226,8 +226,6 @@ def _to_csv(evaluations: Sequence[Evaluation]) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise BlemishError(f"{path}: {error.strerror}. Give the folder of a run.") from None
+        return dict(json.loads(read_bytes(path)))
     except ValueError as error:
         raise BlemishError(f"{path}: not JSON ({error}). Run it again.") from None

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from blemish.errors import BlemishError
 from blemish.imaging.foreground import find_foreground
+from blemish.imaging.formats import Image
+from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.pixels import to_batch
-from blemish.imaging.read import Image, decode_image, read_image
+from blemish.imaging.read import decode_image, read_image
 from blemish.parallel import map_ahead
 from blemish.types import Sample
 
@@ -93,17 +95,17 @@ class Alignment:
 
 
 def choose_alignment(
-    samples: Sequence[Sample], held_out: Sequence[Sample], asked: Align = "auto"
+    samples: Sequence[Sample], held_out: Sequence[Sample], asked: Align = "auto", max_pixels: int = MAX_PIXELS
 ) -> tuple[Alignment | None, str]:
     """What good samples are turned and shifted to look like, None where they are taken as they lie; and why so.
 
     By itself it is done where there is a background for parts to move on, and where it takes most of what held-out
     good samples differ by from the mean. Files that cannot be read are passed over.
     """
-    canvases = [] if asked == "off" else _canvases(samples)
+    canvases = [] if asked == "off" else _canvases(samples, max_pixels)
     if asked == "off" or (asked == "on" and canvases):
         return _learned(canvases) if canvases else None, f"align: {asked}, as asked for"
-    found, reason = _judged(canvases, _canvases(held_out))
+    found, reason = _judged(canvases, _canvases(held_out, max_pixels))
     reason = f"align: {'on' if found else 'off'}, since {reason}"
     logger.info("%s", reason)
     return found, reason
@@ -137,12 +139,12 @@ def _eccentricity(canvas: Canvas) -> float:
     return float(np.hypot((energy.sum(0) * axis).sum(), (energy.sum(1) * axis).sum()) / max(energy.sum(), 1e-6))
 
 
-def _canvases(samples: Sequence[Sample]) -> list[Canvas]:
+def _canvases(samples: Sequence[Sample], max_pixels: int) -> list[Canvas]:
     """Of up to COMPARED of the samples, evenly among them; without those that cannot be read."""
 
     def read(sample: Sample) -> list[Canvas]:
         try:
-            return [to_canvas(read_image(sample.image))]
+            return [to_canvas(read_image(sample.image, max_pixels))]
         except BlemishError:
             return []
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import cv2
@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.imaging import tiles
-from blemish.imaging.read import Image
+from blemish.imaging.formats import Image
+from blemish.imaging.limits import MAX_PIXELS
 from blemish.types import Size
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class Preprocess:
     """What counts of a picture; None: all of it."""
     alignment: Alignment | None = None
     """What pictures are turned and shifted to look like before all else is done; None: they are taken as they lie."""
+    max_pixels: int = field(default=MAX_PIXELS, compare=False)
+    """Of a file at most; one with more is refused before memory is taken. It changes nothing of what is seen."""
 
     def placement(self, image: Image) -> Placement | None:
         """How the part in an image lies; None where that does not count."""

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.errors import BlemishError
-from blemish.imaging.read import Image, decode_image, read_bytes, read_mask
+from blemish.files import read_bytes
+from blemish.imaging.formats import Image
+from blemish.imaging.read import decode_image, read_mask
 from blemish.types import Size
 
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blemish.calibration.thresholds import Calibration, decide
-from blemish.data.source import Frame, ImageSource, in_batches, read_frames
+from blemish.data.learned import differences
+from blemish.data.source import FileInfo, Frame, ImageSource, in_batches, read_frames
 from blemish.errors import BlemishError, extras
+from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.pixels import to_batch
 from blemish.imaging.preprocess import Preprocess
 from blemish.model.folder import ModelFolder, reading
 from blemish.types import Decision, Prediction, Sample, Unreadable
 
-if TYPE_CHECKING:
-    pass
+logger = logging.getLogger("blemish")
 
 Backend = Callable[[NDArray[np.float32]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 """From images (B, 3, H, W) in [0, 1] to raw scores (B,) and raw maps (B, h, w)."""
@@ -43,9 +46,12 @@ class Inspector:
         *,
         batch_size: int = 32,
         workers: int = 0,
+        learned: Mapping[str, Any] | None = None,
     ):
         self.backend, self.preprocess, self.calibration = backend, preprocess, calibration
         self.batch_size, self.workers = batch_size, workers
+        self.learned = learned or {}
+        """What kind of images the detector learned from, by `learned_images`; the log tells where others are given."""
 
     @classmethod
     def load(
@@ -57,15 +63,19 @@ class Inspector:
         workers: int = 0,
         threads: int = 0,
         device: str = "auto",
+        max_pixels: int = MAX_PIXELS,
     ) -> Self:
         """The inspector of the fitted detector in `folder`.
 
         `workers` threads decode and `threads` compute (0: one per core), or the `device`. "onnx" and "openvino" run
-        what `blemish export` wrote, on the processor and without torch. Raises BlemishError where the folder cannot be
-        used, there is no such backend or device, or its runtime is not installed.
+        what `blemish export` wrote, on the processor and without torch. Images of more than `max_pixels` are refused.
+        Raises BlemishError where the folder cannot be used, there is no such backend or device, or its runtime is not
+        installed.
         """
         run, model = reading(folder, lambda model: (backend_of(model, backend, threads, device), model))
-        return cls(run, model.preprocess, model.calibration, batch_size=batch_size, workers=workers)
+        preprocess = replace(model.preprocess, max_pixels=max_pixels)
+        learned = model.provenance.get("images")
+        return cls(run, preprocess, model.calibration, batch_size=batch_size, workers=workers, learned=learned)
 
     def predict(self, images: ImageSource | Iterable[Sample | Path]) -> Iterator[Prediction]:
         """A prediction for each image, in their order, as they are computed.
@@ -87,6 +97,7 @@ class Inspector:
         what counts of its map. `with_images` keeps what was inspected with each prediction.
         """
         maps: list[NDArray[np.float32]] = []
+        told: set[str] = set()
         for frame, score, anomaly_map in self._run(self._frames(images, with_images)):
             if isinstance(frame, Unreadable):
                 yield frame
@@ -94,6 +105,7 @@ class Inspector:
             maps.append(anomaly_map)
             if frame.is_last:
                 file, pieces, maps = frame.file, maps, []
+                self._tell_unlike(frame.sample, file, told)
                 # What is no number would pass as good.
                 if not np.isfinite(score) or not all(np.isfinite(piece).all() for piece in pieces):
                     what = f"{frame.sample.image}: its score is no finite number"
@@ -106,6 +118,13 @@ class Inspector:
     def decide(self, prediction: Prediction) -> Decision | None:
         """What the calibration makes of a prediction; None where there is no calibration."""
         return None if self.calibration is None else decide(prediction, self.calibration)
+
+    def _tell_unlike(self, sample: Sample, file: FileInfo, told: set[str]) -> None:
+        """Warns once of each way in which an image is unlike all that the detector learned from."""
+        for what, words in differences(file, self.learned).items():
+            if what not in told:
+                told.add(what)
+                logger.warning("%s: %s. Scores of such images mean little.", sample.image, words)
 
     @property
     def _is_partial(self) -> bool:

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from glob import has_magic
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from blemish.calibration.thresholds import Calibration
 from blemish.data.source import read_file
 from blemish.errors import BlemishError
 from blemish.files import absolute
-from blemish.imaging.read import is_image, read_bytes
+from blemish.imaging.read import is_image, page_paths, read_content
 from blemish.inference.inspector import Inspector
 from blemish.inference.maps import decode_map
 from blemish.inference.pictures import Pictures, names_for
@@ -73,11 +74,14 @@ class Summary:
         ]
 
 
-def find_images(arguments: Sequence[str], listed: Iterable[str] = (), out: Path | None = None) -> list[Path]:
+def find_images(
+    arguments: Sequence[str], listed: Iterable[str] = (), out: Path | None = None, *, pages: bool = False
+) -> list[Path]:
     """The image files that are meant: files as they are, folders with all below them, patterns, and "-" for `listed`.
 
     A file is taken by its name, so that one that is missing has its row; the pictures that `predict` wrote to `out` are
-    left out of folders and patterns. Raises BlemishError where a folder or a pattern holds no image.
+    left out of folders and patterns. With `pages` a file of several images is named page by page. Raises BlemishError
+    where a folder or a pattern holds no image.
     """
 
     own = [absolute(out / name) for name in FOLDERS.values()] if out else []
@@ -103,7 +107,8 @@ def find_images(arguments: Sequence[str], listed: Iterable[str] = (), out: Path 
         found += images
     if not found:
         raise BlemishError("no images were named. Give files, folders, patterns, or - for a list on standard input.")
-    return list(dict.fromkeys(found))
+    unique = list(dict.fromkeys(found))
+    return [page for path in unique for page in page_paths(path)] if pages else unique
 
 
 @dataclass
@@ -175,7 +180,7 @@ def predict(
     if before:
         check_identity(out, identity or {})
     asked = frozenset([*(["map"] if maps else []), *(["overlay"] if overlays else [])])
-    plan = _plan(_Plan(inspector.calibration, asked, maps), before, images, out, inspector.workers)
+    plan = _plan(_Plan(inspector.calibration, asked, maps), before, images, out, inspector)
     with opened(out, plan.known, identity or {}) as rows:
         pictures = Pictures(out, names_for(images, plan.known), plan.calibration, plan.form)
         started, num_left = time.monotonic(), len(plan.by_map) + len(plan.inspected)
@@ -188,10 +193,11 @@ def predict(
     return _summary([rows.known[str(path)] for path in images], plan, rate)
 
 
-def _plan(plan: _Plan, before: Mapping[str, Row], images: Sequence[Path], out: Path, workers: int) -> _Plan:
+def _plan(plan: _Plan, before: Mapping[str, Row], images: Sequence[Path], out: Path, inspector: Inspector) -> _Plan:
     """The plan, filled with what each row and each image takes."""
     known = [path for path in images if str(path) in before]
-    digests = dict(zip(known, map_ahead(_digest, known, workers), strict=True))
+    digest = partial(_digest, max_pixels=inspector.preprocess.max_pixels)
+    digests = dict(zip(known, map_ahead(digest, known, inspector.workers), strict=True))
     for path in images:
         row = before.get(str(path))
         if row is None:
@@ -206,10 +212,10 @@ def _plan(plan: _Plan, before: Mapping[str, Row], images: Sequence[Path], out: P
     return plan
 
 
-def _digest(path: Path) -> str | None:
+def _digest(path: Path, max_pixels: int) -> str | None:
     """The SHA-256 of an image file; None where it cannot be read."""
     try:
-        return hashlib.sha256(read_bytes(path)).hexdigest()
+        return hashlib.sha256(read_content(path, max_pixels)).hexdigest()
     except BlemishError:
         return None
 

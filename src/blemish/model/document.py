@@ -69,10 +69,26 @@ class _Config(_Free):
     batch_size: int = Field(32, ge=1)
 
 
+class _Images(_Free):
+    """What kind of images were learned from, by which others are told to be unlike them."""
+
+    colours: list[str] = []
+    depths: list[str] = []
+    sizes: list[Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=2)]] = []
+
+    @field_validator("sizes")
+    @classmethod
+    def _lowest_and_highest(cls, sizes: list[list[int]]) -> list[list[int]]:
+        if len(sizes) not in (0, 2):
+            raise ValueError("the smallest and the largest size, or none")
+        return sizes
+
+
 class _Provenance(_Free):
     """How the detector came about, as far as other commands read it."""
 
     config: _Config = _Config()
+    images: _Images = _Images()
     learned_from: list[str] = []
     held_out: list[str] = []
     data_path: str | None = None

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from blemish.calibration.thresholds import Calibration
 from blemish.errors import BlemishError
-from blemish.files import open_file
+from blemish.files import opened, read_bytes
 from blemish.imaging.alignment import Alignment
 from blemish.imaging.preprocess import Preprocess
 from blemish.imaging.roi import Roi
@@ -91,13 +91,9 @@ def reading(folder: Path, use: Callable[[ModelFolder], Result]) -> Result:
 
 def read_document(path: Path) -> Document:
     """The content of a model.json as the newest version has it; raises BlemishError where it cannot be used."""
-    try:
-        with open_file(path) as file:
-            return parse(file.read(LARGEST_DOCUMENT + 1), path)
-    except FileNotFoundError:
-        raise BlemishError(f"{path}: no such file. Give the folder of a fitted detector.") from None
-    except OSError as error:
-        raise BlemishError(f"{path}: {error.strerror or error}. Give the folder of a fitted detector.") from None
+    if not path.exists():
+        raise BlemishError(f"{path}: no such file. Give the folder of a fitted detector.")
+    return parse(read_bytes(path, LARGEST_DOCUMENT), path)
 
 
 def find_model(path: Path) -> Path:
@@ -112,9 +108,8 @@ def find_model(path: Path) -> Path:
 
 def _content(path: Path) -> bytes | None:
     try:
-        with open_file(path) as file:
-            return file.read(LARGEST_DOCUMENT + 1)
-    except OSError:
+        return read_bytes(path, LARGEST_DOCUMENT)
+    except BlemishError:
         return None
 
 
@@ -156,8 +151,5 @@ def inner(folder: Path, name: str) -> str:
 
 def digest_of(path: Path) -> str:
     """SHA-256 of a file's content in hexadecimal; raises BlemishError where it cannot be read."""
-    try:
-        with open_file(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise BlemishError(f"{path}: {error.strerror or error}. Train again, or copy the whole folder anew.") from None
+    with opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

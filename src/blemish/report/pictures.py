@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.evaluation.record import Preview, decoded
+from blemish.imaging.formats.png import SIGNATURE
 from blemish.imaging.pixels import fitted, thumbnail
-from blemish.imaging.read import PNG
 from blemish.parallel import map_ahead
 from blemish.report.read import Run
 
@@ -131,7 +131,7 @@ class _Jobs:
 
 
 def _address(content: bytes) -> str:
-    kind = "png" if content.startswith(PNG) else "webp"
+    kind = "png" if content.startswith(SIGNATURE) else "webp"
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 

@@ -13,6 +13,7 @@ from blemish.calibration.thresholds import to_plain
 from blemish.errors import BlemishError
 from blemish.evaluation.record import Record, read_record
 from blemish.evaluation.results import EVALUATION, read_evaluation
+from blemish.files import read_bytes
 from blemish.model.folder import DOCUMENT, read_model
 from blemish.types import Evaluation
 
@@ -76,8 +77,8 @@ def _read_run(folder: Path) -> Run:
 
 def _read_part(path: Path) -> Part:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(read_bytes(path))
+    except ValueError as error:
         raise BlemishError(f"{path}: cannot be read ({error}). Run it again.") from None
     evaluation = read_evaluation(content, path)
     if (path.parent / DOCUMENT).exists():  # whose calibration may have been changed since the run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -12,10 +11,14 @@ from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, Va
 from blemish.detectors import DETECTORS
 from blemish.errors import BlemishError, first_problem
 from blemish.features.devices import DeviceName, Precision
+from blemish.files import read_bytes
 from blemish.imaging.alignment import Align
+from blemish.imaging.limits import MAX_PIXELS
 
 FIT_MODEL = "ensemble"
 """What learns where nothing is evaluated and no model is named."""
+LARGEST_TOML = 1 << 20
+"""Bytes: what is larger holds no settings."""
 NOT_PART_OF_THE_RESULT = {
     "data_path",
     "ckpt_path",
@@ -24,6 +27,7 @@ NOT_PART_OF_THE_RESULT = {
     "device",
     "workers",
     "memory_budget",
+    "max_pixels",
     "figures",
     "roi",
 }
@@ -90,6 +94,9 @@ class RunConfig(BaseModel):
         ge=0,
         description="for decoded images, beyond which the disk is used, and as much for what padim and patchcore keep",
     )
+    max_pixels: int = Field(
+        MAX_PIXELS, ge=1, description="pixels of an image file at most; one with more is refused before it is decoded"
+    )
     options: dict[str, Any] = Field({}, description="the detector's own options")
 
     @field_validator("model")
@@ -145,10 +152,11 @@ class RunConfig(BaseModel):
 def read_toml(path: Path) -> dict[str, Any]:
     """The fields in a TOML file; raises BlemishError where it cannot be read or has others."""
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
-        raise BlemishError(f"config {path}: {reason}.") from None
+        found = tomllib.loads(read_bytes(path, LARGEST_TOML).decode())
+    except BlemishError as error:
+        raise BlemishError(f"config {error}") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise BlemishError(f"config {path}: {error}.") from None
     unknown = sorted(set(found) - set(RunConfig.model_fields))
     if unknown:
         known = ", ".join(RunConfig.model_fields)

@@ -14,6 +14,7 @@ import torch
 from blemish.detectors.base import Detector
 from blemish.errors import BlemishError
 from blemish.evaluation.results import EVALUATION, read_evaluation
+from blemish.files import read_bytes
 from blemish.imaging.roi import Roi
 from blemish.model.folder import DOCUMENT, read_model
 from blemish.runs.config import RunConfig
@@ -42,12 +43,12 @@ def finished(folder: Path, identity: dict[str, Any]) -> Evaluation | None:
             f"{folder}: holds a run with {_difference(provenance, identity)}. "
             "Use the same settings and data, another ckpt_path, or leave --resume out to start over."
         )
-    return read_evaluation(json.loads((folder / EVALUATION).read_text()), folder / EVALUATION)
+    return read_evaluation(json.loads(read_bytes(folder / EVALUATION)), folder / EVALUATION)
 
 
 def versions() -> dict[str, str]:
     """The versions that a result depends on."""
-    packages = ("blemish", "torch", "numpy", "opencv-python-headless", "safetensors")
+    packages = ("blemish", "torch", "numpy", "opencv-python-headless", "imagecodecs", "simplejpeg", "safetensors")
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 

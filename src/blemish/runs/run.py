@@ -24,6 +24,7 @@ from blemish.data.category import (
 )
 from blemish.data.check import Problem, find_problems, read_mask_infos, refuse
 from blemish.data.facts import image_facts
+from blemish.data.learned import learned_images
 from blemish.data.source import ImageSource
 from blemish.data.source import load as load_images
 from blemish.detectors import detector_class
@@ -168,7 +169,7 @@ def _learn(
     detector.to(device_named(config.device))
     overlap = config.overlap if config.tile else 0
     alignment, reason = _alignment(config, category, roi)
-    preprocess = Preprocess(detector.input_size, config.aspect, config.tile, overlap, roi, alignment)
+    preprocess = Preprocess(detector.input_size, config.aspect, config.tile, overlap, roi, alignment, config.max_pixels)
     source, problems = _load(category, preprocess, config, phases)
     started = time.perf_counter()
     training = _fit(detector, source, config, folder / CHECKPOINT, phases)
@@ -183,6 +184,7 @@ def _learn(
     provenance = identity | {
         "training": training,
         "versions": versions(),
+        "images": learned_images(source.where(lambda sample: sample.split == "train").files),
         "learned_from": known["train"],
         "held_out": known["val"],
         "choices": [reason, *detector.reasons],
@@ -235,7 +237,7 @@ def _load(
         workers=config.workers,
         progress=phases("reading"),
     )
-    problems = find_problems(category, source.files, read_mask_infos(category.samples))
+    problems = find_problems(category, source.files, read_mask_infos(category.samples, config.max_pixels))
     refuse(problems)
     for problem in problems:
         logger.warning("%s", problem)
@@ -245,7 +247,7 @@ def _load(
 def _alignment(config: RunConfig, category: Category, roi: Roi | None) -> tuple[Alignment | None, str]:
     if roi is not None:
         return None, "align: off, since a region of interest lies still"
-    return choose_alignment(category.of("train"), category.of("val"), config.align)
+    return choose_alignment(category.of("train"), category.of("val"), config.align, config.max_pixels)
 
 
 def _fit(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from blemish.data.category import find_categories
+from blemish.data.learned import learned_images
 from blemish.data.source import load as load_images
 from blemish.errors import BlemishError
 from blemish.files import making_folder
@@ -62,6 +63,7 @@ def _updated(artifact: Artifact, path: Path, images: Path, phases: Phases) -> Ar
     if artifact.calibration:
         logger.info("the threshold is that of before; blemish calibrate --images FOLDER makes one for what was learned")
     provenance = artifact.provenance | {
+        "images": learned_images(new.files, artifact.provenance.get("images")),
         "learned_from": sorted({*learned, *digests(new)}),
         "updates": [*artifact.provenance.get("updates", []), {"num_images": len(new)}],
     }

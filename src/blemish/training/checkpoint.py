@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from blemish.errors import BlemishError
-from blemish.files import write_tensors
+from blemish.files import check_file, write_tensors
 
 SAVING_SHARE = 0.05
 """At most this part of the time goes into checkpoints (beside the last one)."""
@@ -90,6 +90,7 @@ class Checkpoint:
 
         Raises BlemishError where the file is damaged or of another training.
         """
+        check_file(self.path)
         try:
             with safe_open(self.path, "pt") as file:
                 header = json.loads((file.metadata() or {})["state"])

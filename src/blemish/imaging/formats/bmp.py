@@ -1,0 +1,81 @@
+"""BMP: what the header says is held against the length of the file; the pixels are OpenCV's."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from blemish.errors import BlemishError
+from blemish.imaging.formats.decoded import Decoded, check_size, damaged, strictly
+
+PLAIN, RLE8, RLE4, MASKED = 0, 1, 2, 3
+"""Compressions that are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    width: int
+    height: int
+    bits: int
+    """Of a pixel."""
+    compression: int
+    pixels: int
+    """Where they begin."""
+    has_alpha: bool
+
+
+def decode(data: bytes, max_pixels: int) -> Decoded:
+    """The image of a BMP; raises BlemishError where the file is shorter than its pixels."""
+    header = _read_header(data)
+    check_size(header.width, header.height, max_pixels)
+    if header.compression in (RLE8, RLE4):
+        _check_runs(data[header.pixels :], header)
+    elif len(data) < header.pixels + (header.width * header.bits + 31) // 32 * 4 * header.height:
+        raise damaged(f"{len(data)} bytes cannot hold {header.width}x{header.height} pixels")
+    with strictly():
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR)
+    if image is None:
+        raise damaged("it cannot be decoded")
+    return Decoded(cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 else image, header.has_alpha)
+
+
+def _read_header(data: bytes) -> _Header:
+    if len(data) < 54:
+        raise damaged("its header is cut off")
+    pixels, length, width, height, planes, bits, compression = struct.unpack_from("<IIiiHHI", data, 10)
+    if length < 40 or planes != 1 or bits not in (1, 4, 8, 16, 24, 32) or compression not in (0, 1, 2, 3):
+        raise damaged(f"its header says {bits} bits, compression {compression}")
+    has_masks = length >= 56 and compression == MASKED and len(data) >= 70
+    has_alpha = has_masks and bits == 32 and struct.unpack_from("<I", data, 66)[0] != 0
+    return _Header(width, abs(height), bits, compression, pixels, has_alpha)
+
+
+def _check_runs(runs: bytes, header: _Header) -> None:
+    """Raises BlemishError where run-length coding leaves a pixel out, or goes beyond its row or the file."""
+    if header.bits != {RLE8: 8, RLE4: 4}[header.compression]:
+        raise BlemishError(f"run lengths in {header.bits} bits, which is no BMP. Replace or remove it.")
+    if header.width * header.height > 256 * len(runs):
+        raise damaged(f"{len(runs)} bytes cannot hold {header.width}x{header.height} pixels")
+    rows = column = place = 0
+    while place + 2 <= len(runs):
+        count, value = runs[place], runs[place + 1]
+        place += 2
+        if count == 0 and value > 2:  # so many pixels as they are, to an even number of bytes
+            num_bytes = value if header.bits == 8 else (value + 1) // 2
+            column, place = column + value, place + num_bytes + num_bytes % 2
+        elif count:
+            column += count
+        elif value == 2 or column not in (0, header.width):
+            raise damaged("its run lengths leave pixels out")
+        else:
+            rows, column = rows + (column > 0), 0
+        if column > header.width or place > len(runs):
+            break
+        if count == 0 and value == 1:
+            if rows == header.height:
+                return
+            break
+    raise damaged("its run lengths do not fill the image")

@@ -1,0 +1,100 @@
+"""PNG: the chunks that make the pixels are checked, and nothing else of the file reaches the decoder."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import imagecodecs
+
+from blemish.imaging.formats.decoded import (
+    Decoded,
+    check_size,
+    damaged,
+    exif_orientation,
+    several,
+    strictly,
+    upright,
+    without_alpha,
+)
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Colour type -> samples of a pixel."""
+DEFLATED = 1032
+"""Bytes at most that deflate makes of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    kind: bytes
+    start: int
+    """Of its body, in the file."""
+    length: int
+
+    def body(self, data: bytes) -> bytes:
+        return data[self.start : self.start + self.length]
+
+    def is_whole(self, data: bytes) -> bool:
+        end = self.start + self.length
+        return zlib.crc32(data[self.start - 4 : end]).to_bytes(4, "big") == data[end : end + 4]
+
+
+def decode(data: bytes, max_pixels: int) -> Decoded:
+    """The image of a PNG; an animated one is refused. Raises BlemishError for damage, which its checksums show."""
+    chunks = list(_chunks(data))
+    _check(data, chunks, max_pixels)
+    orientation, has_transparency = 1, False
+    for chunk in chunks:
+        has_transparency |= chunk.kind == b"tRNS"
+        if chunk.kind == b"eXIf" and chunk.is_whole(data):
+            orientation = exif_orientation(chunk.body(data))
+    with strictly(harmless="Interlace handling should be turned on"):  # of how libpng was called, which mends it
+        found = without_alpha(imagecodecs.png_decode(_essential(data, chunks)))
+    return Decoded(upright(found.pixels, orientation), found.has_alpha or has_transparency)
+
+
+def _chunks(data: bytes) -> Iterator[_Chunk]:
+    place = len(SIGNATURE)
+    while True:
+        if place + 12 > len(data):
+            raise damaged("it ends before its last chunk")
+        length, kind = struct.unpack_from(">I4s", data, place)
+        if place + 12 + length > len(data):
+            raise damaged(f"its chunk {kind.decode('latin-1')!r} is longer than the file")
+        yield _Chunk(kind, place + 8, length)
+        place += 12 + length
+        if kind == b"IEND":
+            if data.startswith(SIGNATURE, place):
+                raise several("several")
+            return
+
+
+def _check(data: bytes, chunks: list[_Chunk], max_pixels: int) -> None:
+    """Raises BlemishError before anything is allocated where the file cannot hold what its header says."""
+    header = chunks[0]
+    if header.kind != b"IHDR" or header.length != 13:
+        raise damaged("it has no header")
+    width, height, depth, colour = struct.unpack(">IIBB", header.body(data)[:10])
+    check_size(width, height, max_pixels)
+    if colour not in SAMPLES:
+        raise damaged(f"its header says colour type {colour}")
+    num_bytes = height * (width * SAMPLES[colour] * depth // 8)
+    compressed = sum(chunk.length for chunk in chunks if chunk.kind == b"IDAT")
+    if num_bytes > compressed * DEFLATED:
+        raise damaged(f"{compressed} bytes cannot hold {width}x{height} pixels")
+    for chunk in chunks:
+        if chunk.kind == b"acTL" and struct.unpack_from(">I", data, chunk.start)[0] > 1:
+            raise several(struct.unpack_from(">I", data, chunk.start)[0], "images (it is animated)")
+
+
+def _essential(data: bytes, chunks: list[_Chunk]) -> bytes:
+    """The file without what does not make its pixels: colour profiles, texts, times."""
+    if all(chunk.kind in CRITICAL for chunk in chunks):
+        return data
+    view = memoryview(data)
+    kept = [view[c.start - 8 : c.start + c.length + 4] for c in chunks if c.kind in CRITICAL]
+    return b"".join([SIGNATURE, *kept])

@@ -1,0 +1,317 @@
+"""TIFF: one page, its strips or tiles decoded one by one, so that a damaged one is never filled with black."""
+
+from __future__ import annotations
+
+import lzma
+import re
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish.errors import BlemishError
+from blemish.imaging.formats import jpeg
+from blemish.imaging.formats.decoded import Decoded, check_size, damaged, several, strictly, upright
+from blemish.imaging.formats.ifd import Page, Tag, read_pages
+
+WHITE_IS_ZERO, GREY, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
+"""Photometric interpretations that are read."""
+OTHERS = {4: "a transparency mask", 5: "CMYK", 8: "CIE L*a*b*", 9: "ICC L*a*b*", 10: "ITU L*a*b*", 32844: "LogL"}
+SENSOR = (32803, 34892)
+"""Those of cameras' sensors."""
+TYPES = {(8, 1): np.uint8, (16, 1): np.uint16, (32, 3): np.float32}
+"""(bits, format) of a sample -> type of its pixels."""
+FORMATS = {1: "uint", 2: "int", 3: "float", 4: "bits", 5: "complex int", 6: "complex"}
+JPEG = 7
+REFUSED = {
+    2: "CCITT (2)",
+    3: "CCITT fax 3",
+    4: "CCITT fax 4",
+    6: "old JPEG (6)",
+    33003: "JPEG 2000 (33003)",
+    33005: "JPEG 2000 (33005)",
+    34712: "JPEG 2000 (34712)",
+    34892: "lossy JPEG (34892)",
+    50001: "WebP (50001)",
+    50002: "JPEG XL (50002)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How the pixels of a page are stored."""
+
+    page: Page
+    width: int
+    height: int
+    samples: int
+    bits: int
+    sample_format: int
+    photometric: int
+    compression: int
+    predictor: int
+    is_planar: bool
+    block_width: int
+    block_height: int
+    """Of a tile, or of a strip: all blocks are as large, but for the last strip."""
+
+    @property
+    def is_tiled(self) -> bool:
+        return Tag.TILE_OFFSETS in self.page.tags
+
+    @property
+    def block_samples(self) -> int:
+        return 1 if self.is_planar else self.samples
+
+    def block_bytes(self, rows: int) -> int:
+        """Of so many rows of a block, each of which begins with a whole byte."""
+        return rows * ((self.block_width * self.block_samples * self.bits + 7) // 8)
+
+
+def pages(data: bytes) -> list[Page]:
+    """The pages that are images by themselves: without thumbnails and masks of others."""
+    found = read_pages(data)
+    if Tag.DNG_VERSION in found[0].tags or any(page.get(Tag.PHOTOMETRIC, 1) in SENSOR for page in found):
+        raise BlemishError("RAW of a camera, which is not read. Develop it to 16-bit TIFF or PNG.")
+    return [page for page in found if not page.is_reduced] or found
+
+
+def decode(data: bytes, max_pixels: int, page: int | None = None) -> Decoded:
+    """The image of a TIFF; `page`, from 1, of one that holds several.
+
+    Raises BlemishError where there are several and none is named, where a strip or tile is missing or damaged, and for
+    pixels that are neither grey nor RGB of 8 bits, 16 bits or float.
+    """
+    found = pages(data)
+    if page is None and len(found) > 1:
+        raise BlemishError(
+            f"holds {len(found)} images (pages). Save each as a file of its own, or inspect each by --pages."
+        )
+    if page is not None and page > len(found):
+        raise BlemishError(f"has no page {page}: it holds {len(found)}.")
+    chosen = found[(page or 1) - 1]
+    _refuse_stack(chosen, len(found))
+    layout = _layout(chosen, max_pixels)
+    with strictly():
+        stored = _assembled(data, layout)
+        pixels = _shown(stored, layout)
+    is_alpha = layout.samples > (3 if layout.photometric in (RGB, YCBCR) else 1)
+    return Decoded(upright(pixels, chosen.get(Tag.ORIENTATION, 1)), is_alpha)
+
+
+def _refuse_stack(page: Page, num_pages: int) -> None:
+    """Raises BlemishError where one directory stands for several images, as ImageJ writes large stacks."""
+    images = re.search(rb"^images=(\d{1,9})", page.bytes(Tag.DESCRIPTION), re.MULTILINE)
+    is_stack = page.bytes(Tag.DESCRIPTION).startswith(b"ImageJ") and images and int(images[1]) > num_pages
+    if is_stack or page.get(Tag.DEPTH, 1) > 1:
+        raise several("several")
+
+
+def _layout(page: Page, max_pixels: int) -> _Layout:
+    """How the page is stored; raises BlemishError, before anything is allocated, where that is not read."""
+    width, height = page.get(Tag.WIDTH, 0), page.get(Tag.HEIGHT, 0)
+    check_size(width, height, max_pixels)
+    samples, photometric = page.get(Tag.SAMPLES, 1), page.get(Tag.PHOTOMETRIC, GREY)
+    bits, formats = set(page.all(Tag.BITS) or (1,)), set(page.all(Tag.SAMPLE_FORMAT) or (1,))
+    if len(bits) > 1 or len(formats) > 1:
+        raise BlemishError("samples of several types. Save it with one depth for all bands.")
+    tiled = page.get(Tag.TILE_WIDTH, 0), page.get(Tag.TILE_HEIGHT, 0)
+    striped = width, min(height, page.get(Tag.ROWS_PER_STRIP, height))
+    block = tiled if Tag.TILE_OFFSETS in page.tags else striped
+    if min(block) < 1 or block[0] * block[1] > max(4 * width * height, 1 << 22):
+        raise damaged(f"its blocks are {block[0]}x{block[1]}")
+    compression, predictor = page.get(Tag.COMPRESSION, 1), page.get(Tag.PREDICTOR, 1)
+    is_planar = page.get(Tag.PLANAR, 1) == 2 and samples > 1
+    depth, kind = bits.pop(), formats.pop()
+    layout = _Layout(page, width, height, samples, depth, kind, photometric, compression, predictor, is_planar, *block)
+    _refuse_bands(layout)
+    _refuse_kinds(layout)
+    return layout
+
+
+def _refuse_bands(layout: _Layout) -> None:
+    if layout.photometric in OTHERS:
+        bands = f"four bands ({OTHERS[5]})" if layout.photometric == 5 else OTHERS[layout.photometric]
+        raise BlemishError(f"{bands}, where grey and RGB are read. Convert it to RGB.")
+    if layout.photometric not in (WHITE_IS_ZERO, GREY, RGB, PALETTE, YCBCR):
+        raise damaged(f"its photometric interpretation is {layout.photometric}")
+    colours = 3 if layout.photometric in (RGB, YCBCR) else 1
+    extra = layout.page.all(Tag.EXTRA_SAMPLES)
+    is_alpha = layout.samples == colours + 1 and (extra[:1] in ((1,), (2,)) or (not extra and colours == 3))
+    if layout.samples != colours and not is_alpha:
+        number = {2: "two", 3: "three", 4: "four"}.get(layout.samples, str(layout.samples))
+        raise BlemishError(
+            f"{number} bands, which are neither grey nor RGB, with alpha or without. Save those that count as RGB."
+        )
+
+
+def _refuse_kinds(layout: _Layout) -> None:
+    key = layout.bits, layout.sample_format
+    is_packed = layout.bits in (1, 2, 4) and layout.sample_format == 1 and layout.samples == 1
+    if key not in TYPES and not is_packed:
+        name = f"{FORMATS.get(layout.sample_format, 'unknown')}{layout.bits}"
+        raise BlemishError(
+            f"pixels of type {name}; allowed are 8-bit, 16-bit and float in [0, 1]. "
+            "Convert the file, for example to 16-bit PNG."
+        )
+    if layout.photometric == PALETTE and (layout.bits > 8 or layout.sample_format != 1):
+        raise BlemishError(f"a palette of {layout.bits} bits; allowed are 8. Convert it to RGB.")
+    is_known = layout.compression in DECODERS or layout.compression == JPEG
+    if not is_known or (layout.compression == JPEG and (layout.bits != 8 or layout.samples not in (1, 3))):
+        name = REFUSED.get(layout.compression, "JPEG" if layout.compression == JPEG else f"codec {layout.compression}")
+        raise BlemishError(
+            f"compressed by {name}, which is not read in this TIFF. Save it with LZW, deflate or no compression."
+        )
+    if layout.photometric == YCBCR and layout.compression != JPEG:
+        raise BlemishError("YCbCr, where grey and RGB are read. Convert it to RGB.")
+    horizontal = layout.predictor == 2 and layout.bits in (8, 16, 32)
+    if not horizontal and layout.predictor != 1 and not (layout.predictor == 3 and layout.sample_format == 3):
+        raise damaged(f"its predictor is {layout.predictor}")
+
+
+def _assembled(data: bytes, layout: _Layout) -> NDArray[Any]:
+    """(H, W, samples) in the machine's byte order: all strips or tiles, each decoded."""
+    dtype = TYPES.get((layout.bits, layout.sample_format), np.uint8)
+    whole = np.empty((layout.height, layout.width, layout.samples), dtype)
+    for place, rows, block in _blocks(data, layout):
+        band, top, left = place
+        bands = slice(band, band + 1) if layout.is_planar else slice(None)
+        pixels = _block(block, rows, layout)
+        target = whole[top : top + rows, left : left + layout.block_width, bands]
+        target[...] = pixels[: target.shape[0], : target.shape[1]]
+    return whole
+
+
+def _blocks(data: bytes, layout: _Layout) -> Iterator[tuple[tuple[int, int, int], int, bytes]]:
+    """((band, top, left), rows, stored bytes) of each strip or tile; raises BlemishError where one is missing."""
+    kinds = (Tag.TILE_OFFSETS, Tag.TILE_LENGTHS) if layout.is_tiled else (Tag.STRIP_OFFSETS, Tag.STRIP_LENGTHS)
+    offsets, lengths = (layout.page.all(kind) for kind in kinds)
+    bands = range(layout.samples if layout.is_planar else 1)
+    tops, lefts = range(0, layout.height, layout.block_height), range(0, layout.width, layout.block_width)
+    if not lengths and len(offsets) == len(bands) * len(tops) == 1 and layout.compression == 1:
+        lengths = (layout.block_bytes(layout.height),)
+    number = len(bands) * len(tops) * len(lefts)
+    if len(offsets) != number or len(lengths) != number:
+        raise damaged(f"{len(offsets)} of its {number} strips or tiles are there")
+    places = ((band, top, left) for band in bands for top in tops for left in lefts)
+    for place, offset, length in zip(places, offsets, lengths, strict=True):
+        if not 0 < length <= len(data) - offset:
+            raise damaged("a strip or tile lies outside of the file")
+        rows = layout.block_height if layout.is_tiled else min(layout.block_height, layout.height - place[1])
+        yield place, rows, data[offset : offset + length]
+
+
+def _block(stored: bytes, rows: int, layout: _Layout) -> NDArray[Any]:
+    """(rows, block width, block samples): the pixels of a strip or tile."""
+    if layout.compression == JPEG:
+        return _jpeg_block(stored, rows, layout)
+    if layout.page.get(Tag.FILL_ORDER, 1) == 2:
+        stored = bytes(imagecodecs.bitorder_decode(stored))
+    needed, most = layout.block_bytes(rows), layout.block_bytes(layout.block_height)
+    raw = DECODERS[layout.compression](stored, most)
+    if len(raw) < needed:
+        raise damaged(f"a strip or tile holds {len(raw)} of {needed} bytes")
+    if layout.bits < 8:
+        bits = np.unpackbits(np.frombuffer(raw, np.uint8, needed).reshape(rows, -1), axis=1)
+        weights = 1 << np.arange(layout.bits, dtype=np.uint8)[::-1]
+        wide = bits[:, : layout.block_width * layout.bits].reshape(rows, layout.block_width, 1, layout.bits)
+        return np.asarray((wide * weights).sum(axis=-1), np.uint8)
+    shape = rows, layout.block_width, layout.block_samples
+    return _unpredicted(raw, needed, shape, layout)
+
+
+def _unpredicted(raw: bytes, needed: int, shape: tuple[int, int, int], layout: _Layout) -> NDArray[Any]:
+    """The pixels of bytes in which each may be stored as its difference to the one on its left."""
+    stored = np.dtype(TYPES[layout.bits, layout.sample_format]).newbyteorder(layout.page.order)  # type: ignore[arg-type]
+    whole = np.frombuffer(raw, stored, needed // stored.itemsize).reshape(shape)
+    if layout.predictor == 3:
+        return np.asarray(imagecodecs.floatpred_decode(whole, axis=-2))
+    if layout.predictor == 2:
+        unsigned = whole.view(stored.str.replace("f", "u"))
+        native = unsigned.astype(unsigned.dtype.newbyteorder("="))
+        return np.asarray(imagecodecs.delta_decode(native, axis=1)).view(stored.newbyteorder("="))
+    return whole
+
+
+def _jpeg_block(stored: bytes, rows: int, layout: _Layout) -> NDArray[Any]:
+    """The pixels of a JPEG whose tables may stand in the directory, and whose colours the directory names."""
+    tables = layout.page.bytes(Tag.JPEG_TABLES)[2:-2]
+    transform = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0" + bytes([layout.photometric == YCBCR])
+    whole = b"\xff\xd8" + (transform if layout.block_samples == 3 else b"") + tables + stored[2:]
+    header = jpeg.read_header(whole)
+    if header.channels != layout.block_samples or header.width != layout.block_width or header.height < rows:
+        raise damaged("a strip or tile is of another size")
+    jpeg.check(header, whole, 2 * layout.block_width * layout.block_height)
+    return jpeg.pixels_of(whole, header).reshape(header.height, header.width, header.channels)[:rows]
+
+
+def _shown(stored: NDArray[Any], layout: _Layout) -> NDArray[Any]:
+    """(H, W) or (H, W, 3): grey from dark to light, or RGB."""
+    if layout.photometric == PALETTE:
+        return _coloured(stored[:, :, 0], layout)
+    if layout.photometric in (RGB, YCBCR):
+        return np.ascontiguousarray(stored[:, :, :3])
+    grey = np.ascontiguousarray(stored[:, :, 0])
+    if layout.bits < 8:
+        grey = grey * np.uint8(255 // (2**layout.bits - 1))
+    if layout.photometric == WHITE_IS_ZERO:
+        grey = np.subtract(1 if grey.dtype == np.float32 else np.iinfo(grey.dtype).max, grey, dtype=grey.dtype)
+    return grey
+
+
+def _coloured(indices: NDArray[Any], layout: _Layout) -> NDArray[np.uint8]:
+    colours = np.array(layout.page.all(Tag.COLOUR_MAP), np.uint32).reshape(3, -1).T
+    if len(colours) != 2**layout.bits:
+        raise damaged(f"its palette has {len(colours)} colours")
+    eight = colours >> 8 if colours.max() > 255 else colours  # some write 8 bits, against the specification
+    return np.ascontiguousarray(eight.astype(np.uint8)[indices])
+
+
+def _plain(stored: bytes, most: int) -> bytes:
+    return stored[:most]
+
+
+def _deflate(stored: bytes, most: int) -> bytes:
+    stream = zlib.decompressobj()
+    try:
+        raw = stream.decompress(stored, most)
+        if not stream.eof:  # its checksum comes after the last byte
+            stream.decompress(stream.unconsumed_tail, 1)
+    except zlib.error as error:
+        raise damaged(error) from None
+    if not stream.eof:
+        raise damaged("a strip or tile does not end where it should")
+    return raw
+
+
+def _lzma(stored: bytes, most: int) -> bytes:
+    try:
+        return lzma.LZMADecompressor(memlimit=1 << 30).decompress(stored, most)
+    except (lzma.LZMAError, EOFError) as error:
+        raise damaged(error) from None
+
+
+def _lzw(stored: bytes, most: int) -> bytes:
+    raw = bytes(imagecodecs.lzw_decode(stored, out=most + 1))
+    if len(raw) > most:
+        raise damaged("a strip or tile holds more than its pixels")
+    return raw
+
+
+def _packbits(stored: bytes, most: int) -> bytes:
+    return bytes(imagecodecs.packbits_decode(stored, out=most))
+
+
+def _zstd(stored: bytes, most: int) -> bytes:
+    return bytes(imagecodecs.zstd_decode(stored, out=most))
+
+
+DECODERS: Mapping[int, Callable[[bytes, int], bytes]] = MappingProxyType(
+    {1: _plain, 5: _lzw, 8: _deflate, 32946: _deflate, 32773: _packbits, 34925: _lzma, 50000: _zstd}
+)
+"""Compression -> from the stored bytes of a strip or tile and the most it may hold to its bytes."""
