@@ -20,11 +20,13 @@ from blemish.calibration.thresholds import (
     decide,
     false_alarm_bound,
     find_regions,
+    from_plain,
     miss_rate,
     num_images_for,
     p_value,
     pixel_levels,
     smallest_rate,
+    to_plain,
 )
 from blemish.errors import BlemishError
 from blemish.types import Prediction, Sample
@@ -131,6 +133,14 @@ def test_a_calibration_is_changed_without_images():
     for wrong in ({"threshold": math.nan}, {"pixel_threshold": math.inf}, {"pixel_rate": 0.3}):
         with pytest.raises(BlemishError, match=f"{next(iter(wrong)).replace('_', '-')}: "):
             changed(calibration, **wrong)
+
+
+def test_a_calibration_comes_back_from_plain_data():
+    calibration = changed(calibrate(SCORES, LEVELS, 0.02), min_area=3)
+    assert from_plain(to_plain(calibration)) == calibration
+    for name, value in {"threshold": math.nan, "good_scores": ["a"], "pixel_levels": [1], "method": "luck"}.items():
+        with pytest.raises((ValueError, TypeError)):
+            from_plain(to_plain(calibration) | {name: value})
 
 
 def prediction(score: float, anomaly_map: np.ndarray) -> Prediction:

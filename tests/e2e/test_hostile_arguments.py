@@ -24,7 +24,7 @@ PATHS = (
     "unreadable.png", "locked", "socket", "dangling", "circle", "n" * 300, "n/" * 2500,
     "odd\udcff.png", "a[1].png", "zip.npz", "text/below", ".", "roi.json", "run.toml",
 )  # fmt: skip
-"""All of them lie in the test's own folder: whoever runs it may be root, and then an output may replace what it names."""
+"""All in the test's own folder: whoever runs it may be root, and then an output can replace what it names."""
 SECONDS = 120
 """After which a command counts as one that waits for ever: far more than any takes."""
 

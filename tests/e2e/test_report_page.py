@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,9 @@ import pytest
 
 from blemish.cli import main
 from blemish.evaluation.record import read_record
+from blemish.report.decisions import counts_at
 from blemish.report.read import read_runs
 from blemish.report.render import report
-from blemish.report.summarize import counts_at
-
-sync_api = pytest.importorskip("playwright.sync_api")
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here: apt-get install chromium")
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +32,10 @@ def folders(make_category, tmp_path_factory) -> list[Path]:
 
 @dataclass
 class Opened:
-    """A page, and all that went wrong or left the file since it was opened."""
+    """A page and the summary that it was made from."""
 
     page: Any
     summary: dict[str, Any]
-    complaints: list[str] = field(default_factory=list)
 
     def part(self) -> dict[str, Any]:
         """What the summary has of the part that is shown."""
@@ -54,37 +48,16 @@ class Opened:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield launched
-        launched.close()
-
-
-@pytest.fixture(scope="module")
 def written(folders) -> tuple[Path, dict[str, Any]]:
     path = folders[0].parent / "report.html"
     return path, report(folders, path)
 
 
 @pytest.fixture
-def opened(browser, written) -> Iterator[Opened]:
+def opened(open_page, written) -> Iterator[Opened]:
     path, summary = written
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    opened = Opened(context.new_page(), summary)
-    address = path.as_uri()
-
-    def asked(request: Any) -> None:
-        if request.url != address and not request.url.startswith(("data:", "blob:")):
-            opened.complaints.append(f"request: {request.url}")
-
-    opened.page.on("request", asked)
-    opened.page.on("console", lambda message: opened.complaints.append(f"console: {message.text}"))
-    opened.page.on("pageerror", lambda error: opened.complaints.append(f"error: {error}"))
-    opened.page.goto(address)
-    yield opened
-    context.close()
-    assert opened.complaints == []
+    with open_page(path) as page:
+        yield Opened(page, summary)
 
 
 def predicted(part: dict[str, Any], threshold: float) -> dict[str, int]:
@@ -239,3 +212,9 @@ def test_a_phone_scrolls_one_way_only(opened: Opened, theme):
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.click("#theme")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != ground
+
+
+@pytest.mark.parametrize("width", [390, 768, 1280, 1600])
+def test_the_words_of_a_thumbnail_stand_beside_each_other(opened: Opened, check_cards, width):
+    opened.page.set_viewport_size({"width": width, "height": 900})
+    check_cards(opened.page)

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from blemish.evaluation.record import MOST_POLYGONS, outline_of
+from blemish.inference.previews import MOST_POLYGONS, outline_of
 
 
 def test_a_mask_of_countless_specks_is_drawn_by_its_longest_edges():

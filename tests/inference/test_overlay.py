@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -70,7 +72,7 @@ def test_small_and_narrow_images_have_room_for_the_words(size):
         factor = -(-480 // max(size)) if max(size) < 480 else 1
         assert picture.shape[1] == max(NARROWEST, factor * size[1])
         assert 20 < picture.shape[0] - factor * size[0] < 200
-        assert decode_image(to_jpeg(picture), "x.jpg").shape == picture.shape
+        assert decode_image(to_jpeg(picture), Path("x.jpg")).shape == picture.shape
 
 
 def test_regions_that_are_too_small_are_not_outlined():

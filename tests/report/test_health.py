@@ -12,9 +12,10 @@ import pytest
 from blemish.data import find_categories
 from blemish.data.facts import distances_to_others, image_facts
 from blemish.data.source import load
-from blemish.evaluation.record import Preview, Record
+from blemish.evaluation.record import Record
 from blemish.imaging.preprocess import Preprocess
 from blemish.imaging.read import read_image
+from blemish.inference.previews import Preview
 from blemish.report import health
 from blemish.report.read import Part
 from blemish.types import Evaluation

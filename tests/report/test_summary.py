@@ -16,25 +16,18 @@ from blemish.calibration.thresholds import PIXEL_RATES, calibrate, find_regions
 from blemish.data import find_categories
 from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import Measured, evaluate, measure
-from blemish.evaluation.record import (
-    MOST_REGIONS,
-    OUTLINE_UNITS,
-    Preview,
-    Record,
-    decoded,
-    previewed,
-    read_record,
-    write_measured,
-    write_record,
-)
+from blemish.evaluation.record import Record, previewed, read_record, write_measured, write_record
 from blemish.evaluation.results import shown, write_results
 from blemish.imaging.read import read_image, read_mask
+from blemish.imaging.thumbnails import decoded
+from blemish.inference.previews import MOST_REGIONS, OUTLINE_UNITS, Preview
 from blemish.metrics import Resamples, paired_bootstrap, rank_images, rank_labelled
 from blemish.report.compare import best_of, compare_parts, compare_runs, verdicts_table
+from blemish.report.decisions import best_threshold, counts_at
 from blemish.report.pictures import make_album
 from blemish.report.read import Part, Run, read_runs
 from blemish.report.render import duration, render, report
-from blemish.report.summarize import best_threshold, counts_at, summarize
+from blemish.report.summarize import summarize
 from blemish.types import Evaluation, Prediction
 
 NAMES = ("bolt", "nut <script>alert(1)</script>")
@@ -301,7 +294,8 @@ def test_what_is_calibrated_is_marked(runs):
     summary = summarize([run], make_album([run]))["parts"][0]
     assert summary["threshold"]["value"] == 7.5
     assert summary["threshold"]["text"].endswith(
-        "pictures without a region of 12 pixels pass too, which is not counted here"
+        "an image without a region of 12 pixels above the level passes too, which is not counted here: "
+        "the regions at this level are not known"
     )
     assert summary["threshold"]["rate"] == 0.05
     assert "3 held-out good images for a false-alarm rate of at most 5.00%" in summary["threshold"]["text"]
@@ -386,3 +380,47 @@ def test_the_regions_that_a_run_keeps_are_those_that_inspecting_finds(data: Path
         found = find_regions(prediction.map, level)
         assert preview.num_regions == len(found)
         assert json.loads(json.dumps([asdict(region) for region in found[:MOST_REGIONS]])) == preview.regions
+
+
+def region(area: int, peak: float) -> dict:
+    return {"box": [0, 0, area, 1], "area": area, "peak": peak, "peak_at": [0, 0], "centroid": [0.0, 0.0]}
+
+
+@pytest.mark.parametrize(
+    ("min_area", "expected"),
+    [
+        # found: the defects that are called so; the first good image is called one by its score alone
+        (0, {"found": 4, "missed": 0, "false_alarms": 1, "passed": 3}),
+        (5, {"found": 3, "missed": 1, "false_alarms": 0, "passed": 4}),
+        (40, {"found": 2, "missed": 2, "false_alarms": 0, "passed": 4}),
+        (41, {"found": 1, "missed": 3, "false_alarms": 0, "passed": 4}),
+        (900, {"found": 0, "missed": 4, "false_alarms": 0, "passed": 4}),
+    ],
+)
+def test_the_counts_regard_the_minimum_area(min_area, expected):
+    found = [
+        ("many", True, 9.0, MOST_REGIONS * [region(1, 9.0)], MOST_REGIONS + 1, 40),  # the large one has a low peak
+        ("two", True, 8.0, [region(5, 8.0), region(2, 7.0)], 2, 5),
+        ("none", True, 7.0, [], 0, 0),
+        ("large", True, 6.0, [region(99, 6.0)], 1, 99),
+        ("loud", False, 5.0, [region(4, 5.0)], 1, 4),
+        *((f"good {number}", False, float(number), [region(99, 1.0)], 1, 99) for number in range(3)),
+    ]
+    map_, size = np.zeros((4, 4), np.float32), (4, 4)
+    previews = [
+        Preview(path, size, b"", map_, regions=own, num_regions=number, largest_region=largest)
+        for path, _, _, own, number, largest in found
+    ]
+    rows = [{"path": path, "defect": "x", "label": label, "score": score} for path, label, score, *_ in found]
+    calibration = {
+        "threshold": 4.5, "pixel_threshold": 0.5, "min_area": min_area, "false_alarm_rate": 0.1, "pixel_rate": 0.1,
+        "good_scores": [1.0],
+    }  # fmt: skip
+    evaluation = Evaluation("m", "c", {}, images=rows, calibration=calibration)
+    run = Run("m", Path("m"), (Part(evaluation, Record(previews, regions_by=(0.5, 0)), Path()),))
+    part = summarize([run], make_album([run]))["parts"][0]
+    assert {name: part["counts"][name] for name in expected} == expected
+    shown = {image["path"]: [own["area"] for own in image["regions"]] for image in part["images"] if "regions" in image}
+    assert shown["two"] == [area for area in (5, 2) if area >= min_area]
+    assert ("many" in shown) == (min_area == 0)  # of whose other regions only the largest one's area is known
+    assert "which is not counted" not in part["threshold"]["text"]

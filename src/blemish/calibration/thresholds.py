@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -235,3 +235,24 @@ def find_regions(anomaly_map: NDArray[np.float32], threshold: float, min_area: i
 def to_plain(calibration: Calibration) -> dict[str, Any]:
     """The calibration as it stands in model.json."""
     return asdict(calibration)
+
+
+def from_plain(content: dict[str, Any]) -> Calibration:
+    """What `to_plain` made; raises ValueError, TypeError or KeyError where it was something else."""
+    calibration = Calibration(
+        **content | {name: _numbers(content[name]) for name in ("good_scores", "pixel_levels", "defect_scores")}
+    )
+    thresholds = _numbers([calibration.threshold, calibration.pixel_threshold])
+    _numbers(rate for rate in (calibration.false_alarm_rate, calibration.pixel_rate) if rate is not None)
+    has_levels = len(calibration.pixel_levels) in (0, len(PIXEL_RATES))
+    has_area = isinstance(calibration.min_area, int) and calibration.min_area >= 0
+    if not has_levels or not has_area or calibration.method not in get_args(Method):
+        raise ValueError("not a calibration")
+    return replace(calibration, threshold=thresholds[0], pixel_threshold=thresholds[1])
+
+
+def _numbers(values: Iterable[Any]) -> tuple[float, ...]:
+    numbers = tuple(float(value) for value in values)
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError("a number that is not finite")
+    return numbers

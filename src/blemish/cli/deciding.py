@@ -12,6 +12,7 @@ import typer
 
 from blemish.cli.terminal import MaxPixels, Model, console, errors
 from blemish.errors import BlemishError
+from blemish.files import absolute
 from blemish.imaging.limits import MAX_PIXELS
 from blemish.progress import shown_progress
 from blemish.types import MapFormat
@@ -83,6 +84,9 @@ def predict_command(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Remove the predictions in --out first, such as those of another model.")
     ] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Write OUT/report.html, a page to look at every decision in.")
+    ] = False,
     fail_on_defect: Annotated[
         bool, typer.Option("--fail-on-defect", help="Exit with 3 where a defect was found.")
     ] = False,
@@ -107,23 +111,32 @@ def predict_command(
     from blemish.inference.table import find_images, predict
     from blemish.model.folder import find_model, read_model
 
+    if report:  # what draws the page may be missing, which is to be known before
+        from blemish.report.render import report as write_report
     folder = find_model(model)
     settings: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "threads": threads, "device": device}
     inspector = Inspector.load(folder, backend, **settings, max_pixels=max_pixels)
     if fail_on_defect and inspector.calibration is None:
         raise BlemishError(f"{folder}: not calibrated, so nothing is a defect. Run 'blemish calibrate' first.")
-    identity = identity_of(read_model(folder), backend)
+    used = read_model(folder)
+    identity = identity_of(used, backend)
+    about = {"model": str(absolute(folder)), "method": used.model, "backend": backend}
     with shown_progress("", errors) as phases:
         found = find_images(images, _listed() if "-" in images else (), out, pages=pages)
-        options: dict[str, Any] = {"overlays": overlays, "fresh": fresh, "progress": phases("inspecting")}
+        options: dict[str, Any] = {"overlays": overlays, "previews": report, "fresh": fresh, "about": about}
         form = maps_format or ("uint16" if maps else None)
-        summary = predict(inspector, found, out, identity=identity, maps=form, **options)
+        progress = phases("inspecting")
+        summary = predict(inspector, found, out, identity=identity, maps=form, progress=progress, **options)
+        if report:
+            write_report([out], out / "report.html", phases=phases)
     decided = f"{summary.num_defects} defects" if inspector.calibration else "not calibrated, so none is decided"
     unwritten = f", {summary.num_unwritten} without the files that were asked for" if summary.num_unwritten else ""
     speed = f"; {summary.rate:.1f} images/s" if summary.rate else ", none left to inspect"
     line = f"{summary.num_images} images: {decided}, {summary.num_unreadable} unreadable{unwritten}{speed}"
     for said in (line, *summary.describe(), f"predictions.csv and predictions.jsonl are in {out}"):
         console.print(said, soft_wrap=True)
+    hint = f"the report is {out / 'report.html'}" if report else f"to look at them: blemish report {out}"
+    console.print(hint, soft_wrap=True)
     if summary.first_error:
         errors.print(f"the first error: {summary.first_error}", soft_wrap=True)
     if fail_on_defect and summary.num_defects:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blemish.cli.terminal import Runs, console, errors
+from blemish.cli.terminal import Reported, Runs, console, errors
 from blemish.errors import BlemishError
 from blemish.progress import shown_progress
 
@@ -52,7 +52,8 @@ def metrics_command(
     """
     from blemish.data import find_categories
     from blemish.evaluation.evaluate import measure, predictions_from_maps
-    from blemish.evaluation.record import Preview, previewed, write_measured
+    from blemish.evaluation.record import previewed, write_measured
+    from blemish.inference.previews import Preview
 
     if not maps.is_dir():
         raise BlemishError(f"maps {maps}: no such folder. Expected {maps}/<category>/test/<type>/<stem>.tiff.")
@@ -74,19 +75,24 @@ def metrics_command(
 
 
 def report_command(
-    runs: Runs,
+    runs: Reported,
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("report.html"),
     files: Annotated[
         Path | None,
         typer.Option(help="Folder for its tables (CSV, JSON, LaTeX) and figures (SVG, PNG) as files as well."),
     ] = None,
 ) -> None:
-    """Write one HTML file to see every decision in: it opens from disk and asks no host for anything."""
+    """Write one HTML file to see every decision in: it opens from disk and asks no host for anything.
+
+    Of what `train` left: figures, curves, images, data. Of what `predict` left: scores, decisions and images, which
+    need no labels; `predict --report` keeps the anomaly maps for it too.
+    """
     from blemish.report.render import report
 
     if out.is_dir():
         raise BlemishError(f"out {out}: a folder. Name the file to write, such as {out / 'report.html'}.")
-    report(runs, out, files)
+    with shown_progress("", errors) as phases:
+        report(runs, out, files, phases)
     console.print(f"the report is {out}", soft_wrap=True)
     if files is not None:
         console.print(f"its tables and figures are in {files}", soft_wrap=True)

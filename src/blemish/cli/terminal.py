@@ -14,6 +14,7 @@ errors = Console(markup=False, highlight=False, stderr=True)
 
 Folder = Annotated[Path, typer.Argument(help="A data set's root, one category's folder, or a folder of images.")]
 Runs = Annotated[list[Path], typer.Argument(help="Folders that `train` left, one or several.")]
+Reported = Annotated[list[Path], typer.Argument(help="Folders that `train` or `predict` left, one or several.")]
 
 MaxPixels = Annotated[int, typer.Option("--max-pixels", min=1, help="Pixels of an image at most; larger are refused.")]
 

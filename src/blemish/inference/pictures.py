@@ -1,4 +1,4 @@
-"""The maps and overlays of predictions as files, each under a name that file systems take."""
+"""The maps, overlays and previews of predictions as files, each under a name that file systems take."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from blemish.errors import BlemishError
 from blemish.files import absolute, make_folder, writing
 from blemish.inference.maps import encode_map
 from blemish.inference.overlay import overlay, to_jpeg
+from blemish.inference.previews import encode_preview
 from blemish.inference.rows import FOLDERS, Row, named_file
 from blemish.types import Decision, MapFormat, Prediction
 
-SUFFIXES = {"map": ".tiff", "overlay": ".jpg"}
+SUFFIXES = {"map": ".tiff", "overlay": ".jpg", "preview": ".preview"}
 """Field of a row -> the kind of its files."""
 LONGEST = 200
 """Bytes of a name; file systems take 255, of which some are for suffixes."""
@@ -25,7 +26,7 @@ LONGEST = 200
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Where the maps and overlays of a run are written, and how."""
+    """Where these files of a run are written, and how."""
 
     out: Path
     names: Mapping[Path, str]
@@ -35,15 +36,17 @@ class Pictures:
     """Of the maps; None: that of the map which an image had."""
 
     def write(self, found: Prediction, decision: Decision | None, fields: Collection[str], before: Row) -> Row:
-        """The fields of a row ("map", "overlay") whose files are written now; "error" tells why one cannot be.
+        """The fields of FOLDERS whose files are written now, for a row; "error" tells why one cannot be.
 
         `before` is the row that the image had.
         """
         kept: MapFormat = "float32" if before.get("map_format") == "float32" else "uint16"
         form, row = self.form or kept, Row()
+        level = self.calibration.pixel_threshold if self.calibration else None
         encode: dict[str, Callable[[], bytes]] = {
             "map": lambda: encode_map(found.map, form, found.sha256),
             "overlay": lambda: to_jpeg(overlay(found, decision, self.calibration)),
+            "preview": lambda: encode_preview(found, level),
         }
         for field in sorted(fields):
             path = self.out / FOLDERS[field] / f"{self.names[found.sample.image]}{SUFFIXES[field]}"

@@ -20,10 +20,12 @@ from blemish.files import csv_cells, make_folder, replacing, write_json, writing
 from blemish.types import Decision, Prediction, Unreadable
 
 ROWS, TABLE, SETTINGS = "predictions.jsonl", "predictions.csv", "predictions.json"
-FOLDERS = {"map": "maps", "overlay": "overlays"}
+FOLDERS = {"map": "maps", "overlay": "overlays", "preview": "previews"}
 """Field of a row -> the folder of the files that it names."""
 SHOWN = frozenset({"overlay"})
 """Those of them that show the image and the decision: they take its pixels, and are made anew with the decision."""
+OF_IMAGE = SHOWN | {"preview"}
+"""Those that take the pixels of the image."""
 COLUMNS = (
     *("path", "score", "decision", "p_value", "threshold"),
     *("regions", "x", "y", "width", "height", "area", "peak", "error"),
@@ -155,7 +157,7 @@ def check_identity(out: Path, identity: Mapping[str, Any]) -> None:
 
 
 def named_file(out: Path, row: Row, field: str) -> Path | None:
-    """The file that a row names in `field` ("map" or "overlay"); None where it names none within its folder."""
+    """The file that a row names in a field of FOLDERS; None where it names none within its folder."""
     name = row.get(field)
     if not isinstance(name, str):
         return None

@@ -20,8 +20,10 @@ from blemish.imaging.read import is_image, page_paths, read_content
 from blemish.inference.inspector import Inspector
 from blemish.inference.maps import decode_map
 from blemish.inference.pictures import Pictures, names_for
+from blemish.inference.previews import write_inspected_by
 from blemish.inference.rows import (
     FOLDERS,
+    OF_IMAGE,
     SHOWN,
     Row,
     check_identity,
@@ -141,7 +143,7 @@ class _Plan:
         self.known[path] = again
         had = frozenset(name for name in FOLDERS if name in row)
         there = {name for name in FOLDERS if (file := named_file(out, again, name)) and file.is_file()}
-        wanted = (self.asked | had if is_given else had - SHOWN) - there
+        wanted = (self.asked | had if is_given else had - OF_IMAGE) - there
         if "map" in there and "map" in self.asked and is_given and self.form == "float32" != row.get("map_format"):
             wanted |= {"map"}
         lacks_regions = self.calibration is not None and again["regions"] is None
@@ -163,7 +165,9 @@ def predict(
     identity: Mapping[str, Any] | None = None,
     maps: MapFormat | None = None,
     overlays: bool = False,
+    previews: bool = False,
     fresh: bool = False,
+    about: Mapping[str, str] | None = None,
     progress: Progress = no_progress,
 ) -> Summary:
     """Inspects the images and writes `predictions.jsonl` and `predictions.csv` into `out`, row by row.
@@ -171,17 +175,20 @@ def predict(
     A row is written after the map and the overlay of its image, and an image that has its row, its content being the
     same (SHA-256), is not inspected again: the same call after a stop, however hard, goes on. Where the calibration is
     another one, all rows are decided again, from their scores and maps as far as these tell. What a row had, it keeps.
-    Files that could not be used are tried again. `fresh` removes what is in `out` first. Raises BlemishError where
-    `out` holds a fitted detector, or rows of another model (`identity`).
+    Files that could not be used are tried again. With `previews` what a report shows of each image is kept; `about`
+    tells it what the images are inspected by: model, method and backend. `fresh` removes what is in `out` first.
+    Raises BlemishError where `out` holds a fitted detector, or rows of another model (`identity`).
     """
     if (out / DOCUMENT).exists():
         raise BlemishError(f"out {out}: holds a fitted detector. Choose another folder.")
     before = {} if fresh else stored(out)
     if before:
         check_identity(out, identity or {})
-    asked = frozenset([*(["map"] if maps else []), *(["overlay"] if overlays else [])])
+    wishes = {"map": maps is not None, "overlay": overlays, "preview": previews}
+    asked = frozenset(name for name, is_asked in wishes.items() if is_asked)
     plan = _plan(_Plan(inspector.calibration, asked, maps), before, images, out, inspector)
     with opened(out, plan.known, identity or {}) as rows:
+        write_inspected_by(out, about or {}, plan.calibration)
         pictures = Pictures(out, names_for(images, plan.known), plan.calibration, plan.form)
         started, num_left = time.monotonic(), len(plan.by_map) + len(plan.inspected)
         num_settled = max(0, len(images) - num_left)
@@ -225,7 +232,7 @@ def _made(plan: _Plan, inspector: Inspector, pictures: Pictures) -> Iterable[Row
 
     def again(path: Path) -> Row | None:
         before, fields = plan.known[str(path)], plan.pictures[str(path)]
-        found = _from_map(before, pictures.out, inspector, bool(SHOWN & fields))
+        found = _from_map(before, pictures.out, inspector, bool(OF_IMAGE & fields))
         if found is None:
             return None
         decision = inspector.decide(found)
@@ -273,7 +280,7 @@ def _inspected(plan: _Plan, inspector: Inspector, pictures: Pictures) -> Iterabl
         path = found.sample.image
         return row | pictures.write(found, decision, fields[path], before.get(str(path), {}))
 
-    with_images = any(SHOWN & wanted for wanted in fields.values())
+    with_images = any(OF_IMAGE & wanted for wanted in fields.values())
     return map_ahead(finish, inspector.inspect(plan.inspected, with_images=with_images), WRITERS, WRITERS)
 
 

@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.evaluation.record import Preview, decoded
 from blemish.imaging.formats.png import SIGNATURE
-from blemish.imaging.pixels import fitted, thumbnail
+from blemish.imaging.pixels import thumbnail
+from blemish.imaging.thumbnails import decoded, small_map
+from blemish.inference.previews import Preview
 from blemish.parallel import map_ahead
 from blemish.report.read import Run
 
@@ -28,10 +29,10 @@ SAMPLED = 24
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """The pictures of one test image by one run, as addresses (data:) of the page's pictures by their index."""
+    """The pictures of one image by one run, as indices of the page's addresses (data:); None for what was not kept."""
 
-    picture: int
-    map: int
+    picture: int | None
+    map: int | None
     reconstruction: int | None
 
 
@@ -64,6 +65,11 @@ def make_album(runs: Sequence[Run]) -> Album:
     return album
 
 
+def maps_of(previews: Sequence[Preview]) -> list[NDArray[np.float32]]:
+    """The maps that were kept."""
+    return [shown.map for shown in previews if shown.map is not None]
+
+
 def value_range(maps: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
     """The lowest and the highest value of the maps; never the same."""
     if not maps:
@@ -85,10 +91,10 @@ def _estimate(previews: Sequence[Preview], num_images: int, size: tuple[int, int
     some = previews[:: max(1, len(previews) // SAMPLED)]
     if not some:
         return 0
-    low, high = value_range([shown.map for shown in some])
-    pictures = float(np.mean([len(_picture(shown.picture, size)) for shown in some]))
+    low, high = value_range(maps_of(some))
+    pictures = float(np.sum([len(_picture(s.picture, size)) for s in some if s.picture])) / len(some)
     rebuilt = float(np.sum([len(_picture(s.reconstruction, size)) for s in some if s.reconstruction])) / len(some)
-    maps = float(np.mean([len(_map(shown.map, size[1], low, high)) for shown in some]))
+    maps = float(np.sum([len(_map(values, size[1], low, high)) for values in maps_of(some)])) / len(some)
     return pictures * num_images + (rebuilt + maps) * len(previews)
 
 
@@ -98,13 +104,12 @@ def _album(runs: Sequence[Run], size: tuple[int, int, int]) -> tuple[Album, int]
     for run in runs:
         for part in run.parts:
             key, previews = (run.label, part.evaluation.category), part.record.previews
-            low, high = value_range([shown.map for shown in previews])
-            album.ranges[key] = low, high
-            album.display[key] = colour_range([shown.map for shown in previews])
+            low, high = album.ranges[key] = value_range(maps_of(previews))
+            album.display[key] = colour_range(maps_of(previews))
             for shown in previews:
                 album.shown[*key, shown.path] = Shown(
-                    jobs.add_once(shown.picture, partial(_picture, shown.picture, size)),
-                    jobs.add(partial(_map, shown.map, size[1], low, high)),
+                    jobs.add_once(shown.picture, partial(_picture, shown.picture, size)) if shown.picture else None,
+                    jobs.add(partial(_map, shown.map, size[1], low, high)) if shown.map is not None else None,
                     jobs.add(partial(_picture, shown.reconstruction, size)) if shown.reconstruction else None,
                 )
     files = list(map_ahead(lambda job: job(), jobs.all))
@@ -143,6 +148,5 @@ def _picture(content: bytes, size: tuple[int, int, int]) -> bytes:
 
 def _map(values: NDArray[np.float32], side: int, low: float, high: float) -> bytes:
     """A PNG file of 8 bits; `low` is black and `high` white."""
-    small = cv2.resize(values, fitted(values.shape, side)[::-1], interpolation=cv2.INTER_AREA)
-    grey = np.round((small - low) * (255 / (high - low))).clip(0, 255).astype(np.uint8)
+    grey = np.round((small_map(values, side) - low) * (255 / (high - low))).clip(0, 255).astype(np.uint8)
     return cv2.imencode(".png", grey, [cv2.IMWRITE_PNG_COMPRESSION, 5])[1].tobytes()

@@ -53,11 +53,16 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
 
     Raises BlemishError where a folder holds no run, or the same one is given twice.
     """
+    refuse_twice(folders)
+    return labelled([_read_run(folder) for folder in folders])
+
+
+def refuse_twice(folders: Sequence[Path]) -> None:
+    """Raises BlemishError where a folder is given twice."""
     resolved = [folder.resolve() for folder in folders]
     twice = [folder for folder in folders if resolved.count(folder.resolve()) > 1]
     if twice:
-        raise BlemishError(f"{twice[0]}: given twice. Give each run once.")
-    return _labelled([_read_run(folder) for folder in folders])
+        raise BlemishError(f"{twice[0]}: given twice. Give each folder once.")
 
 
 def categories_of(runs: Sequence[Run]) -> list[str]:
@@ -87,7 +92,7 @@ def _read_part(path: Path) -> Part:
     return Part(evaluation, read_record(path.parent) or Record(), path.parent)
 
 
-def _labelled(runs: Sequence[Run]) -> list[Run]:
+def labelled(runs: Sequence[Run]) -> list[Run]:
     """The runs under names that differ."""
     labels = [run.label for run in runs]
     for name in (lambda run: run.folder.name, lambda run: str(run.folder)):

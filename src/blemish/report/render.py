@@ -11,25 +11,34 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib import colormaps
 
+from blemish.errors import BlemishError
 from blemish.evaluation.results import shown
 from blemish.files import write_text
+from blemish.progress import Phases, no_progress
 from blemish.report.files import write_files
 from blemish.report.pictures import make_album
+from blemish.report.predictions import holds_predictions, read_predictions, summarize_predictions
 from blemish.report.read import read_runs
 from blemish.report.summarize import summarize
 from blemish.report.tables import tables_of
 
-SCRIPTS = ("page.js", "charts.js", "overview.js", "inspect.js", "gallery.js", "viewer.js")
-"""In the order in which they run."""
+SCRIPTS = ("page.js", "charts.js", "overview.js", "scores.js", "inspect.js", "gallery.js", "viewer.js")
+PREDICTION_SCRIPTS = ("page.js", "charts.js", "scores.js", "predictions.js", "gallery.js", "viewer.js")
+"""Of the two pages, in the order in which they run."""
 COLOURS = ("inferno", "viridis", "cividis", "gray")
 """Colour maps of matplotlib that grow brighter throughout, so that they read in every kind of colour vision."""
 
 
-def report(folders: Sequence[Path], out: Path, files: Path | None = None) -> dict[str, Any]:
+def report(
+    folders: Sequence[Path], out: Path, files: Path | None = None, phases: Phases = lambda _: no_progress
+) -> dict[str, Any]:
     """Writes the report on the runs in these folders, with `files` its tables and figures there, and gives its summary.
 
-    Raises BlemishError where a folder holds no run, or the file cannot be written.
+    The folders are those that `blemish train` left, or those that `blemish predict` left. Raises BlemishError where one
+    is neither, where there are both, or where the file cannot be written.
     """
+    if any(map(holds_predictions, folders)):
+        return _report_predictions(folders, out, files, phases)
     runs = read_runs(folders)
     summary = summarize(runs, make_album(runs))
     write_text(out, render(summary))
@@ -38,18 +47,28 @@ def report(folders: Sequence[Path], out: Path, files: Path | None = None) -> dic
     return summary
 
 
+def _report_predictions(folders: Sequence[Path], out: Path, files: Path | None, phases: Phases) -> dict[str, Any]:
+    if files is not None:
+        raise BlemishError("--files: predictions have no tables but predictions.csv. Leave --files out.")
+    runs = read_predictions(folders, phases("reading"))
+    summary = summarize_predictions(runs, make_album(runs))
+    write_text(out, render(summary))
+    return summary
+
+
 def render(summary: dict[str, Any]) -> str:
-    """The page. Names from the data are escaped wherever they stand."""
+    """The page of a summary, of runs or of predictions. Names from the data are escaped wherever they stand."""
     loader = PackageLoader("blemish.report")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"shown": shown, "duration": duration}
     environment.globals["source"] = lambda name: Markup(loader.get_source(environment, name)[0])
-    return environment.get_template("report.html").render(
+    name, scripts = ("report.html", SCRIPTS) if summary["labelled"] else ("predictions.html", PREDICTION_SCRIPTS)
+    return environment.get_template(name).render(
         summary=summary,
-        files=tables_of(summary),
-        scripts=SCRIPTS,
+        files=tables_of(summary) if summary["labelled"] else {},
+        scripts=scripts,
         colours={name: colour_table(name) for name in COLOURS},
     )
 

@@ -31,15 +31,7 @@ from blemish.detectors import detector_class
 from blemish.detectors.base import Detector, ReconstructingDetector
 from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import NUM_RESAMPLES, Measured, measure
-from blemish.evaluation.record import (
-    PICTURE_SIDE,
-    RECORD,
-    Picture,
-    Preview,
-    previewed,
-    with_reconstructions,
-    write_measured,
-)
+from blemish.evaluation.record import RECORD, previewed, with_reconstructions, write_measured
 from blemish.evaluation.results import EVALUATION
 from blemish.features.devices import device_named, is_main_process
 from blemish.files import discard, making_folder
@@ -47,7 +39,9 @@ from blemish.imaging.alignment import Alignment, choose_alignment
 from blemish.imaging.pixels import thumbnail
 from blemish.imaging.preprocess import Preprocess
 from blemish.imaging.roi import Roi, read_roi
+from blemish.imaging.thumbnails import Picture
 from blemish.inference.inspector import Inspector
+from blemish.inference.previews import PICTURE_SIDE, Preview
 from blemish.inference.torch_backend import TorchBackend
 from blemish.model.changes import claimed, refuse_overwriting, write_model
 from blemish.model.folder import ModelFolder

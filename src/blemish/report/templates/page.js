@@ -20,16 +20,21 @@ function setThreshold(value) {
   tell("threshold");
 }
 
-const isDefect = (image) => image.score > threshold();
-const OUTCOMES = { found: "found", missed: "missed", false_alarms: "false alarm", passed: "passed" };
+// A threshold of null, where the model is not calibrated and none was chosen, decides nothing.
+const isDefect = (image) => threshold() !== null && image.score > threshold() && image.has_region !== false;
+const OUTCOMES = data.labelled
+  ? { found: "found", missed: "missed", false_alarms: "false alarm", passed: "passed" }
+  : { defects: "defect", good: "good", undecided: "not decided" };
 function outcome(image) {
+  if (!data.labelled) return threshold() === null ? "undecided" : isDefect(image) ? "defects" : "good";
   if (image.label) return isDefect(image) ? "found" : "missed";
   return isDefect(image) ? "false_alarms" : "passed";
 }
-const isWrong = (image) => image.label !== isDefect(image);
+// What is to be seen first: a wrong decision or, where nobody knows which are wrong, a defect.
+const isMarked = (image) => (data.labelled ? image.label !== isDefect(image) : isDefect(image));
 
 function countsAt(images) {
-  const counts = { found: 0, missed: 0, false_alarms: 0, passed: 0 };
+  const counts = Object.fromEntries(Object.keys(OUTCOMES).map((name) => [name, 0]));
   for (const image of images) counts[outcome(image)] += 1;
   return counts;
 }
@@ -54,6 +59,7 @@ function number(value, digits = 4) {
   const size = Math.abs(value);
   return size >= 1e5 || size < 1e-3 ? value.toExponential(digits - 1) : String(Number(value.toPrecision(digits)));
 }
+const several = (count, one, more = `${one}s`) => `${count} ${count === 1 ? one : more}`;
 const rate = (value) => (value === null ? "–" : `${(100 * value).toFixed(1)} %`);
 
 function save(name, content, type) {

@@ -87,21 +87,24 @@ function openViewer(image) {
   const [height, width] = image.size ?? [1, 1], own = part();
   $("viewer").style.setProperty("--ratio", width / height);
   for (const stage of document.querySelectorAll(".stage")) stage.style.aspectRatio = `${width} / ${height}`;
-  $("viewer-title").textContent = image.defect;
+  $("viewer-title").textContent = data.labelled ? image.defect : image.path.split("/").at(-1);
   $("viewer-path").textContent = image.path;
-  $("viewer-image").src = image.picture === undefined ? "data:," : data.pictures[image.picture];
-  $("viewer-image").alt = `Test image ${image.path}`;
-  $("viewer-image").hidden = image.picture === undefined;
+  $("viewer-path").hidden = $("viewer-title").textContent === image.path;
+  $("viewer-image").src = image.picture == null ? "data:," : data.pictures[image.picture];
+  $("viewer-image").alt = `The image ${image.path}`;
+  $("viewer-image").hidden = image.picture == null;
+  $("no-picture").hidden = image.picture != null;
+  for (const control of document.querySelectorAll(".of-map")) control.hidden = image.map == null;
   $("rebuilt").hidden = image.reconstruction == null;
   if (image.reconstruction != null) $("viewer-rebuilt").src = data.pictures[image.reconstruction];
   $("viewer-position").textContent = `${listed.indexOf(image) + 1} of ${listed.length}`;
   $("viewer-score").textContent = number(image.score, 5);
-  $("viewer-threshold").textContent = number(threshold(), 5);
+  $("viewer-threshold").textContent = threshold() === null ? "none" : number(threshold(), 5);
   $("viewer-outcome").textContent = OUTCOMES[outcome(image)];
-  $("viewer-outcome").classList.toggle("is-wrong", isWrong(image));
+  $("viewer-outcome").classList.toggle("is-wrong", isMarked(image));
   currentMap = null;
   showMarks();
-  if (image.map === undefined) return;
+  if (image.map == null) return;
   mapOf(image, own).then((map) => {
     if (current !== image) return;
     currentMap = map;
@@ -126,6 +129,10 @@ function showMarks() {
     const d = contour(currentMap, level()).map(([[x1, y1], [x2, y2]]) => `M${x1 * w} ${y1 * h}L${x2 * w} ${y2 * h}`).join("");
     marks.append(svg("path", { d, class: "contour-line" }));
   }
+  if (current.map == null) {
+    const boxes = (current.regions ?? []).map(({ box: [x, y, across, down] }) => `M${x * unit} ${y * unit}h${across * unit}v${down * unit}h${-across * unit}Z`);
+    marks.append(svg("path", { d: boxes.join(""), class: "contour-line" }));
+  }
   if ($("show-truth").checked && current.outline?.length) {
     const d = current.outline.map((flat) => `M${flat.map((value, index) => (index % 2 ? `${value}` : `${index ? "L" : ""}${value} `)).join("")}Z`).join("");
     marks.append(svg("path", { d, class: "truth-back" }), svg("path", { d, class: "truth-line" }));
@@ -140,8 +147,9 @@ function showMarks() {
 function regionsShown(width, height) {
   if (current.regions && level() === part().pixel_threshold.value) {
     const rows = current.regions.map(({ box: [x, y, w, h], area, peak }) => ({ x, y, w, h, area, peak }));
-    return { rows, count: current.num_regions, exact: true };
+    return { rows, count: current.num_regions, of: "of the whole map" };
   }
+  if (current.map == null) return { rows: [], count: 0, of: "not known here" };
   const found = currentMap ? regionsOf(currentMap, level()) : [];
   const across = currentMap ? width / currentMap.width : 1, down = currentMap ? height / currentMap.height : 1;
   const rows = found.map((region) => ({
@@ -149,17 +157,17 @@ function regionsShown(width, height) {
     w: Math.round((region.right - region.left + 1) * across), h: Math.round((region.bottom - region.top + 1) * down),
     area: Math.round(region.area * across * down), peak: region.peak,
   }));
-  return { rows, count: found.length, exact: false };
+  return { rows, count: found.length, of: "measured on the map at display size" };
 }
 
 function showRegions(width, height) {
-  const { rows: found, count, exact } = regionsShown(width, height);
+  const { rows: found, count, of } = regionsShown(width, height);
   const cells = (values) => element("tr", {}, ...values.map((value) => element("td", {}, String(value))));
   const rows = found.slice(0, REGIONS).map(({ x, y, w, h, area, peak }, index) => cells([index + 1, `${x}, ${y}`, `${w} × ${h}`, area, number(peak, 3)]));
   if (!found.length) rows.push(element("tr", {}, element("td", { colspan: 5 }, "none")));
-  if (count > REGIONS) rows.push(element("tr", {}, element("td", { colspan: 5 }, `and ${count - REGIONS} smaller peaks`)));
+  if (count > REGIONS) rows.push(element("tr", {}, element("td", { colspan: 5 }, `and ${several(count - REGIONS, "smaller peak")}`)));
   $("regions").replaceChildren(...rows);
-  $("regions-of").textContent = exact ? "of the whole map" : "measured on the map at display size";
+  $("regions-of").textContent = of;
 }
 
 function step(by) {
@@ -185,7 +193,7 @@ $("viewer").addEventListener("keydown", (event) => {
   const onSlider = event.target.matches("input[type=range], select");
   if (event.key === "ArrowLeft" && !onSlider) step(-1);
   else if (event.key === "ArrowRight" && !onSlider) step(1);
-  else if (KEYS[event.key]) $(KEYS[event.key]).click();
+  else if (KEYS[event.key] && $(KEYS[event.key]).offsetParent) $(KEYS[event.key]).click();
   else return;
   event.preventDefault();
 });
