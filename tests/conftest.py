@@ -34,6 +34,14 @@ def _without_progress() -> Iterator[None]:
     logger.setLevel(before)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is remembered of exports that were tried is not the user's."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("BLEMISH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def make_category() -> MakeCategory:
     """Writes a tiny category in the layout of MVTec AD: soft gradients with noise, bright squares as defects."""

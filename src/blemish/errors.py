@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from unicodedata import category
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -34,11 +36,36 @@ EXTRAS = {
 """Package -> the extra that installs it."""
 
 
-class BlemishError(Exception):
-    """What was wrong, where (file, field), what is allowed and what to do next, in one line.
+LONGEST_LINE = 480
+"""Characters of a message at most. What is longer is cut in its middle: the place stands first, the advice last."""
 
-    The command line prints the message and exits with 2. Any other exception is a bug in blemish.
+
+class BlemishError(Exception):
+    """What was wrong, where (file, field), what is allowed and what to do next, in one line of LONGEST_LINE at most.
+
+    The command line prints the message and exits with 2.
     """
+
+    def __init__(self, message: str):
+        super().__init__(one_line(message))
+
+
+def one_line(text: object, longest: int = LONGEST_LINE) -> str:
+    """The text as a line that any terminal and file takes: without line breaks, control characters and lone surrogates.
+
+    What is longer than `longest` characters is cut in its middle.
+    """
+    words = re.sub(r"\s*[\r\n\v\f\x85\u2028\u2029]+\s*", " ", str(text)).strip()
+    printable = "".join(
+        character
+        if character.isprintable() or category(character) == "Zs"
+        else character.encode("unicode_escape").decode()
+        for character in words
+    )
+    if len(printable) <= longest:
+        return printable
+    tail = longest // 3
+    return f"{printable[: longest - tail - 5]} ... {printable[len(printable) - tail :]}"
 
 
 def number_of(count: int, noun: str) -> str:
@@ -63,8 +90,16 @@ def extras() -> Iterator[None]:
 
 def first_problem(error: ValidationError) -> str:
     """One line for the first field that pydantic found wrong: its name, the value given, what is allowed."""
-    problem = error.errors()[0]
+    problem = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in problem["loc"])
     is_size = problem["type"].startswith("byte_size")
     allowed = "a number of bytes, such as 2GB" if is_size else problem["msg"].removeprefix("Value error, ")
-    return f"{field}: {allowed[0].lower()}{allowed[1:]}; {problem['input']!r} was given."
+    return f"{field}: {allowed[0].lower()}{allowed[1:]}; {shown(problem['input'])} was given."
+
+
+def shown(value: object) -> str:
+    """A value as Python writes it, in 80 characters at most; its type's name where it cannot be written."""
+    try:
+        return one_line(repr(value), 80)
+    except (ValueError, RecursionError):  # a number of more than 4300 digits; lists without an end
+        return type(value).__name__

@@ -15,6 +15,7 @@ from blemish.errors import BlemishError
 from blemish.inference.inspector import Inspector
 from blemish.model import folder as reading_module
 from blemish.model.changes import changing, claimed, write_model
+from blemish.model.document import parse
 from blemish.model.folder import DOCUMENT, TENSORS, read_model, reading
 from blemish.model.tensors import load, save
 
@@ -123,7 +124,7 @@ def test_who_reads_while_it_is_replaced_reads_again(model: Path):
 def test_a_file_that_is_gone_for_good_is_one_line(model: Path, monkeypatch):
     read_model(model).path(TENSORS).unlink()
     calls = []
-    monkeypatch.setattr(reading_module, "migrated", lambda content, _: calls.append(1) or content)
+    monkeypatch.setattr(reading_module, "parse", lambda *given: calls.append(1) or parse(*given))
     with pytest.raises(BlemishError, match=r"model-\w+\.safetensors: No such file"):
         Inspector.load(model)
     assert len(calls) == 1

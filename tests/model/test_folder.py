@@ -24,7 +24,8 @@ from blemish.imaging.roi import Roi, read_roi
 from blemish.inference.inspector import BACKENDS, Inspector
 from blemish.model import tensors as artifact
 from blemish.model.changes import write_model
-from blemish.model.folder import DOCUMENT, FORMAT_VERSION, TENSORS, find_model, read_model
+from blemish.model.document import FORMAT_VERSION
+from blemish.model.folder import DOCUMENT, TENSORS, find_model, read_model
 from blemish.model.tensors import Artifact, load, save
 
 YESTERDAY = Path(__file__).parents[1] / "models" / "format1"
@@ -109,11 +110,14 @@ SPOILED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "unknown tensor": (with_tensor("more", torch.zeros(1)), NOT_FITTING),
     "newer": (lambda folder: edit(folder, format_version=FORMAT_VERSION + 1), "this blemish reads 1 to 4. Upgrade"),
     "no version": (lambda folder: edit(folder, format_version=None), "format_version None"),
-    "climbs out": (lambda f: edit(f, sha256={"../outside.safetensors": "0"}), "which is outside of its folder"),
-    "absolute": (lambda f: edit(f, sha256={"/etc/passwd": "0"}), "which is outside of its folder"),
-    "a dot": (lambda f: edit(f, sha256={"onnx/../../x": "0"}), "which is outside of its folder"),
+    "climbs out": (lambda f: edit(f, sha256={"../outside.safetensors": "0" * 64}), "which is outside of its folder"),
+    "absolute": (lambda f: edit(f, sha256={"/etc/passwd": "0" * 64}), "which is outside of its folder"),
+    "a dot": (lambda f: edit(f, sha256={"onnx/../../x": "0" * 64}), "which is outside of its folder"),
     "a link": (link_out_of_the_folder, "which is outside of its folder"),
-    "roi climbs out": (preprocess(roi="../mask.png"), r"model\.json: knows no \.\./mask\.png"),
+    "roi climbs out": (
+        preprocess(roi="../mask.png"),
+        r"model\.json: damaged, preprocess\.roi: input should be 'roi\.png'",
+    ),
     "no tensors": (lambda folder: read_model(folder).path(TENSORS).unlink(), r"model-\w+\.safetensors: No such file"),
     "no document": (lambda folder: (folder / DOCUMENT).unlink(), r"model\.json: no such file"),
     "not an object": (lambda folder: (folder / DOCUMENT).write_text("[1]"), "format_version None"),
@@ -126,6 +130,7 @@ SPOILED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "unknown option": (lambda folder: edit(folder, options={"colour": 1}), "colour: not an option of PatchCore"),
     "wrong option": (lambda folder: edit(folder, options={"size": 10**9}), "size: input should be less than"),
     "wrong size": (preprocess(size=[0, 32]), r"model\.json: damaged"),
+    "another size": (preprocess(size=[32, 48]), r"preprocess\.size is 32 x 48, its detector's is 32 x 32"),
     "wrong aspect": (preprocess(aspect="crop"), r"model\.json: damaged"),
     "wrong tile": (preprocess(tile=32, overlap=17), r"model\.json: damaged"),
     "wrong threshold": (calibration(threshold=float("nan")), r"model\.json: damaged"),

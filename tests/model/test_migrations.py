@@ -11,7 +11,8 @@ import pytest
 
 from blemish.inference.inspector import Inspector
 from blemish.model.changes import changing, write_model
-from blemish.model.folder import DOCUMENT, FORMAT_VERSION, TENSORS, read_model
+from blemish.model.document import FORMAT_VERSION
+from blemish.model.folder import DOCUMENT, TENSORS, read_model
 from blemish.model.migrations import migrated
 
 MODELS = Path(__file__).parents[1] / "models"

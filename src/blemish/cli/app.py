@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
-from rich.text import Text
 from typer.exceptions import TyperException
 
 import blemish
 from blemish.cli import data, deciding, learning, measuring
+from blemish.cli.boundary import INTERRUPTED, boundary, interrupted
 from blemish.cli.help import Command, Group
 from blemish.cli.terminal import console, errors, show_log
-from blemish.errors import BlemishError, extras
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
+from blemish.errors import BlemishError
 
 QUIET = "--quiet"
 HEADINGS = {
@@ -36,8 +34,6 @@ HEADINGS = {
     "demo": "Data sets",
 }
 """Command -> its heading in the help, in the order in which they stand there."""
-GOES_ON = {"train": " with --resume", "predict": ""}
-"""Command that can be stopped -> what is to be added for it to go on."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -47,25 +43,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = next((word for word in line if not word.startswith("-")), "")
     errors.quiet = bool(_completed())
     show_log()
-    try:
-        with extras():
-            parsers = {}
-            if command in learning.COMMANDS:
-                parsers[command], given = _learning_parser(command, given, line)
-            code = build_app(parsers)(given, standalone_mode=False, prog_name="blemish")
-    except BlemishError as error:
-        _fail(str(error))
-    except TyperException as error:
-        _fail(_mended(error, given))
-    if code == INTERRUPTED and command in GOES_ON:
-        errors.print(f"stopped. The same command{GOES_ON[command]} goes on from here.")
+    with boundary(command, lambda error: _mended(error, given)):
+        _prepare(given)
+        parsers, rest = {}, given
+        if command in learning.COMMANDS:
+            parsers[command], rest = _learning_parser(command, given, line)
+        code = build_app(parsers)(rest, standalone_mode=False, prog_name="blemish")
+    if code == INTERRUPTED:
+        interrupted(command)
     sys.exit(code)
 
 
-def _fail(message: str) -> NoReturn:
-    """One line on standard error, and exit code 2."""
-    errors.print(Text.assemble(("error ", "bold red"), message), soft_wrap=True)
-    sys.exit(2)
+def _prepare(arguments: Sequence[str]) -> None:
+    """Has names that are not UTF-8 printed with escapes, and refuses what no path or number can hold."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if any("\0" in argument for argument in arguments):
+        raise BlemishError("an argument holds a NUL character, which no path can. Leave it out.")
 
 
 def _completed() -> list[str]:

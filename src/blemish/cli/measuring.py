@@ -21,7 +21,9 @@ def evaluate_command(
     data_path: Annotated[Path, typer.Option("--data-path", help="Root of the data set, or one category's folder.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the tables; default: the first run's.")] = None,
     category: Annotated[list[str] | None, typer.Option(help="Category to evaluate, repeatable; default: all.")] = None,
-    resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples for the intervals; 0: none.")] = 1000,
+    resamples: Annotated[
+        int, typer.Option(min=0, max=100_000, help="Bootstrap resamples for the intervals; 0: none.")
+    ] = 1000,
 ) -> None:
     """Score the test images with what was learned: every metric, per category and averaged, with 95 % intervals."""
     from blemish.runs.evaluate import evaluate_run
@@ -39,7 +41,9 @@ def metrics_command(
     data_path: Annotated[Path, typer.Option("--data-path", help="Root of the data set, or one category's folder.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the tables; default: that of the maps.")] = None,
     category: Annotated[list[str] | None, typer.Option(help="Category to score, repeatable; default: all.")] = None,
-    resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples for the intervals; 0: none.")] = 1000,
+    resamples: Annotated[
+        int, typer.Option(min=0, max=100_000, help="Bootstrap resamples for the intervals; 0: none.")
+    ] = 1000,
     name: Annotated[str, typer.Option(help="Name of the method in the tables.")] = "maps",
 ) -> None:
     """Score anomaly maps that any program wrote, in the layout of the official MVTec AD evaluation.

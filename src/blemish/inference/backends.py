@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, one_line
+from blemish.inference.structure import ADVICE, check_openvino, external_files
+from blemish.inference.trial import try_first
 from blemish.model.folder import DOCUMENT, ModelFolder
 
 ONNX = "model.onnx"
@@ -39,16 +42,22 @@ class OnnxBackend:
         onnxruntime.disable_telemetry_events()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or os.cpu_count() or 1
-        options.log_severity_level = 3  # its warnings are about the graph, which the export has checked
-        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        self._sides = [side if isinstance(side, int) else None for side in self._session.get_inputs()[0].shape[2:]]
-        self._names = [value.name for value in self._session.get_inputs()]
+        options.log_severity_level = 4  # what it raises is told once, not on standard error as well
+        self._path = path
+        with _told(path, "ONNX Runtime"):
+            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            taken, given = (
+                {io.name: io.shape for io in found()} for found in (self._session.get_inputs, self._session.get_outputs)
+            )
+            self._sides = _sides(taken, given, lambda side: side if isinstance(side, int) else None)
+            self._names = list(taken)
 
     def __call__(self, images: Array, inside: Mask | None = None) -> tuple[Array, Array]:
         """Scores and maps of the batch; raises BlemishError where the graph takes no such images."""
         _check_size(images.shape[2:], self._sides)
-        scores, maps = self._session.run([SCORES, MAPS], _inputs(images, inside, self._names))
-        return scores, maps
+        with _told(self._path, "ONNX Runtime"):
+            scores, maps = self._session.run([SCORES, MAPS], _inputs(images, inside, self._names))
+            return _checked(scores, maps, len(images))
 
 
 class OpenVinoBackend:
@@ -65,16 +74,54 @@ class OpenVinoBackend:
             "INFERENCE_NUM_THREADS": threads or os.cpu_count() or 1,
             "PERFORMANCE_HINT": "LATENCY",
         }
-        self._run = openvino.Core().compile_model(path, "CPU", settings)
-        self._names = [value.any_name for value in self._run.inputs]
-        sides = list(self._run.input(IMAGES).partial_shape)[2:]
-        self._sides = [None if side.is_dynamic else side.get_length() for side in sides]
+        self._path = path
+        with _told(path, "OpenVINO"):
+            self._run = openvino.Core().compile_model(path, "CPU", settings)
+            taken, given = (
+                {io.any_name: list(io.partial_shape) for io in found} for found in (self._run.inputs, self._run.outputs)
+            )
+            self._sides = _sides(taken, given, lambda side: None if side.is_dynamic else side.get_length())
+            self._names = list(taken)
 
     def __call__(self, images: Array, inside: Mask | None = None) -> tuple[Array, Array]:
         """Scores and maps of the batch; raises BlemishError where the graph takes no such images."""
         _check_size(images.shape[2:], self._sides)
-        found = self._run(_inputs(images, inside, self._names))
-        return found[SCORES].copy(), found[MAPS].copy()  # the runtime writes the next result to the same place
+        with _told(self._path, "OpenVINO"):
+            found = self._run(_inputs(images, inside, self._names))
+            scores, maps = _checked(found[SCORES], found[MAPS], len(images))
+        return scores.copy(), maps.copy()  # the runtime writes the next result to the same place
+
+
+@contextmanager
+def _told(path: Path, runtime: str) -> Iterator[None]:
+    """Has whatever a runtime raises of a graph told in one line; it is a class of its own for each of them."""
+    try:
+        yield
+    except BlemishError:
+        raise
+    except Exception as error:
+        reason = one_line(error, 200) or type(error).__name__
+        raise BlemishError(f"{path}: cannot be run by {runtime} ({reason}). {ADVICE}") from None
+
+
+def _sides(
+    taken: dict[str, list[Any]], given: dict[str, list[Any]], fixed: Callable[[Any], int | None]
+) -> list[int | None]:
+    """The height and width that a graph takes, None for any; ValueError where it is no graph of an export.
+
+    `taken` and `given` have the shapes of what goes in and comes out, by name.
+    """
+    if list(taken) not in ([IMAGES], [IMAGES, INSIDE]) or len(taken[IMAGES]) != 4 or not {SCORES, MAPS} <= set(given):
+        raise ValueError(f"it takes {', '.join(taken)} and gives {', '.join(given)}, not {IMAGES}, {SCORES} and {MAPS}")
+    return [fixed(side) for side in taken[IMAGES][2:]]
+
+
+def _checked(scores: Any, maps: Any, number: int) -> tuple[Array, Array]:
+    """What came out; ValueError where it is not a score and a map for each of so many images."""
+    is_right = all(isinstance(found, np.ndarray) and found.dtype == np.float32 for found in (scores, maps))
+    if not is_right or scores.shape != (number,) or maps.ndim != 3 or len(maps) != number or not maps.size:
+        raise ValueError("it does not give a score and a map for each image")
+    return scores, maps
 
 
 def _inputs(images: Array, inside: Mask | None, names: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -109,13 +156,24 @@ def import_openvino() -> ModuleType:
 def onnx_backend(model: ModelFolder, threads: int = 0, device: str = "auto") -> OnnxBackend:
     """What runs the ONNX export of a model folder on the processor; raises BlemishError where it has none."""
     _refuse_other("onnx", device)
-    return OnnxBackend(_exported(model, "onnx", (ONNX,)), threads)
+    path = _exported(model, "onnx", (ONNX,))
+    names = {file: name for name, file in model.files.items()}
+    others = [names.get(file, file) for file in sorted(external_files(path))]
+    for name in others:
+        model.file(name)
+    digests = [model.sha256[name] for name in (ONNX, *others)]
+    try_first(f"{__name__}:OnnxBackend", "onnxruntime", path, model.preprocess.size, digests)
+    return OnnxBackend(path, threads)
 
 
 def openvino_backend(model: ModelFolder, threads: int = 0, device: str = "auto") -> OpenVinoBackend:
     """What runs the OpenVINO export of a model folder on the processor; raises BlemishError where it has none."""
     _refuse_other("openvino", device)
-    return OpenVinoBackend(_exported(model, "openvino", OPENVINO), threads)
+    path = _exported(model, "openvino", OPENVINO)
+    check_openvino(path, model.path(OPENVINO[1]))
+    digests = [model.sha256[name] for name in OPENVINO]
+    try_first(f"{__name__}:OpenVinoBackend", "openvino", path, model.preprocess.size, digests)
+    return OpenVinoBackend(path, threads)
 
 
 def identity_of(model: ModelFolder, backend: str) -> dict[str, Any]:

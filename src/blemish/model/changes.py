@@ -17,12 +17,9 @@ from typing import Any
 from blemish.calibration.thresholds import to_plain
 from blemish.errors import BlemishError
 from blemish.files import clear_left, make_folder, write_json, writing
+from blemish.model.document import FORMAT_VERSION, REFERENCE, ROI
 from blemish.model.folder import (
-    DAMAGED,
     DOCUMENT,
-    FORMAT_VERSION,
-    REFERENCE,
-    ROI,
     ModelFolder,
     digest_of,
     inner,
@@ -139,8 +136,8 @@ def _named(folder: Path) -> set[str] | None:
     if not (folder / DOCUMENT).exists():
         return set()
     try:
-        return {inner(folder, name) for name in read_document(folder / DOCUMENT)["files"].values()}
-    except (BlemishError, *DAMAGED):
+        return {inner(folder, name) for name in read_document(folder / DOCUMENT).files.values()}
+    except BlemishError:
         return None
 
 

@@ -9,27 +9,20 @@ hold a hash, so that a new version never lies where the old one does. Those who 
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
-from blemish.calibration.thresholds import Calibration, from_plain
+from blemish.calibration.thresholds import Calibration
 from blemish.errors import BlemishError
 from blemish.files import opened, read_bytes
 from blemish.imaging.alignment import Alignment
-from blemish.imaging.preprocess import Aspect, Combination, Preprocess
+from blemish.imaging.preprocess import Preprocess
 from blemish.imaging.roi import Roi
-from blemish.model.migrations import migrated
+from blemish.model.document import LARGEST_DOCUMENT, Document, View, parse
 
-FORMAT_VERSION = 4
-READABLE = (1, 2, 3, 4)
 DOCUMENT, TENSORS = "model.json", "model.safetensors"
-ROI, REFERENCE = "roi.png", "reference.png"
-LARGEST_DOCUMENT = 64 << 20
-"""Bytes: what is larger is no model.json."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,22 +89,11 @@ def reading(folder: Path, use: Callable[[ModelFolder], Result]) -> Result:
                 raise
 
 
-def read_document(path: Path) -> dict[str, Any]:
-    """The content of a model.json as the newest version has it; raises BlemishError where it cannot be read."""
-    try:
-        if not path.exists():
-            raise BlemishError(f"{path}: no such file. Give the folder of a fitted detector.")
-        content = json.loads(read_bytes(path, LARGEST_DOCUMENT))
-    except (ValueError, RecursionError) as error:
-        raise BlemishError(f"{path}: not JSON ({error}). Train again, or copy it anew.") from None
-    version = content.get("format_version") if isinstance(content, dict) else None
-    if version not in READABLE:
-        readable = f"{READABLE[0]} to {READABLE[-1]}"
-        raise BlemishError(f"{path}: format_version {version}, this blemish reads {readable}. Upgrade blemish.")
-    try:
-        return migrated(content, path.parent)
-    except DAMAGED as error:
-        raise _damaged(path, error) from None
+def read_document(path: Path) -> Document:
+    """The content of a model.json as the newest version has it; raises BlemishError where it cannot be used."""
+    if not path.exists():
+        raise BlemishError(f"{path}: no such file. Give the folder of a fitted detector.")
+    return parse(read_bytes(path, LARGEST_DOCUMENT), path)
 
 
 def find_model(path: Path) -> Path:
@@ -124,14 +106,6 @@ def find_model(path: Path) -> Path:
     return found[0] if found else path
 
 
-DAMAGED = (KeyError, TypeError, ValueError, IndexError, AttributeError)
-"""What plain data of another shape than expected leads to."""
-
-
-def _damaged(path: Path, error: Exception) -> BlemishError:
-    return BlemishError(f"{path}: damaged, {error!r}. Train again, or copy it anew.")
-
-
 def _content(path: Path) -> bytes | None:
     try:
         return read_bytes(path, LARGEST_DOCUMENT)
@@ -140,49 +114,35 @@ def _content(path: Path) -> bytes | None:
 
 
 def _model(folder: Path) -> ModelFolder:
-    content = read_document(folder / DOCUMENT)
-    try:
-        sha256 = {inner(folder, name): str(digest) for name, digest in content["sha256"].items()}
-        model = ModelFolder(
-            folder,
-            str(content["model"]),
-            dict(content["options"]),
-            Preprocess((1, 1)),
-            sha256=sha256,
-            files={name: inner(folder, content["files"][name]) for name in sha256},
-            category=str(content["category"]),
-        )
-        calibration = content["calibration"]
-        return replace(
-            model,
-            preprocess=_preprocess(content["preprocess"], model),
-            calibration=from_plain(calibration) if calibration else None,
-            metrics=dict(content["metrics"]),
-            provenance=dict(content["provenance"]),
-            exports=dict(content["exports"]),
-        )
-    except DAMAGED as error:
-        raise _damaged(folder / DOCUMENT, error) from None
+    document = read_document(folder / DOCUMENT)
+    model = ModelFolder(
+        folder,
+        document.model,
+        document.options,
+        Preprocess((1, 1)),
+        sha256={inner(folder, name): digest for name, digest in document.sha256.items()},
+        files={name: inner(folder, path) for name, path in document.files.items()},
+        category=document.category,
+    )
+    return replace(
+        model,
+        preprocess=_preprocess(document.preprocess, model),
+        calibration=document.calibration,
+        metrics=document.metrics,
+        provenance=document.provenance,
+        exports=document.exports,
+    )
 
 
-def _preprocess(content: dict[str, Any], model: ModelFolder) -> Preprocess:
-    height, width = (int(side) for side in content["size"])
-    tile, overlap = content["tile"], int(content["overlap"])
-    combination = content.get("combination", "maximum")
-    is_right = height > 0 and width > 0 and content["aspect"] in get_args(Aspect)
-    is_right = is_right and combination in get_args(Combination)
-    if not is_right or (tile is not None and not (isinstance(tile, int) and 0 <= 2 * overlap <= tile > 0)):
-        raise ValueError(f"preprocess {content}")
-    names = content["roi"], content["reference"]
-    roi, reference = (None if name is None else model.file(name).read_bytes() for name in names)
+def _preprocess(view: View, model: ModelFolder) -> Preprocess:
+    roi, reference = (None if name is None else model.file(name).read_bytes() for name in (view.roi, view.reference))
     pictures = None if roi is None else Roi(roi), None if reference is None else Alignment(reference)
-    return Preprocess((height, width), content["aspect"], tile, overlap, *pictures, combination)
+    return Preprocess(view.size, view.aspect, view.tile, view.overlap, *pictures, view.combination)
 
 
 def inner(folder: Path, name: str) -> str:
     """The name, if it is that of a file in the folder, or in one below it, after all links; BlemishError otherwise."""
-    is_plain = re.fullmatch(r"[\w.+-]+(/[\w.+-]+)*", name) and not re.search(r"(^|/)\.\.?(/|$)", name)
-    if not is_plain or not (folder / name).resolve().is_relative_to(folder.resolve()):
+    if not (folder / name).resolve().is_relative_to(folder.resolve()):
         raise BlemishError(
             f"{folder / DOCUMENT}: names {name!r}, which is outside of its folder. Do not use this model."
         )

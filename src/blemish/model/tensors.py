@@ -13,13 +13,27 @@ from safetensors.torch import load_file
 from blemish.calibration.thresholds import Calibration
 from blemish.detectors import detector_class
 from blemish.detectors.base import Detector
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, one_line
 from blemish.features.devices import device_named, uses_bfloat16
 from blemish.files import make_folder, write_tensors
 from blemish.imaging.preprocess import Preprocess
 from blemish.model.changes import claimed, staging, write_model
-from blemish.model.folder import TENSORS, ModelFolder, reading
+from blemish.model.folder import DOCUMENT, TENSORS, ModelFolder, reading
 from blemish.model.state_keys import completed, renamed
+
+DAMAGE = (
+    SafetensorError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    MemoryError,
+    OSError,
+)
+"""What reading damaged tensors and computing with them raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +102,22 @@ def load_detector(model: ModelFolder, device: str = "cpu", *, in_float32: bool =
     try:
         tensors = load_file(path)
         detector = detector_class(model.model).create(**completed(model.model, options, tensors))
+        _check_size(model, detector)
         detector.load_state_dict(renamed(model.model, tensors))
         detector.is_fitted = True
         detector.to(place).eval()
         with torch.inference_mode():  # the shapes of what was learned depend on the data: whether they fit shows in use
             detector(torch.zeros(1, 3, *model.preprocess.size, device=place))
-    except (SafetensorError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[-1].strip()
+    except DAMAGE as error:
+        reason = one_line(str(error).strip().rpartition("\n")[2], 200) or type(error).__name__
         raise BlemishError(f"{path}: does not fit the detector ({reason}). Train again, or copy it anew.") from None
     return detector
+
+
+def _check_size(model: ModelFolder, detector: Detector) -> None:
+    """Raises BlemishError where images are brought to another size than the detector's, which would still compute."""
+    found, own = (" x ".join(map(str, size)) for size in (model.preprocess.size, detector.input_size))
+    if found != own:
+        raise BlemishError(
+            f"{model.folder / DOCUMENT}: preprocess.size is {found}, its detector's is {own}. Copy it anew."
+        )

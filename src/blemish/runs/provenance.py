@@ -37,7 +37,7 @@ def finished(folder: Path, identity: dict[str, Any]) -> Evaluation | None:
     provenance = read_model(folder).provenance
     # What an older version did not know yet was at its default; but it took all pictures as they lie.
     defaults = {name: RunConfig.model_fields[name].default for name in identity["config"]} | {"align": "off"}
-    provenance |= {"config": defaults | provenance["config"]}
+    provenance |= {"config": defaults | provenance.get("config", {})}
     if {name: provenance.get(name) for name in identity} != identity:
         raise BlemishError(
             f"{folder}: holds a run with {_difference(provenance, identity)}. "

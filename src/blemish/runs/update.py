@@ -58,7 +58,9 @@ def _updated(artifact: Artifact, path: Path, images: Path, phases: Phases) -> Ar
     new = source.where(lambda sample: sample not in known)
     if not len(new):
         raise BlemishError(f"{images}: no good image that {path} does not know already. Give further ones.")
-    artifact.detector.update(new, seed=artifact.provenance["config"]["seed"], progress=phases("learning"))
+    artifact.detector.update(
+        new, seed=artifact.provenance.get("config", {}).get("seed", 0), progress=phases("learning")
+    )
     if artifact.calibration:
         logger.info(
             "the threshold stays as it was; 'blemish calibrate --images FOLDER' chooses one for what was learned now"
