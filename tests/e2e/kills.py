@@ -34,7 +34,7 @@ import onnxruntime  # noqa: F401 - imported once for all that are forked
 
 import blemish.report.render
 import blemish.runs.export
-import blemish.runs.run
+import blemish.runs.testing
 import blemish.runs.update
 from blemish.cli import main
 from blemish.model.folder import DOCUMENT, TENSORS, read_model
@@ -171,7 +171,7 @@ class Play:
         def work() -> None:
             graph = onnx.load(str(self.root / "graph.onnx"))
             blemish.runs.export.to_onnx = lambda _: graph  # which takes seconds to make
-            blemish.runs.run.NUM_RESAMPLES = 20
+            blemish.runs.testing.NUM_RESAMPLES = 20
             before()
             main(list(command))
 

@@ -16,7 +16,7 @@ from blemish.cli import main
 from blemish.data.source import read_file
 from blemish.model.folder import read_model, write_model
 from blemish.runs.config import RunConfig
-from blemish.runs.run import fit
+from blemish.runs.fit import fit
 from blemish.types import Sample
 
 

@@ -14,12 +14,11 @@ import numpy as np
 from blemish.data.layouts.folder import read_folder
 from blemish.data.layouts.mvtec_ad import read_mvtec
 from blemish.data.listing import OUTSIDE, LeftOut, describe, list_images
+from blemish.data.reading import FileReader
 from blemish.errors import BlemishError
-from blemish.files import absolute, read_bytes
+from blemish.files import absolute
 from blemish.imaging.contents import pixel_digest
-from blemish.imaging.read import decode_image, read_content
 from blemish.parallel import map_ahead
-from blemish.progress import Progress, no_progress, told
 from blemish.types import GOOD, Sample, Split
 
 logger = logging.getLogger("blemish")
@@ -40,6 +39,7 @@ class Category:
     root: Path
     """The category's own folder: paths are given relative to it, whether it or the data set's root was named."""
     layout: str
+    """The layout that it was found in; empty where its images were given one by one."""
     samples: tuple[Sample, ...]
 
     @property
@@ -110,6 +110,8 @@ def good_alone(category: Category) -> Category:
 
 def left_out(category: Category) -> list[LeftOut]:
     """What lies below the category's folder and is neither an image of it nor a mask."""
+    if not category.layout:
+        return []
     listing, files = list_images(category.root), set(category.files)
     above = {folder for file in files for folder in file.parents}
     others = [LeftOut(image, OUTSIDE) for image in listing.images if image not in files]
@@ -149,20 +151,14 @@ def hold_out(category: Category, fraction: float, seed: int, digests: Mapping[Pa
     return replace(category, samples=tuple(samples))
 
 
-def file_digests(paths: Sequence[Path], progress: Progress = no_progress) -> dict[Path, str]:
-    """Path -> SHA-256 of the file's content; raises BlemishError where one cannot be read."""
-    digests = map_ahead(lambda path: hashlib.sha256(read_bytes(path)).hexdigest(), paths)
-    return dict(zip(paths, told(digests, len(paths), progress, "files"), strict=True))
+def content_digests(samples: Sequence[Sample]) -> dict[Path, tuple[str, str]]:
+    """Image -> SHA-256 of the decoded pixels, and of the file; raises BlemishError where one cannot be read."""
+    return dict(zip((sample.image for sample in samples), map_ahead(_content_digests, samples), strict=True))
 
 
-def content_digests(paths: Sequence[Path]) -> dict[Path, tuple[str, str]]:
-    """Path -> SHA-256 of the decoded pixels, and of the file; raises BlemishError where one cannot be read."""
-    return dict(zip(paths, map_ahead(_content_digests, paths), strict=True))
-
-
-def _content_digests(path: Path) -> tuple[str, str]:
-    data = read_content(path)
-    return pixel_digest(decode_image(data, path)), hashlib.sha256(data).hexdigest()
+def _content_digests(sample: Sample) -> tuple[str, str]:
+    opened = FileReader().open(sample)
+    return pixel_digest(opened.pixels), opened.sha256
 
 
 def data_hash(category: Category, digests: Mapping[Path, str]) -> str:

@@ -70,6 +70,8 @@ def calibrate_on(
 
 def file_of(sample: Sample) -> str:
     """The name by which a calibration knows an image: its whole path, so that it can be looked at from anywhere."""
+    if sample.content is not None:
+        return str(sample.image)
     return sample.image.resolve().as_posix()
 
 
@@ -365,7 +367,7 @@ def _unknown(model: ModelFolder, samples: Sequence[Sample]) -> list[Sample]:
     """The samples, one of each content; a threshold from images that were learned from would be far too low."""
     learned = set(model.provenance.get("learned_from", []))
     found: dict[str, Sample] = {}
-    known = content_digests([sample.image for sample in samples])
+    known = content_digests(samples)
     for sample in samples:
         digest, of_file = (whole[:DIGEST_LENGTH] for whole in known[sample.image])
         if {digest, of_file} & learned:
