@@ -30,7 +30,7 @@ from blemish.inference.inspector import Inspector
 from blemish.inference.torch_backend import TorchBackend
 from blemish.model.tensors import Artifact
 from blemish.progress import Phases, no_phases, told
-from blemish.report.plots import shown_examples
+from blemish.reporting.plots import shown_examples
 from blemish.runs.config import RunConfig
 from blemish.runs.provenance import identity_of, versions
 from blemish.runs.recalibrate import calibrate_on, digests, without_copies

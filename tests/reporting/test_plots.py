@@ -10,7 +10,7 @@ import pytest
 
 from blemish.data import find_categories
 from blemish.imaging.read import read_image
-from blemish.report import plots as figures
+from blemish.reporting import plots as figures
 from blemish.types import Evaluation, Prediction
 
 
