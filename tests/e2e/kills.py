@@ -26,6 +26,7 @@ from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
+os.environ["OPENCV_FOR_THREADS_NUM"] = "1"  # a forked process has no other threads
 
 import cv2
 import numpy as np

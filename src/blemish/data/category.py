@@ -15,7 +15,7 @@ from blemish.data.layouts.folder import read_folder
 from blemish.data.layouts.mvtec_ad import read_mvtec
 from blemish.data.listing import OUTSIDE, LeftOut, describe, list_images
 from blemish.data.reading import FileReader
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, check_new_name, shown
 from blemish.files import absolute
 from blemish.imaging.contents import pixel_digest
 from blemish.parallel import map_ahead
@@ -29,6 +29,30 @@ DATASETS: dict[str, Reader] = {"mvtec": read_mvtec, "folder": read_folder}
 
 They are tried in this order.
 """
+
+
+def register_layout(name: str, read: Reader) -> None:
+    """Makes a layout of folders known, which is tried before those that are known already.
+
+    `read` takes a path and gives {category's folder: samples}, empty where the path is not of its layout. Raises
+    BlemishError where the name is taken.
+    """
+    check_new_name("layout", name, DATASETS)
+    if not callable(read):
+        raise BlemishError(f"layout {name}: {shown(read)} is no function of a path.")
+    known = dict(DATASETS)
+    DATASETS.clear()
+    DATASETS.update({name: read} | known)
+
+
+def _found(name: str, path: Path) -> dict[Path, list[Sample]]:
+    """What the layout of this name finds under the path; raises BlemishError where that is not what it should be."""
+    found = DATASETS[name](path)
+    parts = [(folder, *samples) for folder, samples in found.items()] if isinstance(found, dict) else [(None,)]
+    for folder, *samples in parts:
+        if not isinstance(folder, Path) or not all(isinstance(sample, Sample) for sample in samples):
+            raise BlemishError(f"layout {name}: gives something else than {{a category's folder: its samples}}.")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +85,7 @@ def find_categories(path: Path, names: Sequence[str] = ()) -> list[Category]:
     if not os.path.isdir(path):  # noqa: PTH112 - the method raises where a folder above cannot be entered
         what = "not a folder" if os.path.exists(path) else "no such folder"  # noqa: PTH110
         raise BlemishError(f"data_path {path}: {what}. Give a data set's root or one category's folder.")
-    layout, found = next(((name, found) for name, read in DATASETS.items() if (found := read(path))), ("", {}))
+    layout, found = next(((name, found) for name in DATASETS if (found := _found(name, path))), ("", {}))
     if not found:
         raise BlemishError(
             f"data_path {path}: no images found. Expected <category>/train/good/*.png as in MVTec AD, "

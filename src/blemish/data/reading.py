@@ -11,9 +11,8 @@ from threading import Lock
 import numpy as np
 
 from blemish.errors import BlemishError
-from blemish.files import read_bytes
 from blemish.imaging.formats import Decoded, Image
-from blemish.imaging.limits import BYTES_PER_PIXEL, HEADERS, MAX_PIXELS
+from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.read import decode_file, read_content
 from blemish.parallel import map_ahead
 from blemish.progress import Progress, no_progress, told
@@ -51,9 +50,8 @@ class FileReader:
 
     def digest(self, path: Path) -> str:
         """SHA-256 of a file's content, which is kept; raises BlemishError where it cannot be read."""
-        content = read_bytes(path)
-        if len(content) <= BYTES_PER_PIXEL * self.max_pixels + HEADERS:  # what is longer is refused when it is read
-            self._keep(path, content, len(content))
+        content = read_content(path, self.max_pixels)
+        self._keep(path, content, len(content))
         return hashlib.sha256(content).hexdigest()
 
     def content(self, path: Path) -> bytes:

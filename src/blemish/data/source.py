@@ -9,7 +9,7 @@ import threading
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -132,8 +132,8 @@ def read_frames(
 
     With 0 there is a worker per core, and each has two files ahead. A file that cannot be used is told in its place.
     """
-    ordered = list(samples)
-    results = map_ahead(lambda sample: read_file(sample, preprocess, with_images), ordered, workers, ahead)
+    ordered, waiting = tee(samples)  # the samples may be made one by one
+    results = map_ahead(lambda sample: read_file(sample, preprocess, with_images), waiting, workers, ahead)
     for sample, (pieces, info) in zip(ordered, results, strict=True):
         if info.error:
             yield Unreadable(sample, info.error)
