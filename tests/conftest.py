@@ -22,6 +22,8 @@ from blemish.data.source import ImageSource, load
 from blemish.imaging.preprocess import Preprocess
 from blemish.types import Sample
 
+pytest.register_assert_rewrite("detector_contract")
+
 MakeCategory = Callable[..., Path]
 
 

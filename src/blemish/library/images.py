@@ -23,7 +23,7 @@ or a PIL image."""
 AnyImages = str | os.PathLike[str] | Iterable[AnyImage]
 """A folder, or several images."""
 KINDS = "a path, bytes, an array (H, W) or (H, W, 3), or a PIL image"
-IN_MEMORY = Path("images")
+IN_MEMORY = Path("memory")
 """Stands for the folder of images that are in memory."""
 PIL_MODES = {"1": "L", "LA": "L", "RGBA": "RGB", "P": "RGB", "PA": "RGB", "RGBX": "RGB", "CMYK": "RGB", "YCbCr": "RGB"}
 """Mode of a PIL image -> that to which it is brought: a palette is expanded and an alpha channel dropped."""

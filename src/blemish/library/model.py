@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from html import escape
@@ -14,12 +14,12 @@ from blemish.calibration.thresholds import Calibration, succeeding
 from blemish.errors import BlemishError, number_of, shown
 from blemish.files import making_folder
 from blemish.inference.inspector import Backend, Inspector, backend_of
-from blemish.library.images import AnyImage, AnyImages, to_category, to_samples
+from blemish.library.images import AnyImage, AnyImages, to_category, to_sample, to_samples
 from blemish.library.result import Result
 from blemish.model.changes import changing, write_model
 from blemish.model.folder import DOCUMENT, TENSORS, ModelFolder, find_model, reading
 from blemish.runs.recalibrate import calibrate_on, unseen, with_chosen
-from blemish.types import Prediction
+from blemish.types import Prediction, Sample
 
 if TYPE_CHECKING:
     from blemish.export.graphs import Precision
@@ -71,7 +71,7 @@ class Model:
 
         Raises BlemishError where it cannot be used.
         """
-        (result,) = self.predict_many([image], batch_size=1)
+        (result,) = self._results([to_sample(image)], batch_size=1)
         return result
 
     def predict_many(self, images: AnyImages, batch_size: int = 8) -> Iterator[Result]:
@@ -82,8 +82,11 @@ class Model:
         """
         if not isinstance(batch_size, int) or batch_size < 1:
             raise BlemishError(f"batch_size: {shown(batch_size)} was given; allowed are whole numbers from 1.")
+        return self._results(to_samples(images, "images"), batch_size)
+
+    def _results(self, samples: Iterable[Sample], batch_size: int) -> Iterator[Result]:
         inspector = self.inspector(batch_size)
-        for prediction in inspector.inspect(to_samples(images, "images"), with_images=True):
+        for prediction in inspector.inspect(samples, with_images=True):
             if not isinstance(prediction, Prediction):
                 raise BlemishError(prediction.error)
             yield Result(prediction, inspector.decide(prediction), inspector.calibration)
