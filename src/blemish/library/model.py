@@ -225,6 +225,8 @@ class Model:
     def _by_images(self, images: AnyImages, rate: float | None) -> Calibration | None:
         """The calibration by good images that were not learned from."""
         samples = unseen(list(to_samples(images, "images")), self._about)
+        if not samples:
+            raise BlemishError("images: there are none. Give a folder or a list of good images.")
         found, _ = calibrate_on(self.inspector().predict(samples), self._about.preprocess.roi, rate)
         before = self.calibration
         return replace(found, defect_scores=before.defect_scores) if found and before else found
