@@ -56,15 +56,17 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """A public name, loaded when it is first used; BlemishError where a package that it needs is not installed."""
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from blemish.errors import extras
+if not TYPE_CHECKING:  # which knows every name, and tells of one that is not
 
-    with extras():
-        found = globals()[name] = getattr(import_module(_PLACES[name]), name)
-    return found
+    def __getattr__(name: str) -> Any:
+        """A public name, loaded when it is first used; BlemishError where a package that it needs is not installed."""
+        if name not in _PLACES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from blemish.errors import extras
+
+        with extras():
+            found = globals()[name] = getattr(import_module(_PLACES[name]), name)
+        return found
 
 
 def __dir__() -> list[str]:

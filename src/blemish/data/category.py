@@ -132,6 +132,13 @@ def good_alone(category: Category) -> Category:
     return replace(category, root=root, samples=samples)
 
 
+def examples_of(category: Category) -> tuple[list[Sample], list[Sample]]:
+    """A few good training images and one of each defect type, to be shown."""
+    test = category.of("test")
+    types = dict.fromkeys(sample.defect for sample in test if sample.defect != GOOD)
+    return category.of("train")[:4], [next(one for one in test if one.defect == defect) for defect in types]
+
+
 def left_out(category: Category) -> list[LeftOut]:
     """What lies below the category's folder and is neither an image of it nor a mask."""
     if not category.layout:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from blemish.data.category import Category
+from blemish.data.category import Category, examples_of
 from blemish.data.kept import NOTHING_KEPT, KeptImages
 from blemish.evaluation.results import HEADLINE, average_of, categories_of, methods_of, value_of
 from blemish.files import replacing
@@ -48,7 +48,7 @@ Picture = NDArray[np.float32]
 @mpl.rc_context(STYLE)
 def examples(category: Category, path: Path, kept: KeptImages = NOTHING_KEPT) -> None:
     """Good images in the first row, below them one image of each defect type beside its mask."""
-    good, defects = shown_examples(category)
+    good, defects = examples_of(category)
     num_rows = 1 + math.ceil(len(defects) / 2)
     sheet = _Sheet(num_rows, 4, f"{category.name}: good images, and one of each defect type with its mask")
     for cell, sample in enumerate(good):
@@ -58,13 +58,6 @@ def examples(category: Category, path: Path, kept: KeptImages = NOTHING_KEPT) ->
         sheet.show(cell, picture, sample.defect)
         sheet.show(cell + 1, _mask(sample, picture, kept), "mask" if sample.mask else "no mask")
     sheet.save(path)
-
-
-def shown_examples(category: Category) -> tuple[list[Sample], list[Sample]]:
-    """The good images, and the one of each defect type, that `examples` shows."""
-    test = category.of("test")
-    types = dict.fromkeys(sample.defect for sample in test if sample.defect != GOOD)
-    return category.of("train")[:4], [next(one for one in test if one.defect == defect) for defect in types]
 
 
 @mpl.rc_context(STYLE)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from blemish.calibration.thresholds import Calibration
-from blemish.data.category import Category, data_hash, find_categories, fitted_to, hold_out
+from blemish.data.category import Category, data_hash, examples_of, find_categories, fitted_to, hold_out
 from blemish.data.check import Problem, find_problems, read_mask_infos, refuse
 from blemish.data.kept import KeptImages
 from blemish.data.learned import learned_images
@@ -30,7 +30,6 @@ from blemish.inference.inspector import Inspector
 from blemish.inference.torch_backend import TorchBackend
 from blemish.model.tensors import Artifact
 from blemish.progress import Phases, no_phases, told
-from blemish.reporting.plots import shown_examples
 from blemish.runs.config import RunConfig
 from blemish.runs.provenance import identity_of, versions
 from blemish.runs.recalibrate import calibrate_on, digests, without_copies
@@ -240,6 +239,5 @@ def _load(
 
 
 def _shown(category: Category) -> set[Path]:
-    """The images that are shown when the test images are measured: these, and some good ones; none without them."""
-    test = category.of("test")
-    return {sample.image for sample in [*test, *shown_examples(category)[0]]}
+    """The images that a report and the figures show: those of the test, and some good ones."""
+    return {sample.image for sample in [*category.of("test"), *examples_of(category)[0]]}
