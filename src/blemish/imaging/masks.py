@@ -17,6 +17,7 @@ from blemish.errors import BlemishError
 from blemish.imaging.contents import distinct
 from blemish.imaging.formats import Image
 from blemish.imaging.limits import MAX_PIXELS
+from blemish.imaging.pixels import white
 from blemish.imaging.read import decode_file, read_content
 from blemish.types import Size
 
@@ -128,8 +129,7 @@ def _judged(image: Image, path: Path) -> Mask:
 
 
 def _strength(values: Image) -> Strength:
-    scale = 1 if values.dtype == np.float32 else np.iinfo(values.dtype).max
-    return values.astype(np.float32) * np.float32(255 / scale)
+    return values.astype(np.float32) * np.float32(255 / white(values.dtype))
 
 
 def _are_few_and_apart(levels: Strength) -> bool:
