@@ -24,7 +24,7 @@ ROOMS = (
     "export",
     "metrics",
     "evaluation",
-    "reporting",
+    "report",
     "runs",
     "library",
     "cli",

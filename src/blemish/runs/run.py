@@ -16,7 +16,7 @@ from blemish.model.folder import ModelFolder
 from blemish.model.locking import REFUSES
 from blemish.model.tensors import save
 from blemish.progress import Phases, no_phases
-from blemish.reporting import plots as figures
+from blemish.report import plots as figures
 from blemish.runs.config import RunConfig
 from blemish.runs.provenance import finished
 from blemish.runs.steps import Calibrated, Planned, calibrate, fit, only_category, plan, prepare

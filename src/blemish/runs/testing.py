@@ -21,7 +21,7 @@ from blemish.imaging.pixels import thumbnail
 from blemish.imaging.thumbnails import PICTURE_SIDE, Picture
 from blemish.inference.previews import Preview
 from blemish.progress import Phases, no_phases, told
-from blemish.reporting import plots as figures
+from blemish.report import plots as figures
 from blemish.runs.command import words_of
 from blemish.runs.provenance import machine, versions
 from blemish.runs.recalibrate import with_defects
