@@ -16,7 +16,7 @@ from blemish.data import find_categories
 from blemish.evaluation.results import read_results
 from blemish.inference.inspector import Inspector
 from blemish.inference.torch_backend import TorchBackend
-from blemish.model.tensors import load
+from blemish.model.artifact import load
 from blemish.runs.demo import MODELS
 
 ROOT = Path(__file__).parents[2]

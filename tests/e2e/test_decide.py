@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from blemish.calibration.thresholds import PIXEL_RATES, conformal_threshold, to_plain
+from blemish.calibration.thresholds import PIXEL_RATES, conformal_threshold, to_dict
 from blemish.cli import main
 from blemish.detectors import detector_class
 from blemish.errors import BlemishError
 from blemish.export.graphs import to_onnx, write_onnx
 from blemish.imaging.preprocess import Preprocess
 from blemish.inference.inspector import Inspector
+from blemish.model.artifact import Artifact, load_detector, save
 from blemish.model.changes import write_model
 from blemish.model.folder import TENSORS, read_model
-from blemish.model.tensors import Artifact, load_detector, save
 from blemish.runs.config import RunConfig
 from blemish.runs.export import export
 from blemish.runs.run import fit, run
@@ -39,7 +39,7 @@ def test_a_run_calibrates_on_the_images_that_it_held_out(run_folder: Path):
     assert model.calibration.threshold == expected > scores[-1]
     assert model.calibration.false_alarm_rate == pytest.approx(1 / 41)
     assert list(model.calibration.good_scores) == scores
-    assert evaluation["calibration"] == json.loads(json.dumps(to_plain(model.calibration)))
+    assert evaluation["calibration"] == json.loads(json.dumps(to_dict(model.calibration)))
     bad = sorted(row["score"] for row in evaluation["images"] if row["label"])
     assert list(model.calibration.defect_scores) == bad
     assert model.metrics == evaluation["metrics"]

@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from blemish.calibration.thresholds import decide
+from blemish.calibration.decisions import decide
 from blemish.cli import main
 from blemish.data.selection import find_images
 from blemish.inference.inspector import Inspector
-from blemish.inference.table import predict, written_to
+from blemish.inference.predict import output_folders, predict
 
 
 @pytest.fixture
@@ -307,8 +307,8 @@ def test_what_it_wrote_is_not_inspected(model: Path, images: Path, capsys):
     for _ in range(2):
         assert run(capsys, model, images, "--out", out, "--maps", "--overlays")[0] == 0
         assert len(rows_of(out)) == 8
-    assert set(find_images([f"{images}/**/*"], own=written_to(out)).images) == set(images.glob("*/*.png"))
-    assert set(find_images([str(images / "good")], own=written_to(images)).images) == set(images.glob("good/*.png"))
+    assert set(find_images([f"{images}/**/*"], own=output_folders(out)).images) == set(images.glob("*/*.png"))
+    assert set(find_images([str(images / "good")], own=output_folders(images)).images) == set(images.glob("good/*.png"))
 
 
 def test_a_map_is_not_taken_by_a_later_picture_of_the_same_name(model: Path, images: Path, tmp_path: Path, capsys):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from blemish.calibration.thresholds import changed, false_alarm_bound
+from blemish.calibration.thresholds import false_alarm_bound, with_thresholds
 from blemish.cli import main
 from blemish.model.folder import read_model, write_model
 from blemish.report.decisions import called_at
@@ -116,7 +116,7 @@ def test_nothing_lies_over_anything_else(open_page, check_cards, written, width,
 
 
 def test_the_counts_regard_a_minimum_area(open_page, model: Path, written, tmp_path: Path):
-    write_model(replace(read_model(model), calibration=changed(read_model(model).calibration, min_area=30)))
+    write_model(replace(read_model(model), calibration=with_thresholds(read_model(model).calibration, min_area=30)))
     predict(model, written[0].parent.parent / "images", tmp_path / "out")
     part = report([tmp_path / "out"], tmp_path / "again.html")["parts"][0]
     assert {image["has_region"] for image in part["images"]} == {True, False}

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from blemish.cli import main
-from blemish.evaluation.record import read_record
+from blemish.evaluation.report_data import read_report_data
 from blemish.report.decisions import counts_at
-from blemish.report.read import read_runs
+from blemish.report.read_runs import read_runs
 from blemish.report.render import report
 
 
@@ -173,7 +173,7 @@ def test_regions_are_those_of_the_whole_map_until_the_level_moves(opened: Opened
     assert page.locator(".contour-line").get_attribute("d")
     page.locator("#level").press("ArrowRight")
     assert page.inner_text("#regions-of") == "measured on the map at display size"
-    record = read_record(folders[0] / "bolt")
+    record = read_report_data(folders[0] / "bolt")
     highest = next(shown.map.max() for shown in record.previews if shown.path == best["path"])
     low, high = part["map_range"]
     peak = float(page.locator("#regions td").nth(4).inner_text())

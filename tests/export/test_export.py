@@ -24,8 +24,8 @@ from blemish.export.graphs import to_half, to_int8, to_onnx, write_onnx, write_o
 from blemish.features.gabor import opponent_channels
 from blemish.inference.backends import ONNX, OPENVINO, OnnxBackend, OpenVinoBackend
 from blemish.inference.inspector import Inspector
+from blemish.model.artifact import load, load_detector, save
 from blemish.model.folder import read_model
-from blemish.model.tensors import load, load_detector, save
 from blemish.runs.export import TOLERANCES, compare, export
 from blemish.types import Prediction
 

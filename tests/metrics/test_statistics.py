@@ -70,7 +70,7 @@ def test_resampled_aupimo_is_that_of_the_resample():
     weights = resampling.draw_images(~masks.any(axis=(1, 2)), 10, seed=1)
     ranking = metrics.rank_masks_and_maps(masks, maps)
     counts = resampling.count_images(ranking, 2048)
-    metric = metrics.table._aupimo((0.02, 0.4))
+    metric = metrics.registry._aupimo((0.02, 0.4))
     found = metric.figure(*counts.points("pimo", weights))
     expected = []
     for row in weights:

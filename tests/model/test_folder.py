@@ -22,11 +22,11 @@ from blemish.errors import BlemishError
 from blemish.imaging.preprocess import Preprocess
 from blemish.imaging.roi import Roi, read_roi
 from blemish.inference.inspector import BACKENDS, Inspector
-from blemish.model import tensors as artifact
+from blemish.model import artifact as artifact
+from blemish.model.artifact import Artifact, load, save
 from blemish.model.changes import write_model
 from blemish.model.document import FORMAT_VERSION
 from blemish.model.folder import DOCUMENT, TENSORS, find_model, read_model
-from blemish.model.tensors import Artifact, load, save
 
 YESTERDAY = Path(__file__).parents[1] / "models" / "format1"
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blemish.calibration.thresholds import changed, false_alarm_bound, find_regions
+from blemish.calibration.decisions import find_regions
+from blemish.calibration.thresholds import false_alarm_bound, with_thresholds
 from blemish.cli import main
 from blemish.errors import BlemishError
 from blemish.inference.inspector import Inspector
@@ -130,7 +131,7 @@ def test_a_model_without_calibration_decides_nothing(model: Path, images: Path, 
 def test_a_minimum_area_counts(model: Path, images: Path, tmp_path: Path):
     for number, min_area in enumerate((1, 30, 100_000)):
         out = tmp_path / f"out {number}"
-        calibration = changed(read_model(model).calibration, min_area=min_area)
+        calibration = with_thresholds(read_model(model).calibration, min_area=min_area)
         write_model(replace(read_model(model), calibration=calibration))
         run("predict", model, images, "--out", out, "--report")
         rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
@@ -213,14 +214,14 @@ def test_what_is_decided_again_is_shown_as_it_is_decided_then(model: Path, image
     before = {path: path.stat().st_mtime_ns for path in (out / "previews").rglob("*.preview")}
     scores = sorted(image["score"] for image in part_of(out)["images"])
     fitted = read_model(model)
-    write_model(replace(fitted, calibration=changed(fitted.calibration, threshold=scores[5])))
+    write_model(replace(fitted, calibration=with_thresholds(fitted.calibration, threshold=scores[5])))
     run("predict", model, images, "--out", out, "--report")
     assert {path: path.stat().st_mtime_ns for path in (out / "previews").rglob("*.preview")} == before
     part = part_of(out)
     assert (part["threshold"]["value"], part["counts"]["defects"]) == (scores[5], 2)
     assert part["threshold"]["text"] == "set by hand"
     level = fitted.calibration.pixel_levels[3]  # by which the regions in the previews are not known
-    write_model(replace(fitted, calibration=changed(fitted.calibration, pixel_threshold=level)))
+    write_model(replace(fitted, calibration=with_thresholds(fitted.calibration, pixel_threshold=level)))
     run("predict", model, images, "--out", out, "--report")
     rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
     found = {os.path.relpath(row["path"], images): row["regions"] for row in rows if row.get("regions")}

@@ -125,7 +125,7 @@ def predict_command(
     from blemish.data.selection import find_images
     from blemish.inference.backends import identity_of
     from blemish.inference.inspector import Inspector
-    from blemish.inference.table import predict, written_to
+    from blemish.inference.predict import output_folders, predict
     from blemish.model.folder import find_model, read_model
 
     if report:  # what draws the page may be missing, which is to be known before
@@ -139,7 +139,7 @@ def predict_command(
     identity = identity_of(used, backend)
     about = {"model": str(absolute(folder)), "method": used.model, "backend": backend}
     with shown_progress("", errors) as phases:
-        found = find_images(images, _listed() if "-" in images else (), written_to(out), pages=pages)
+        found = find_images(images, _listed() if "-" in images else (), output_folders(out), pages=pages)
         if found.left_out:
             errors.print(describe(found.left_out), soft_wrap=True)
         options: dict[str, Any] = {"overlays": overlays, "previews": report, "fresh": fresh, "about": about}

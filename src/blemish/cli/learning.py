@@ -82,7 +82,7 @@ def train(config: RunConfig) -> list[Evaluation]:
     from blemish.data import find_categories
     from blemish.evaluation.results import write_results
     from blemish.features.devices import is_main_process
-    from blemish.report import plots as figures
+    from blemish.report import run_figures
     from blemish.runs.run import run
 
     evaluations = []
@@ -95,7 +95,7 @@ def train(config: RunConfig) -> list[Evaluation]:
     if is_main_process():
         write_results(evaluations, config.ckpt_path)
         if any(evaluation.images for evaluation in evaluations):
-            figures.averages(evaluations, config.ckpt_path / "figures" / "auroc.png")
+            run_figures.averages(evaluations, config.ckpt_path / "figures" / "auroc.png")
         fewest = min(len(evaluation.validation) for evaluation in evaluations)
         for line in summary.too_few(fewest, config.validation):
             console.print(f"{number_of(fewest, 'good image')} held out per category; {line}", soft_wrap=True)

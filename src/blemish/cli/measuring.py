@@ -51,8 +51,8 @@ def metrics_command(
     The score of an image is the maximum of its map.
     """
     from blemish.data import find_categories
-    from blemish.evaluation.evaluate import measure, predictions_from_maps
-    from blemish.evaluation.record import previewed, write_measured
+    from blemish.evaluation.evaluate import evaluate_in_detail, predictions_from_maps
+    from blemish.evaluation.report_data import collect_previews, write_evaluation
     from blemish.inference.previews import Preview
 
     if not maps.is_dir():
@@ -61,15 +61,15 @@ def metrics_command(
     evaluations = []
     for found in find_categories(data_path, category or ()):
         previews: list[Preview] = []
-        measured = measure(
-            previewed(predictions_from_maps(maps, found), found.root, previews),
+        measured = evaluate_in_detail(
+            collect_previews(predictions_from_maps(maps, found), found.root, previews),
             found.of("test"),
             method=name,
             category=found.name,
             root=found.root,
             num_resamples=resamples,
         )
-        write_measured(measured, previews, {}, (out or maps) / found.name)
+        write_evaluation(measured, previews, {}, (out or maps) / found.name)
         evaluations.append(measured.evaluation)
     _show(evaluations, out or maps)
 
@@ -108,7 +108,7 @@ def compare_command(
     By categories: the Wilcoxon signed-rank test, from six categories on.
     """
     from blemish.report.compare import compare_runs, verdicts_table
-    from blemish.report.read import read_runs
+    from blemish.report.read_runs import read_runs
 
     runs = read_runs([first, second])
     verdicts = compare_runs(*runs)

@@ -39,7 +39,7 @@ MAP_SUFFIXES = (".tiff", ".tif", ".npy")
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class EvaluationDetails:
     """An evaluation, and what its figures, intervals and curves were made of."""
 
     evaluation: Evaluation
@@ -60,12 +60,12 @@ def evaluate(
     roi: Roi | None = None,
     pixel_threshold: float | None = None,
 ) -> Evaluation:
-    """The figures of the predictions, and nothing else; see `measure`."""
+    """The figures of the predictions, and nothing else; see `evaluate_in_detail`."""
     options: Any = {"method": method, "category": category, "root": root, "num_resamples": num_resamples, "roi": roi}
-    return measure(predictions, samples, **options, pixel_threshold=pixel_threshold).evaluation
+    return evaluate_in_detail(predictions, samples, **options, pixel_threshold=pixel_threshold).evaluation
 
 
-def measure(
+def evaluate_in_detail(
     predictions: Iterable[Prediction],
     samples: Sequence[Sample],
     *,
@@ -75,7 +75,7 @@ def measure(
     num_resamples: int = 0,
     roi: Roi | None = None,
     pixel_threshold: float | None = None,
-) -> Measured:
+) -> EvaluationDetails:
     """The figures of the predictions of `samples`, which come one at a time and in the same order.
 
     Paths are given relative to `root`. Pixels outside of the region of interest do not count, and an image whose
@@ -85,7 +85,7 @@ def measure(
     that is not defined for these images is None. Where there are no samples, there is no metric.
     """
     if not samples:
-        return Measured(Evaluation(method, category, {}))
+        return EvaluationDetails(Evaluation(method, category, {}))
     rows: list[dict[str, Any]] = []
     labels = [_has_defect(sample, roi) for sample in samples]
     pixels = rank_labelled(labels, _pairs(zip(predictions, labels, strict=True), rows, root, roi))
@@ -102,7 +102,7 @@ def measure(
         {name: (found.interval().low, found.interval().high) for name, found in resamples.items()},
         rows,
     )
-    return Measured(evaluation, resamples, _points(pixels))
+    return EvaluationDetails(evaluation, resamples, _points(pixels))
 
 
 def predictions_from_maps(maps_path: Path, category: Category) -> Iterator[Prediction]:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.errors import BlemishError, one_line
-from blemish.inference.structure import ADVICE, check_openvino, external_files
-from blemish.inference.trial import try_first
+from blemish.inference.export_files import ADVICE, check_openvino, external_files
+from blemish.inference.subprocess_check import check_in_subprocess
 from blemish.model.folder import DOCUMENT, ModelFolder
 
 ONNX = "model.onnx"
@@ -162,7 +162,7 @@ def onnx_backend(model: ModelFolder, threads: int = 0, device: str = "auto") -> 
     for name in others:
         model.file(name)
     digests = [model.sha256[name] for name in (ONNX, *others)]
-    try_first(f"{__name__}:OnnxBackend", "onnxruntime", path, model.preprocess.size, digests)
+    check_in_subprocess(f"{__name__}:OnnxBackend", "onnxruntime", path, model.preprocess.size, digests)
     return OnnxBackend(path, threads)
 
 
@@ -172,7 +172,7 @@ def openvino_backend(model: ModelFolder, threads: int = 0, device: str = "auto")
     path = _exported(model, "openvino", OPENVINO)
     check_openvino(path, model.path(OPENVINO[1]))
     digests = [model.sha256[name] for name in OPENVINO]
-    try_first(f"{__name__}:OpenVinoBackend", "openvino", path, model.preprocess.size, digests)
+    check_in_subprocess(f"{__name__}:OpenVinoBackend", "openvino", path, model.preprocess.size, digests)
     return OpenVinoBackend(path, threads)
 
 

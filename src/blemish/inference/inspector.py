@@ -12,14 +12,15 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.calibration.thresholds import Calibration, decide
+from blemish.calibration.decisions import decide
+from blemish.calibration.thresholds import Calibration
 from blemish.data.learned import differences
 from blemish.data.source import FileInfo, Frame, ImageSource, in_batches, read_frames
 from blemish.errors import BlemishError, extras
 from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.pixels import to_batch
 from blemish.imaging.preprocess import Preprocess
-from blemish.model.folder import ModelFolder, reading
+from blemish.model.folder import ModelFolder, read_consistently
 from blemish.types import Decision, Prediction, Sample, Unreadable
 
 logger = logging.getLogger("blemish")
@@ -82,7 +83,7 @@ class Inspector:
         Raises BlemishError where the folder cannot be used, there is no such backend or device, or its runtime is not
         installed.
         """
-        run, model = reading(folder, lambda model: (backend_of(model, backend, threads, device), model))
+        run, model = read_consistently(folder, lambda model: (backend_of(model, backend, threads, device), model))
         preprocess = replace(model.preprocess, max_pixels=max_pixels)
         learned = model.provenance.get("images")
         return cls(run, preprocess, model.calibration, batch_size=batch_size, workers=workers, learned=learned)

@@ -1,6 +1,6 @@
 """What is kept of an image that was inspected, so that a page can show it when image and detector are gone.
 
-A run keeps the previews of a category in one file (`evaluation.record`); `blemish predict --report` keeps one file per
+A run keeps the previews of a category in one file (`evaluation.report_data`); `predict --report` keeps one file per
 image, written whole before the image's row is, so that a stopped run goes on.
 """
 
@@ -18,7 +18,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.calibration.thresholds import Calibration, find_regions, to_plain
+from blemish.calibration.decisions import find_regions
+from blemish.calibration.thresholds import Calibration, to_dict
 from blemish.errors import BlemishError
 from blemish.files import write_json
 from blemish.imaging.limits import MAX_PIXELS
@@ -73,11 +74,11 @@ class Preview:
     """Pixels of the largest of all of them, 0 where there is none; None where it is not known."""
 
 
-PLAIN = ("path", "size", "outline", "mask_area", "at_maximum", "regions", "num_regions", "largest_region")
+HEADER_FIELDS = ("path", "size", "outline", "mask_area", "at_maximum", "regions", "num_regions", "largest_region")
 """The fields of a preview that are no arrays."""
 
 
-def preview(prediction: Prediction, path: str, pixel_threshold: float | None = None) -> Preview:
+def make_preview(prediction: Prediction, path: str, pixel_threshold: float | None = None) -> Preview:
     """The preview of a prediction; with its regions where there is a pixel threshold.
 
     The image file is read anew where the prediction brings no image; there is no picture where that fails, or it is
@@ -87,7 +88,7 @@ def preview(prediction: Prediction, path: str, pixel_threshold: float | None = N
     found = () if pixel_threshold is None else find_regions(values, pixel_threshold)
     size = values.shape[0], values.shape[1]
     mask = read_mask(sample.mask, _limit(size)) if sample.mask else None
-    picture = picture_of(sample.image, size, prediction.sha256) if prediction.image is None else prediction.image
+    picture = read_thumbnail(sample.image, size, prediction.sha256) if prediction.image is None else prediction.image
     return Preview(
         path,
         size,
@@ -102,7 +103,7 @@ def preview(prediction: Prediction, path: str, pixel_threshold: float | None = N
     )
 
 
-def picture_of(path: Path, size: Size, sha256: str = "") -> Picture | None:
+def read_thumbnail(path: Path, size: Size, sha256: str = "") -> Picture | None:
     """The image of that size in a file, as small as it is kept; None where it cannot be read, or is another file."""
     try:
         data = read_content(path, _limit(size))
@@ -135,11 +136,11 @@ def outline_of(mask: NDArray[np.bool_]) -> Outline:
 
 def write_inspected_by(out: Path, about: Mapping[str, str], calibration: Calibration | None) -> None:
     """Writes what the predictions in `out` are made (model, method, backend) and decided by."""
-    write_json(out / INSPECTED_BY, {**about, "calibration": to_plain(calibration) if calibration else None})
+    write_json(out / INSPECTED_BY, {**about, "calibration": to_dict(calibration) if calibration else None})
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredPreview:
     """The preview of an inspected image as it lies on the disk."""
 
     preview: Preview
@@ -152,18 +153,18 @@ def encode_preview(prediction: Prediction, pixel_threshold: float | None) -> byt
 
     The map has 256 levels between its lowest and its highest value.
     """
-    shown = preview(prediction, str(prediction.sample.image), pixel_threshold)
+    shown = make_preview(prediction, str(prediction.sample.image), pixel_threshold)
     values = small_map(prediction.map, MAP_SIDE)
     low, high = float(values.min()), float(values.max())
     grey = np.round((values - low) * (255 / (high - low or 1.0))).astype(np.uint8)
-    header = {name: getattr(shown, name) for name in PLAIN}
+    header = {name: getattr(shown, name) for name in HEADER_FIELDS}
     header |= {"version": VERSION, "pixel_threshold": pixel_threshold, "range": (low, high)}
     line = json.dumps(header | {"picture": len(shown.picture)}, allow_nan=False).encode() + b"\n"
     body = line + shown.picture + cv2.imencode(".png", grey)[1].tobytes()
     return zlib.crc32(body).to_bytes(4) + body
 
 
-def read_preview(path: Path) -> Kept | None:
+def read_preview(path: Path) -> StoredPreview | None:
     """What `encode_preview` made; None where the file is gone, damaged or of another version: a page can do without."""
     try:
         content = path.read_bytes()
@@ -173,7 +174,9 @@ def read_preview(path: Path) -> Kept | None:
         levels = cv2.imdecode(np.frombuffer(pictures[header["picture"] :], np.uint8), cv2.IMREAD_GRAYSCALE)
         low, high = header["range"]
         values = np.asarray(low + np.asarray(levels) * np.float32((high - low) / 255), np.float32)
-        plain = {name: header[name] for name in PLAIN} | {"size": tuple(header["size"])}
-        return Kept(Preview(**plain, picture=pictures[: header["picture"]], map=values), header["pixel_threshold"])
+        plain = {name: header[name] for name in HEADER_FIELDS} | {"size": tuple(header["size"])}
+        return StoredPreview(
+            Preview(**plain, picture=pictures[: header["picture"]], map=values), header["pixel_threshold"]
+        )
     except (OSError, ValueError, KeyError, TypeError, cv2.error):
         return None

@@ -58,7 +58,7 @@ def _undecided(calibration: Calibration | None) -> Row:
     return {"decision": None, "p_value": None, **by, "regions": None}
 
 
-def decided_again(row: Row, calibration: Calibration | None) -> Row:
+def redecide(row: Row, calibration: Calibration | None) -> Row:
     """What another calibration makes of a stored row, without its image or its map.
 
     `regions` is None where the map alone could tell them, and so is `decision` where it depends on them.
@@ -111,10 +111,10 @@ class Rows:
 
 
 @contextmanager
-def opened(out: Path, known: dict[str, Row], identity: Mapping[str, Any]) -> Iterator[Rows]:
+def open_rows(out: Path, known: dict[str, Row], identity: Mapping[str, Any]) -> Iterator[Rows]:
     """The files of `out` with the known rows, and where new ones go. What a known row no longer names is removed."""
     make_folder(out)
-    before = list(stored(out).values())
+    before = list(read_rows(out).values())
     _write(out, known.values())
     write_json(out / SETTINGS, {"identity": identity})
     _forget(out, before, known.values())
@@ -128,7 +128,7 @@ def opened(out: Path, known: dict[str, Row], identity: Mapping[str, Any]) -> Ite
     rows.close()
 
 
-def stored(out: Path) -> dict[str, Row]:
+def read_rows(out: Path) -> dict[str, Row]:
     """Path -> row of the images that an earlier run scored; lines that are damaged are left out."""
     if not (out / ROWS).exists():
         return {}
@@ -156,7 +156,7 @@ def check_identity(out: Path, identity: Mapping[str, Any]) -> None:
     raise BlemishError(f"{out}: holds predictions of {what}. {advice}.")
 
 
-def named_file(out: Path, row: Row, field: str) -> Path | None:
+def row_file(out: Path, row: Row, field: str) -> Path | None:
     """The file that a row names in a field of FOLDERS; None where it names none within its folder."""
     name = row.get(field)
     if not isinstance(name, str):
@@ -167,10 +167,10 @@ def named_file(out: Path, row: Row, field: str) -> Path | None:
 
 def _forget(out: Path, before: Iterable[Row], rows: Iterable[Row]) -> None:
     """Removes the maps and overlays that rows named before and none names now."""
-    named = {file for row in rows for field in FOLDERS if (file := named_file(out, row, field))}
+    named = {file for row in rows for field in FOLDERS if (file := row_file(out, row, field))}
     for row in before:
         for field in FOLDERS:
-            if (file := named_file(out, row, field)) and file not in named:
+            if (file := row_file(out, row, field)) and file not in named:
                 with writing(file):
                     file.unlink(missing_ok=True)
 

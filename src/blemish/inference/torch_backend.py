@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from blemish.detectors.base import Detector
+from blemish.model.artifact import load_detector
 from blemish.model.folder import ModelFolder
-from blemish.model.tensors import load_detector
 
 
 class TorchBackend:

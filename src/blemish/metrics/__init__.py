@@ -33,6 +33,7 @@ from blemish.metrics.pixels import (
     seg_f1,
 )
 from blemish.metrics.ranking import Ranking, Regions, rank_images, rank_masks_and_maps, rank_pixels
+from blemish.metrics.registry import METRICS, Metric, Value, evaluate_all, evaluate_rankings, rank_labelled
 from blemish.metrics.scores import MetricInputError, NotApplicable
 from blemish.metrics.statistics import (
     Comparison,
@@ -44,7 +45,6 @@ from blemish.metrics.statistics import (
     paired_bootstrap,
     resample,
 )
-from blemish.metrics.table import METRICS, Metric, Value, evaluate_all, evaluate_rankings, rank_labelled
 
 __all__ = [
     "METRICS",

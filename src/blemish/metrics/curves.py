@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.metrics.figures import Points, f1
+from blemish.metrics.formulas import Points, f1
 from blemish.metrics.points import corner_thresholds, exact_points
 from blemish.metrics.ranking import Ranking
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from blemish.metrics.curves import best_f1
 from blemish.metrics.ranking import rank_images
-from blemish.metrics.table import METRICS
+from blemish.metrics.registry import METRICS
 
 
 def image_auroc(labels: ArrayLike, scores: ArrayLike) -> float:

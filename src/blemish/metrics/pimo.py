@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from blemish.metrics.figures import log_area_under
+from blemish.metrics.formulas import log_area_under
 from blemish.metrics.points import exact_points, image_pimo_points
 from blemish.metrics.ranking import Ranking
 from blemish.metrics.scores import NotApplicable

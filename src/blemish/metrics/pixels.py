@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from blemish.metrics.curves import best_f1
-from blemish.metrics.figures import area_under
+from blemish.metrics.formulas import area_under
 from blemish.metrics.pimo import PIMO_BOUNDS, image_aupimo
 from blemish.metrics.points import exact_points
 from blemish.metrics.ranking import Mask, rank_masks_and_maps
+from blemish.metrics.registry import METRICS
 from blemish.metrics.scores import MetricInputError
-from blemish.metrics.table import METRICS
 
 
 def pixel_auroc(masks: Iterable[Mask], maps: Iterable[ArrayLike]) -> float:

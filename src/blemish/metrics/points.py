@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from blemish.metrics.figures import Points
+from blemish.metrics.formulas import Points
 from blemish.metrics.ranking import Ranking, RegionPixels
 from blemish.metrics.scores import Array, NotApplicable, from_keys
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.metrics.figures import Points
+from blemish.metrics.formulas import Points
 from blemish.metrics.points import CurveName
 from blemish.metrics.ranking import Ranking, RegionPixels
 from blemish.metrics.scores import Array

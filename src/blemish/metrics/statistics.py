@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.metrics.figures import Points
+from blemish.metrics.formulas import Points
 from blemish.metrics.ranking import Ranking
+from blemish.metrics.registry import METRICS, Metric, metric_named
 from blemish.metrics.resampling import ImageCounts, count_images, draw_images
 from blemish.metrics.scores import MetricInputError, NotApplicable
-from blemish.metrics.table import METRICS, Metric, metric_named
 
 GRID_SIZE = 2048
 _BATCH = 128

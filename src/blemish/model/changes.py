@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from shutil import rmtree
 from typing import Any
 
-from blemish.calibration.thresholds import to_plain
+from blemish.calibration.thresholds import to_dict
 from blemish.errors import BlemishError
 from blemish.files import clear_left, make_folder, write_json, writing
 from blemish.model.document import FORMAT_VERSION, REFERENCE, ROI
@@ -26,7 +26,7 @@ from blemish.model.folder import (
     read_document,
     read_model,
 )
-from blemish.model.locking import WAITS, locked
+from blemish.model.locking import LONG_WAIT, locked
 
 STAGED = ".staging-"
 """What a folder for files that are not yet the model's is named by."""
@@ -37,12 +37,12 @@ VERSIONED = re.compile(r"(model|roi|reference)-[0-9a-f]{12}\.\w+")
 
 
 @contextmanager
-def claimed(folder: Path, doing: str, patience: float = WAITS) -> Iterator[None]:
+def locked_folder(folder: Path, doing: str, timeout: float = LONG_WAIT) -> Iterator[None]:
     """The folder, which no other process writes a model to meanwhile, rid of what killed ones have left there.
 
     Raises BlemishError, before anything is done, as `locked`.
     """
-    with locked(folder, doing, patience) as is_new:
+    with locked(folder, doing, timeout) as is_new:
         if not is_new:
             yield
             return
@@ -54,13 +54,13 @@ def claimed(folder: Path, doing: str, patience: float = WAITS) -> Iterator[None]
 
 
 @contextmanager
-def changing(folder: Path, doing: str, patience: float = WAITS) -> Iterator[ModelFolder]:
+def updating_model(folder: Path, doing: str, timeout: float = LONG_WAIT) -> Iterator[ModelFolder]:
     """The model in `folder` as it stays until the body changes it by `write_model`: read, compute and write are one.
 
     Raises BlemishError as `read_model` and `locked`.
     """
     read_document(folder / DOCUMENT)  # what holds no model gets no lock
-    with claimed(folder, doing, patience):
+    with locked_folder(folder, doing, timeout):
         yield read_model(folder)
 
 
@@ -72,7 +72,7 @@ def refuse_overwriting(folder: Path, is_forced: bool) -> None:
 
 @contextmanager
 def staging(folder: Path) -> Iterator[Path]:
-    """A folder inside of `folder` to write files of the model into, gone in the end; `folder` has to be `claimed`."""
+    """A folder inside of `folder` to write files of the model into, gone in the end; it must be locked."""
     with writing(folder):
         staged = Path(tempfile.mkdtemp(prefix=STAGED, dir=folder))
     try:
@@ -85,9 +85,9 @@ def write_model(model: ModelFolder, files: Mapping[str, Path] | None = None) -> 
     """Makes `model` what its folder holds; `files`, name -> where it was written, are moved into it.
 
     Up to the rename of model.json the model of before stands, after it the new one; then files that it does not
-    name are removed. What is computed from a model that was read belongs into `changing` together with this.
+    name are removed. What is computed from a model that was read belongs into `updating_model` together with this.
     """
-    with claimed(model.folder, "writing a model"):
+    with locked_folder(model.folder, "writing a model"):
         before = _named(model.folder) or set()
         with staging(model.folder) as staged, writing(model.folder):
             model = _with_pictures(_with_files(model, files or {}), staged)
@@ -184,7 +184,7 @@ def _plain(model: ModelFolder) -> dict[str, Any]:
             "roi": ROI if model.preprocess.roi else None,
             "reference": REFERENCE if model.preprocess.alignment else None,
         },
-        "calibration": to_plain(model.calibration) if model.calibration else None,
+        "calibration": to_dict(model.calibration) if model.calibration else None,
         "files": model.files,
         "sha256": model.sha256,
         "exports": model.exports,

@@ -71,10 +71,10 @@ def read_model(folder: Path) -> ModelFolder:
 
     Raises BlemishError where it is missing, damaged, or from a newer blemish.
     """
-    return reading(folder, lambda model: model)
+    return read_consistently(folder, lambda model: model)
 
 
-def reading(folder: Path, use: Callable[[ModelFolder], Result]) -> Result:
+def read_consistently(folder: Path, use: Callable[[ModelFolder], Result]) -> Result:
     """What `use` makes of the model in `folder` and of its files.
 
     Where that fails because another process has replaced the model meanwhile, it is done again with the new one. So

@@ -20,7 +20,7 @@ from blemish.errors import BlemishError
 
 LOCK = ".lock"
 """The file that is locked; it says who holds it, and is gone once nobody does."""
-WAITS, REFUSES = 30.0, 0.5
+LONG_WAIT, SHORT_WAIT = 30.0, 0.5
 """Seconds to wait for the holder: of a short change, and of one whose work would be in vain by then."""
 STEP = 0.02
 """Seconds between two tries."""
@@ -52,17 +52,17 @@ else:
 
 
 @contextmanager
-def locked(folder: Path, doing: str, patience: float = WAITS) -> Iterator[bool]:
+def locked(folder: Path, doing: str, timeout: float = LONG_WAIT) -> Iterator[bool]:
     """Nobody else holds the folder's lock while the body runs; whether the caller's thread did not hold it before.
 
     `doing` says what for, to those who wait. Raises BlemishError that names the holder where the lock is not free
-    within `patience` seconds, and where the folder cannot be written to or its disk has no locks.
+    within `timeout` seconds, and where the folder cannot be written to or its disk has no locks.
     """
     key = folder.resolve()
     if key in _held.get():
         yield False
         return
-    file = _acquire(folder, doing, patience)
+    file = _acquire(folder, doing, timeout)
     before = _held.set(_held.get() | {key})
     try:
         yield True
@@ -73,8 +73,8 @@ def locked(folder: Path, doing: str, patience: float = WAITS) -> Iterator[bool]:
         file.close()
 
 
-def _acquire(folder: Path, doing: str, patience: float) -> BinaryIO:
-    deadline = time.monotonic() + patience
+def _acquire(folder: Path, doing: str, timeout: float) -> BinaryIO:
+    deadline = time.monotonic() + timeout
     while True:
         with _told(folder):
             file = _open(folder / LOCK)

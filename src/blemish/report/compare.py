@@ -12,7 +12,7 @@ from rich.text import Text
 
 from blemish.evaluation.results import average_of, shown
 from blemish.metrics import METRICS, Comparison, NotApplicable, Resamples, compare_categories, compare_resamples
-from blemish.report.read import Part, Run, categories_of
+from blemish.report.read_runs import Part, Run, categories_of
 
 SIGNIFICANCE = 0.05
 
@@ -129,9 +129,9 @@ def _compare(pairs: Sequence[tuple[Part, Part]], metric: str) -> Comparison | st
     for first, second in pairs:
         if [_known(row) for row in first.evaluation.images] != [_known(row) for row in second.evaluation.images]:
             return f"other test images in {first.evaluation.category}"
-        if any(metric not in part.record.resamples for part in (first, second)):
+        if any(metric not in part.report_data.resamples for part in (first, second)):
             return f"no resamples of {first.evaluation.category} on disk"
-        if first.record.resamples[metric].values.size != second.record.resamples[metric].values.size:
+        if first.report_data.resamples[metric].values.size != second.report_data.resamples[metric].values.size:
             return f"{first.evaluation.category} was resampled another number of times"
     first_average, second_average = (_averaged(side, metric) for side in zip(*pairs, strict=True))
     return compare_resamples(
@@ -147,7 +147,7 @@ def _averaged(parts: Sequence[Part], metric: str) -> Resamples:
     """The mean over the categories. Each category's resamples are shuffled by its name, the same way for every run:
     the draws of one category are independent of those of another, those of two runs stay paired.
     """
-    found = [part.record.resamples[metric] for part in parts]
+    found = [part.report_data.resamples[metric] for part in parts]
     if len(parts) == 1:
         return found[0]
     seeds = [zlib.crc32(part.evaluation.category.encode()) for part in parts]

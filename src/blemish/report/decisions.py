@@ -9,23 +9,23 @@ import numpy as np
 
 from blemish.inference.previews import Preview
 from blemish.metrics import OperatingPoints
-from blemish.report.pictures import Album, maps_of
-from blemish.report.read import Part
+from blemish.report.page_images import PageImages, maps_of
+from blemish.report.read_runs import Part
 
 DIGITS = 5
 """Significant digits of a curve's points: more than a screen shows."""
 SHOWN_PIXEL_RATE = 0.01
 """Without calibration and masks: the part of the good test images' area that the pixel threshold leaves lit."""
-Plain = dict[str, Any]
+JsonDict = dict[str, Any]
 
 
-def part_summary(part: Part, album: Album) -> Plain:
+def part_summary(part: Part, page_images: PageImages) -> JsonDict:
     """One part of a page: its images, thresholds, what they make of the images, and curves.
 
     `counts` are those of `counts_at` where the images are labelled, else of `called_at`; None where nothing decides.
     """
-    evaluation, record = part.evaluation, part.record
-    images = _images(part, album)
+    evaluation, record = part.evaluation, part.report_data
+    images = _images(part, page_images)
     threshold = image_threshold(part, images)
     count = counts_at if is_labelled(part) else called_at
     return {
@@ -36,8 +36,8 @@ def part_summary(part: Part, album: Album) -> Plain:
         "threshold": threshold,
         "counts": count(images, threshold["value"]) if images and threshold["value"] is not None else None,
         "pixel_threshold": pixel_threshold(part),
-        "map_range": album.ranges.get((evaluation.method, evaluation.category)),
-        "display_range": album.display.get((evaluation.method, evaluation.category)),
+        "map_range": page_images.ranges.get((evaluation.method, evaluation.category)),
+        "display_range": page_images.display.get((evaluation.method, evaluation.category)),
         "points": _plain_points(record.points),
         "metrics": {name: value for name, value in evaluation.metrics.items() if value is not None},
     }
@@ -48,13 +48,13 @@ def is_labelled(part: Part) -> bool:
     return all(row["label"] is not None for row in part.evaluation.images)
 
 
-def _images(part: Part, album: Album) -> list[Plain]:
+def _images(part: Part, page_images: PageImages) -> list[JsonDict]:
     """What is shown of each image; its regions where it is still calibrated as it was when they were found."""
-    evaluation, previews = part.evaluation, {shown.path: shown for shown in part.record.previews}
+    evaluation, previews = part.evaluation, {shown.path: shown for shown in part.report_data.previews}
     images = []
     for row in evaluation.images:
         image = {"path": row["path"], "defect": row["defect"], "label": row["label"], "score": row["score"]}
-        shown = album.shown.get((evaluation.method, evaluation.category, row["path"]))
+        shown = page_images.shown.get((evaluation.method, evaluation.category, row["path"]))
         if shown:
             kept = previews[row["path"]]
             image |= {"picture": shown.picture, "map": shown.map, "reconstruction": shown.reconstruction}
@@ -63,16 +63,16 @@ def _images(part: Part, album: Album) -> list[Plain]:
     return images
 
 
-def _regions(part: Part, kept: Preview) -> Plain:
+def _regions(part: Part, kept: Preview) -> JsonDict:
     """The regions that count, and whether there is one (where a minimum area is set); empty where it is not known."""
-    if not part.calibration or part.record.regions_by is None or kept.regions is None:
+    if not part.calibration or part.report_data.regions_by is None or kept.regions is None:
         return {}
-    (level, least), min_area = part.record.regions_by, part.calibration["min_area"]
+    (level, least), min_area = part.report_data.regions_by, part.calibration["min_area"]
     if level != part.calibration["pixel_threshold"] or least > min_area:
         return {}
     regions = [region for region in kept.regions if region["area"] >= min_area]
     is_complete = len(kept.regions) == kept.num_regions
-    found: Plain = {}
+    found: JsonDict = {}
     if is_complete or least == min_area:
         found = {"regions": regions, "num_regions": len(regions) if is_complete else kept.num_regions}
     if min_area and (regions or is_complete or kept.largest_region is not None):
@@ -80,12 +80,12 @@ def _regions(part: Part, kept: Preview) -> Plain:
     return found
 
 
-def is_defect(row: Plain, threshold: float) -> bool:
+def is_defect(row: JsonDict, threshold: float) -> bool:
     """Whether an image is called a defect: above the threshold, and not without a region where one is needed."""
     return bool(row["score"] > threshold and row.get("has_region", True))
 
 
-def counts_at(rows: Sequence[Plain], threshold: float) -> Plain:
+def counts_at(rows: Sequence[JsonDict], threshold: float) -> JsonDict:
     """The confusion matrix of labelled images at a threshold.
 
     Precision and recall are None where nothing is called a defect, or nothing is one.
@@ -103,13 +103,13 @@ def counts_at(rows: Sequence[Plain], threshold: float) -> Plain:
     }
 
 
-def called_at(rows: Sequence[Plain], threshold: float) -> Plain:
+def called_at(rows: Sequence[JsonDict], threshold: float) -> JsonDict:
     """What images without labels are called at a threshold."""
     defects = sum(is_defect(row, threshold) for row in rows)
     return {"defects": defects, "good": len(rows) - defects}
 
 
-def image_threshold(part: Part, images: Sequence[Plain]) -> Plain:
+def image_threshold(part: Part, images: Sequence[JsonDict]) -> JsonDict:
     """The threshold that the page opens with, and where it comes from; its value is None where nothing decides."""
     calibration = part.calibration
     if calibration:
@@ -120,7 +120,7 @@ def image_threshold(part: Part, images: Sequence[Plain]) -> Plain:
             "rate": calibration["false_alarm_rate"],
             "text": text,
         }
-    found: Plain = {"value": None, "calibrated": False, "rate": None}
+    found: JsonDict = {"value": None, "calibrated": False, "rate": None}
     if is_labelled(part):
         text = "not calibrated: the threshold of the highest F1 on these test images, chosen with their labels known"
         return found | {"value": best_threshold(part.evaluation.images), "text": text}
@@ -128,7 +128,7 @@ def image_threshold(part: Part, images: Sequence[Plain]) -> Plain:
     return found | {"text": f"{text}; 'blemish calibrate' chooses one by good images"}
 
 
-def _origin(calibration: Plain) -> str:
+def _origin(calibration: JsonDict) -> str:
     rate, number = calibration["false_alarm_rate"], len(calibration["good_scores"])
     if rate is None:
         return "set by hand"
@@ -138,7 +138,7 @@ def _origin(calibration: Plain) -> str:
     return f"calibrated on {held_out} for a false-alarm rate of at most {rate:.2%}"
 
 
-def _least_area(min_area: int, images: Sequence[Plain]) -> str:
+def _least_area(min_area: int, images: Sequence[JsonDict]) -> str:
     """What a minimum area means for the counts."""
     if not min_area:
         return ""
@@ -150,7 +150,7 @@ def _least_area(min_area: int, images: Sequence[Plain]) -> str:
     return f"{text}, which is not counted for {unknown} of them" if unknown else text
 
 
-def best_threshold(rows: Sequence[Plain]) -> float:
+def best_threshold(rows: Sequence[JsonDict]) -> float:
     """A score above which calling images defects gives the highest F1, half-way to the next lower score."""
     scores = sorted({row["score"] for row in rows})
     if not scores:
@@ -160,9 +160,9 @@ def best_threshold(rows: Sequence[Plain]) -> float:
     return float(max([*candidates, scores[-1]], key=lambda value: (_f1(counts_at(rows, value)), value)))
 
 
-def pixel_threshold(part: Part) -> Plain:
+def pixel_threshold(part: Part) -> JsonDict:
     """The level above which a pixel of a map is drawn as anomalous, and where it comes from."""
-    calibration, points = part.calibration, part.record.points
+    calibration, points = part.calibration, part.report_data.points
     if calibration:
         rate = calibration["pixel_rate"]
         text = f"calibrated: {rate:.2%} of the held-out good images' area lies above" if rate else "set by hand"
@@ -173,7 +173,7 @@ def pixel_threshold(part: Part) -> Plain:
         text = "not calibrated: about the highest F1 of the test pixels, chosen with their masks known"
         return {"value": float(points.thresholds[int(np.argmax(f1))]), "calibrated": False, "text": text}
     good = {row["path"] for row in part.evaluation.images if row["label"] is False}
-    maps = maps_of([shown for shown in part.record.previews if shown.path in good or not good])
+    maps = maps_of([shown for shown in part.report_data.previews if shown.path in good or not good])
     value = float(np.quantile(np.concatenate([shown.ravel() for shown in maps]), 1 - SHOWN_PIXEL_RATE)) if maps else 0.0
     whose = "the good test images' area" if good else "these images' area"
     text = f"not calibrated: {SHOWN_PIXEL_RATE:.0%} of {whose} lies above"
@@ -186,7 +186,7 @@ def held_out_scores(part: Part) -> list[float]:
     return list(calibration.get("good_scores") or [row["score"] for row in part.evaluation.validation])
 
 
-def _plain_points(points: OperatingPoints | None) -> Plain | None:
+def _plain_points(points: OperatingPoints | None) -> JsonDict | None:
     if points is None:
         return None
     columns = {
@@ -199,6 +199,6 @@ def _plain_points(points: OperatingPoints | None) -> Plain | None:
     return {name: [float(f"{value:.{digits}g}") for value in values] for name, (values, digits) in columns.items()}
 
 
-def _f1(counts: Plain) -> float:
+def _f1(counts: JsonDict) -> float:
     found, wrong = counts["found"], counts["missed"] + counts["false_alarms"]
     return float(2 * found / (2 * found + wrong)) if found else 0.0

@@ -11,25 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import blemish
-from blemish.calibration.thresholds import from_plain, to_plain
+from blemish.calibration.thresholds import from_dict, to_dict
 from blemish.errors import BlemishError
-from blemish.evaluation.record import Record
+from blemish.evaluation.report_data import ReportData
 from blemish.files import absolute
 from blemish.imaging.thumbnails import to_jpeg
-from blemish.inference.previews import INSPECTED_BY, MOST_REGIONS, Preview, picture_of, read_preview
-from blemish.inference.rows import ROWS, Row, named_file, stored
+from blemish.inference.previews import INSPECTED_BY, MOST_REGIONS, Preview, read_preview, read_thumbnail
+from blemish.inference.rows import ROWS, Row, read_rows, row_file
 from blemish.parallel import map_ahead
 from blemish.progress import Progress, no_progress, told
 from blemish.report.decisions import part_summary
-from blemish.report.pictures import Album
-from blemish.report.read import Part, Run, labelled, refuse_twice
+from blemish.report.page_images import PageImages
+from blemish.report.read_runs import Part, Run, labelled, refuse_twice
 from blemish.types import Evaluation
 
 IMAGES = "images"
 """The one category of a page of predictions."""
 MOST_UNREADABLE = 200
 """Files that could not be used which a page lists; the table has all of them."""
-Plain = dict[str, Any]
+JsonDict = dict[str, Any]
 
 
 def holds_predictions(folder: Path) -> bool:
@@ -53,7 +53,7 @@ def _read_folder(folder: Path, progress: Progress) -> Run:
             f"{folder}: holds no predictions, another folder does. "
             "Report on what 'blemish predict' left apart from what 'blemish train' left."
         )
-    known, by = stored(folder), _read_inspected_by(folder)
+    known, by = read_rows(folder), _read_inspected_by(folder)
     scored, facts = list(known.values()), by | {"unreadable": _unreadable(folder, known)}
     previews = list(
         told(map_ahead(lambda row: _preview(folder, row, by["calibration"]), scored), len(scored), progress)
@@ -62,7 +62,7 @@ def _read_folder(folder: Path, progress: Progress) -> Run:
     evaluation = Evaluation(by["method"], IMAGES, {}, images=images, calibration=by["calibration"])
     # Whose regions count stands in the previews: those that the current calibration did not find are left out of them.
     level = (by["calibration"]["pixel_threshold"], 0) if by["calibration"] else None
-    part = Part(evaluation, Record(previews, facts=facts, regions_by=level), folder)
+    part = Part(evaluation, ReportData(previews, facts=facts, regions_by=level), folder)
     return Run(by["method"], folder, (part,))
 
 
@@ -79,26 +79,26 @@ def _unreadable(folder: Path, scored: Mapping[str, Row]) -> list[Row]:
     return list(rows.values())
 
 
-def _read_inspected_by(folder: Path) -> Plain:
+def _read_inspected_by(folder: Path) -> JsonDict:
     path = folder / INSPECTED_BY
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         calibration = content["calibration"]
         return {
             **{name: str(content.get(name, "")) for name in ("model", "method", "backend")},
-            "calibration": json.loads(json.dumps(to_plain(from_plain(calibration)))) if calibration else None,
+            "calibration": json.loads(json.dumps(to_dict(from_dict(calibration)))) if calibration else None,
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise BlemishError(f"{path}: missing or damaged. Run the same 'blemish predict' again: it goes on.") from None
 
 
-def _preview(folder: Path, row: Row, calibration: Plain | None) -> Preview:
+def _preview(folder: Path, row: Row, calibration: JsonDict | None) -> Preview:
     """What is shown of a row: what was kept, or else the file as it is, where it is what was inspected."""
-    file = named_file(folder, row, "preview")
+    file = row_file(folder, row, "preview")
     kept = read_preview(file) if file else None
     if kept is None:
         size = row["size"][0], row["size"][1]
-        picture = picture_of(Path(row["path"]), size, row["sha256"])
+        picture = read_thumbnail(Path(row["path"]), size, row["sha256"])
         content = b"" if picture is None else to_jpeg(picture)
         return _with_regions(Preview(row["path"], size, content, None), row, calibration)
     if calibration and kept.pixel_threshold == calibration["pixel_threshold"]:
@@ -106,7 +106,7 @@ def _preview(folder: Path, row: Row, calibration: Plain | None) -> Preview:
     return _with_regions(replace(kept.preview, path=row["path"]), row, calibration)
 
 
-def _with_regions(shown: Preview, row: Row, calibration: Plain | None) -> Preview:
+def _with_regions(shown: Preview, row: Row, calibration: JsonDict | None) -> Preview:
     """The preview with the regions of the row, which are known where the score is above the threshold."""
     found = row["regions"] if calibration and row["score"] > calibration["threshold"] else None
     if found is None:
@@ -115,7 +115,7 @@ def _with_regions(shown: Preview, row: Row, calibration: Plain | None) -> Previe
     return replace(shown, regions=found[:MOST_REGIONS], num_regions=len(found), largest_region=largest)
 
 
-def summarize_predictions(runs: Sequence[Run], album: Album) -> Plain:
+def summarize_predictions(runs: Sequence[Run], page_images: PageImages) -> JsonDict:
     """Everything that a page of predictions shows: lists, dicts, numbers and strings, ready for JSON."""
     return {
         "blemish": blemish.__version__,
@@ -123,15 +123,15 @@ def summarize_predictions(runs: Sequence[Run], album: Album) -> Plain:
         "methods": [run.label for run in runs],
         "categories": [IMAGES],
         "metrics": [],
-        "parts": [_part(run, album) for run in runs],
-        "pictures": album.addresses,
+        "parts": [_part(run, page_images) for run in runs],
+        "pictures": page_images.addresses,
     }
 
 
-def _part(run: Run, album: Album) -> Plain:
+def _part(run: Run, page_images: PageImages) -> JsonDict:
     """The summary of a folder's images; paths are as they are below the folder that they have in common."""
     (part,) = run.parts
-    facts, summary = part.record.facts, part_summary(part, album)
+    facts, summary = part.report_data.facts, part_summary(part, page_images)
     unreadable = facts["unreadable"]
     paths = [row["path"] for row in [*part.evaluation.images, *unreadable]]
     root = os.path.commonpath([absolute(Path(path)).parent for path in paths]) if paths else ""
@@ -144,7 +144,7 @@ def _part(run: Run, album: Album) -> Plain:
         "inspected_by": {name: facts[name] for name in ("model", "method", "backend")},
         "unreadable": errors[:MOST_UNREADABLE],
         "num_unreadable": len(errors),
-        "num_previews": sum(shown.map is not None for shown in part.record.previews),
+        "num_previews": sum(shown.map is not None for shown in part.report_data.previews),
     }
 
 

@@ -15,10 +15,10 @@ from blemish.errors import BlemishError
 from blemish.evaluation.results import shown
 from blemish.files import write_text
 from blemish.progress import Phases, no_progress
-from blemish.report.files import write_files
-from blemish.report.pictures import make_album
+from blemish.report.export import write_files
+from blemish.report.page_images import make_page_images
 from blemish.report.predictions import holds_predictions, read_predictions, summarize_predictions
-from blemish.report.read import read_runs
+from blemish.report.read_runs import read_runs
 from blemish.report.summarize import summarize
 from blemish.report.tables import tables_of
 
@@ -40,7 +40,7 @@ def report(
     if any(map(holds_predictions, folders)):
         return _report_predictions(folders, out, files, phases)
     runs = read_runs(folders)
-    summary = summarize(runs, make_album(runs))
+    summary = summarize(runs, make_page_images(runs))
     write_text(out, render(summary))
     if files is not None:
         write_files(summary, files)
@@ -51,7 +51,7 @@ def _report_predictions(folders: Sequence[Path], out: Path, files: Path | None, 
     if files is not None:
         raise BlemishError("--files: predictions have no tables but predictions.csv. Leave --files out.")
     runs = read_predictions(folders, phases("reading"))
-    summary = summarize_predictions(runs, make_album(runs))
+    summary = summarize_predictions(runs, make_page_images(runs))
     write_text(out, render(summary))
     return summary
 

@@ -18,7 +18,7 @@ from blemish.files import absolute
 from blemish.imaging.read import read_content
 from blemish.inference.inspector import Inspector
 from blemish.inference.maps import decode_map
-from blemish.inference.pictures import Pictures, names_for
+from blemish.inference.output_files import OutputFiles, file_names
 from blemish.inference.previews import write_inspected_by
 from blemish.inference.rows import (
     FOLDERS,
@@ -26,10 +26,10 @@ from blemish.inference.rows import (
     SHOWN,
     Row,
     check_identity,
-    decided_again,
-    named_file,
-    opened,
-    stored,
+    open_rows,
+    read_rows,
+    redecide,
+    row_file,
     to_row,
 )
 from blemish.model.folder import DOCUMENT
@@ -75,7 +75,7 @@ class Summary:
         ]
 
 
-def written_to(out: Path) -> list[Path]:
+def output_folders(out: Path) -> list[Path]:
     """The folders in which `predict` leaves pictures, which are not to be inspected."""
     return [absolute(out / name) for name in FOLDERS.values()]
 
@@ -104,12 +104,12 @@ class _Plan:
 
     def settle(self, out: Path, row: Row, is_given: bool = True) -> None:
         """Decides a row of an image again that has not changed, or plans what else that takes."""
-        path, again = row["path"], decided_again(row, self.calibration)
+        path, again = row["path"], redecide(row, self.calibration)
         if again != row:  # these tell of the former decision: the row keeps the field, so that a later run knows of it
             again |= dict.fromkeys(SHOWN & again.keys())
         self.known[path] = again
         had = frozenset(name for name in FOLDERS if name in row)
-        there = {name for name in FOLDERS if (file := named_file(out, again, name)) and file.is_file()}
+        there = {name for name in FOLDERS if (file := row_file(out, again, name)) and file.is_file()}
         wanted = (self.asked | had if is_given else had - OF_IMAGE) - there
         if "map" in there and "map" in self.asked and is_given and self.form == "float32" != row.get("map_format"):
             wanted |= {"map"}
@@ -148,15 +148,15 @@ def predict(
     """
     if (out / DOCUMENT).exists():
         raise BlemishError(f"out {out}: holds a fitted detector. Choose another folder.")
-    before = {} if fresh else stored(out)
+    before = {} if fresh else read_rows(out)
     if before:
         check_identity(out, identity or {})
     wishes = {"map": maps is not None, "overlay": overlays, "preview": previews}
     asked = frozenset(name for name, is_asked in wishes.items() if is_asked)
     plan = _plan(_Plan(inspector.calibration, asked, maps), before, images, out, inspector)
-    with opened(out, plan.known, identity or {}) as rows:
+    with open_rows(out, plan.known, identity or {}) as rows:
         write_inspected_by(out, about or {}, plan.calibration)
-        pictures = Pictures(out, names_for(images, plan.known), plan.calibration, plan.form)
+        pictures = OutputFiles(out, file_names(images, plan.known), plan.calibration, plan.form)
         started, num_left = time.monotonic(), len(plan.by_map) + len(plan.inspected)
         num_settled = max(0, len(images) - num_left)
         for done, row in enumerate(_made(plan, inspector, pictures), start=1):
@@ -193,7 +193,7 @@ def _digest(path: Path, max_pixels: int) -> str | None:
         return None
 
 
-def _made(plan: _Plan, inspector: Inspector, pictures: Pictures) -> Iterable[Row]:
+def _made(plan: _Plan, inspector: Inspector, pictures: OutputFiles) -> Iterable[Row]:
     """The rows that are made in this run: by stored maps, where these can be used, and by inspecting."""
 
     def again(path: Path) -> Row | None:
@@ -226,14 +226,14 @@ def _from_map(row: Row, out: Path, inspector: Inspector, with_image: bool) -> Pr
             return None
         shown = info.shown
     try:
-        file = named_file(out, row, "map")
+        file = row_file(out, row, "map")
         values = decode_map(file.read_bytes() if file else b"", row["size"], row["sha256"])
     except (OSError, ValueError):
         return None
     return Prediction(sample, row["score"], values, row["sha256"], shown)
 
 
-def _inspected(plan: _Plan, inspector: Inspector, pictures: Pictures) -> Iterable[Row]:
+def _inspected(plan: _Plan, inspector: Inspector, pictures: OutputFiles) -> Iterable[Row]:
     """The rows of the images that are to be inspected, their maps and overlays written."""
     fields = {path: plan.pictures.get(str(path), plan.asked) for path in plan.inspected}
     before = dict(plan.known)

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from blemish.evaluation.results import AVERAGE
-from blemish.report.plots import ACCENT, BARS, MUTED, STYLE, new_figure
+from blemish.report.run_figures import ACCENT, BARS, MUTED, STYLE, new_figure
 from blemish.types import GOOD
 
-Plain = dict[str, Any]
+JsonDict = dict[str, Any]
 Points = list[tuple[float, float]]
 FIGURES_STYLE: Any = STYLE | {"svg.fonttype": "none", "svg.hashsalt": "blemish"}
 """Text stays text, and the same figure is the same file."""
@@ -31,13 +31,13 @@ class Curve:
     title: str
     x: str
     y: str
-    points: Callable[[Plain], Points]
+    points: Callable[[JsonDict], Points]
     """From a part of the summary, empty where the curve is not applicable."""
     has_chance: bool = False
     """Whether guessing lies on the diagonal."""
 
 
-def figures_of(summary: Plain) -> Iterator[tuple[str, Figure]]:
+def figures_of(summary: JsonDict) -> Iterator[tuple[str, Figure]]:
     """Name -> figure: the averages of each metric, the curves of each category, the scores of each part."""
     for metric in summary["metrics"]:
         yield f"average-{metric['name']}", averages(summary, metric)
@@ -49,7 +49,7 @@ def figures_of(summary: Plain) -> Iterator[tuple[str, Figure]]:
 
 
 @mpl.rc_context(FIGURES_STYLE)
-def averages(summary: Plain, metric: Plain) -> Figure:
+def averages(summary: JsonDict, metric: JsonDict) -> Figure:
     """Per method a bar for the average over the categories, with a point for each category."""
     rows, methods = summary["overview"][metric["name"]], summary["methods"]
     figure = new_figure(1.6 + 0.8 * max(3, len(methods)), 3.2)
@@ -71,7 +71,7 @@ def averages(summary: Plain, metric: Plain) -> Figure:
 
 
 @mpl.rc_context(FIGURES_STYLE)
-def scores(part: Plain) -> Figure:
+def scores(part: JsonDict) -> Figure:
     """A histogram of the scores of good images and of each type of defect, one below the other, and the threshold."""
     types = sorted({row["defect"] for row in part["images"]}, key=lambda name: (name != GOOD, name))
     values = [row["score"] for row in part["images"]]
@@ -91,7 +91,7 @@ def scores(part: Plain) -> Figure:
 
 
 @mpl.rc_context(FIGURES_STYLE)
-def curves(parts: Sequence[Plain]) -> Figure:
+def curves(parts: Sequence[JsonDict]) -> Figure:
     """ROC, precision over recall and PRO of one category, a line for each method."""
     figure = new_figure(2.9 * len(CURVES), 3.4)
     for axis, curve in zip(figure.subplots(1, len(CURVES)), CURVES, strict=True):
@@ -116,7 +116,7 @@ def _frame(axis: Axes, curve: Curve) -> None:
     axis.set(title=curve.title, xlabel=curve.x, ylabel=curve.y, xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
 
 
-def image_roc(part: Plain) -> Points:
+def image_roc(part: JsonDict) -> Points:
     """(false-positive rate, recall) of the images at every distinct score, falling."""
     counts = _counts(part)
     if not counts:
@@ -125,14 +125,14 @@ def image_roc(part: Plain) -> Points:
     return [(0.0, 0.0), *((wrong / alarms, right / found) for right, wrong in counts)]
 
 
-def image_precision(part: Plain) -> Points:
+def image_precision(part: JsonDict) -> Points:
     """(recall, precision) of the images at every distinct score, falling."""
     counts = _counts(part)
     points = [(right / counts[-1][0], right / (right + wrong)) for right, wrong in counts]
     return [(0.0, points[0][1]), *points] if points else []
 
 
-def _counts(part: Plain) -> list[tuple[int, int]]:
+def _counts(part: JsonDict) -> list[tuple[int, int]]:
     """Defects and good images at or above each distinct score, falling; none where one of the two is missing."""
     rows = part["images"]
     found = [
@@ -145,10 +145,10 @@ def _counts(part: Plain) -> list[tuple[int, int]]:
     return found if found and all(found[-1]) else []
 
 
-def _of_pixels(x: str, y: str, *, ends: bool) -> Callable[[Plain], Points]:
+def _of_pixels(x: str, y: str, *, ends: bool) -> Callable[[JsonDict], Points]:
     """Two columns of the pixels' operating points, `ends` being those of nothing and of everything above."""
 
-    def points(part: Plain) -> Points:
+    def points(part: JsonDict) -> Points:
         columns = part["points"]
         if columns is None:
             return []

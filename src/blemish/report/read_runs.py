@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from blemish.calibration.thresholds import to_plain
+from blemish.calibration.thresholds import to_dict
 from blemish.errors import BlemishError
-from blemish.evaluation.record import Record, read_record
+from blemish.evaluation.report_data import ReportData, read_report_data
 from blemish.evaluation.results import EVALUATION, read_evaluation
 from blemish.files import read_bytes
 from blemish.model.folder import DOCUMENT, read_model
@@ -24,7 +24,7 @@ class Part:
 
     evaluation: Evaluation
     """Its method is the run's label."""
-    record: Record
+    report_data: ReportData
     folder: Path
 
     @property
@@ -88,8 +88,8 @@ def _read_part(path: Path) -> Part:
     evaluation = read_evaluation(content, path)
     if (path.parent / DOCUMENT).exists():  # whose calibration may have been changed since the run
         calibration = read_model(path.parent).calibration
-        evaluation = replace(evaluation, calibration=to_plain(calibration) if calibration else None)
-    return Part(evaluation, read_record(path.parent) or Record(), path.parent)
+        evaluation = replace(evaluation, calibration=to_dict(calibration) if calibration else None)
+    return Part(evaluation, read_report_data(path.parent) or ReportData(), path.parent)
 
 
 def labelled(runs: Sequence[Run]) -> list[Run]:

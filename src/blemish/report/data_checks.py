@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from blemish.errors import number_of
-from blemish.report.read import Part
+from blemish.report.read_runs import Part
 from blemish.types import GOOD
 
 Status = Literal["ok", "warning", "not applicable"]
@@ -90,7 +90,7 @@ def training_outliers(part: Part) -> Finding:
 
 def masks(part: Part) -> Finding:
     """Whether the masks mark something, and not everything."""
-    previews = {shown.path: shown for shown in part.record.previews}
+    previews = {shown.path: shown for shown in part.report_data.previews}
     anomalous = [row["path"] for row in part.evaluation.images if row["label"]]
     areas = {path: previews[path].mask_area for path in anomalous if path in previews}
     known = {path: area for path, area in areas.items() if area is not None}
@@ -145,7 +145,7 @@ def sizes(part: Part) -> Finding:
 
 def saturation(part: Part) -> Finding:
     """Whether maps are cut off at a highest value, which hides what is more anomalous than that."""
-    previews = part.record.previews
+    previews = part.report_data.previews
     if not previews:
         return _not_recorded()
     flat = tuple(shown.path for shown in previews if shown.at_maximum > max(SATURATED, 1.5 / math.prod(shown.size)))
@@ -160,9 +160,9 @@ def saturation(part: Part) -> Finding:
 
 def other_problems(part: Part) -> Finding:
     """What the check before the run said beside."""
-    if "problems" not in part.record.facts:
+    if "problems" not in part.report_data.facts:
         return _not_recorded()
-    others = [p for p in part.record.facts["problems"] if not p["message"].startswith("identical to")]
+    others = [p for p in part.report_data.facts["problems"] if not p["message"].startswith("identical to")]
     if not others:
         return Finding("ok", "nothing else was found")
     return Finding("warning", others[0]["message"], tuple(problem["path"] for problem in others))
@@ -194,7 +194,7 @@ def _spread(values: Any) -> float:
 
 
 def _images(part: Part) -> list[dict[str, Any]]:
-    return list(part.record.facts.get("images", ()))
+    return list(part.report_data.facts.get("images", ()))
 
 
 def _not_recorded() -> Finding:

@@ -17,8 +17,8 @@ from blemish.errors import BlemishError, one_line
 from blemish.features.devices import device_named, uses_bfloat16
 from blemish.files import make_folder, write_tensors
 from blemish.imaging.preprocess import Preprocess
-from blemish.model.changes import claimed, staging, write_model
-from blemish.model.folder import DOCUMENT, TENSORS, ModelFolder, reading
+from blemish.model.changes import locked_folder, staging, write_model
+from blemish.model.folder import DOCUMENT, TENSORS, ModelFolder, read_consistently
 from blemish.model.state_keys import completed, renamed
 
 DAMAGE = (
@@ -65,14 +65,14 @@ def save(artifact: Artifact, folder: Path) -> ModelFolder:
         artifact.provenance,
         category=artifact.category,
     )
-    with claimed(folder, "saving a model"), staging(folder) as staged:
+    with locked_folder(folder, "saving a model"), staging(folder) as staged:
         write_tensors(staged / TENSORS, artifact.detector.state_dict())
         return write_model(model, {TENSORS: staged / TENSORS})
 
 
 def load(folder: Path) -> Artifact:
     """The artifact in `folder`; raises BlemishError where it is missing, damaged, or from a newer blemish."""
-    return reading(folder, artifact_of)
+    return read_consistently(folder, artifact_of)
 
 
 def artifact_of(model: ModelFolder) -> Artifact:

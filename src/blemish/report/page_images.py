@@ -16,7 +16,7 @@ from blemish.imaging.pixels import thumbnail
 from blemish.imaging.thumbnails import decoded, small_map
 from blemish.inference.previews import Preview
 from blemish.parallel import map_ahead
-from blemish.report.read import Run
+from blemish.report.read_runs import Run
 
 BUDGET = 7 << 20
 """Bytes of pictures for up to IMAGES test images, before base64 adds a third; more images get as much each."""
@@ -28,7 +28,7 @@ SAMPLED = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ImageIndices:
     """The pictures of one image by one run, as indices of the page's addresses (data:); None for what was not kept."""
 
     picture: int | None
@@ -37,11 +37,11 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Album:
+class PageImages:
     """Every picture of a page, each once."""
 
     addresses: list[str]
-    shown: dict[tuple[str, str, str], Shown] = field(default_factory=dict)
+    shown: dict[tuple[str, str, str], ImageIndices] = field(default_factory=dict)
     """(run's label, category, path) -> its pictures."""
     ranges: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
     """(run's label, category) -> the raw values that black and white of its maps stand for."""
@@ -49,20 +49,23 @@ class Album:
     """(run's label, category) -> the raw values between which colours tell apart."""
 
 
-def make_album(runs: Sequence[Run]) -> Album:
+def make_page_images(runs: Sequence[Run]) -> PageImages:
     """The pictures of all runs, at the largest size at which they fit the budget, the smallest where none does."""
-    previews = [shown for run in runs for part in run.parts for shown in part.record.previews]
+    previews = [shown for run in runs for part in run.parts for shown in part.report_data.previews]
     images = {
-        (part.evaluation.category, shown.path) for run in runs for part in run.parts for shown in part.record.previews
+        (part.evaluation.category, shown.path)
+        for run in runs
+        for part in run.parts
+        for shown in part.report_data.previews
     }
     budget = BUDGET * max(1.0, len(images) / IMAGES)
     for size in SIZES:
         if _estimate(previews, len(images), size) > budget and size != SIZES[-1]:
             continue
-        album, num_bytes = _album(runs, size)
+        page_images, num_bytes = _album(runs, size)
         if num_bytes <= budget or size == SIZES[-1]:
             break
-    return album
+    return page_images
 
 
 def maps_of(previews: Sequence[Preview]) -> list[NDArray[np.float32]]:
@@ -98,23 +101,23 @@ def _estimate(previews: Sequence[Preview], num_images: int, size: tuple[int, int
     return pictures * num_images + (rebuilt + maps) * len(previews)
 
 
-def _album(runs: Sequence[Run], size: tuple[int, int, int]) -> tuple[Album, int]:
-    """The album at one size, and the bytes it takes."""
-    album, jobs = Album([]), _Jobs()
+def _album(runs: Sequence[Run], size: tuple[int, int, int]) -> tuple[PageImages, int]:
+    """The page_images at one size, and the bytes it takes."""
+    page_images, jobs = PageImages([]), _Jobs()
     for run in runs:
         for part in run.parts:
-            key, previews = (run.label, part.evaluation.category), part.record.previews
-            low, high = album.ranges[key] = value_range(maps_of(previews))
-            album.display[key] = colour_range(maps_of(previews))
+            key, previews = (run.label, part.evaluation.category), part.report_data.previews
+            low, high = page_images.ranges[key] = value_range(maps_of(previews))
+            page_images.display[key] = colour_range(maps_of(previews))
             for shown in previews:
-                album.shown[*key, shown.path] = Shown(
+                page_images.shown[*key, shown.path] = ImageIndices(
                     jobs.add_once(shown.picture, partial(_picture, shown.picture, size)) if shown.picture else None,
                     jobs.add(partial(_map, shown.map, size[1], low, high)) if shown.map is not None else None,
                     jobs.add(partial(_picture, shown.reconstruction, size)) if shown.reconstruction else None,
                 )
     files = list(map_ahead(lambda job: job(), jobs.all))
-    album.addresses.extend(map(_address, files))
-    return album, sum(map(len, files))
+    page_images.addresses.extend(map(_address, files))
+    return page_images, sum(map(len, files))
 
 
 class _Jobs:

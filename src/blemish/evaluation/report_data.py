@@ -18,19 +18,19 @@ from safetensors import SafetensorError, safe_open
 
 from blemish.calibration.thresholds import Calibration
 from blemish.errors import BlemishError
-from blemish.evaluation.evaluate import Measured
+from blemish.evaluation.evaluate import EvaluationDetails
 from blemish.evaluation.results import EVALUATION
 from blemish.files import check_file, write_arrays, write_json
 from blemish.imaging.thumbnails import Picture, to_jpeg
-from blemish.inference.previews import PLAIN, Preview, preview
+from blemish.inference.previews import HEADER_FIELDS, Preview, make_preview
 from blemish.metrics import OperatingPoints, Resamples
 from blemish.types import Prediction
 
-RECORD, VERSION = "record.safetensors", 1
+REPORT_DATA, VERSION = "record.safetensors", 1
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class ReportData:
     """What is kept of one run on one category."""
 
     previews: Sequence[Preview] = ()
@@ -44,25 +44,27 @@ class Record:
     """Pixel threshold and minimum area that the regions were found by; None where there was no calibration."""
 
 
-def previewed(
+def collect_previews(
     predictions: Iterable[Prediction], root: Path, previews: list[Preview], calibration: Calibration | None = None
 ) -> Iterator[Prediction]:
     """The predictions as they come, what a report shows of each put aside."""
     level = calibration.pixel_threshold if calibration else None
     for prediction in predictions:
-        previews.append(preview(prediction, prediction.sample.image.relative_to(root).as_posix(), level))
+        previews.append(make_preview(prediction, prediction.sample.image.relative_to(root).as_posix(), level))
         yield prediction
 
 
-def write_measured(measured: Measured, previews: Sequence[Preview], facts: dict[str, Any], folder: Path) -> None:
+def write_evaluation(
+    measured: EvaluationDetails, previews: Sequence[Preview], facts: dict[str, Any], folder: Path
+) -> None:
     """Writes what a report of one category is made from: the record, and last evaluation.json."""
     decided = measured.evaluation.calibration
     regions_by = (decided["pixel_threshold"], 0) if decided else None
-    write_record(folder, Record(previews, measured.resamples, measured.points, facts, regions_by))
+    write_report_data(folder, ReportData(previews, measured.resamples, measured.points, facts, regions_by))
     write_json(folder / EVALUATION, asdict(measured.evaluation))
 
 
-def write_record(folder: Path, record: Record) -> None:
+def write_report_data(folder: Path, record: ReportData) -> None:
     """Writes the record of one category into its folder, whole or not at all."""
     arrays: dict[str, NDArray[Any]] = {}
     for row, shown in enumerate(record.previews):
@@ -75,20 +77,20 @@ def write_record(folder: Path, record: Record) -> None:
     arrays |= {f"points.{name}": values for name, values in points.items()}
     header = {
         "version": VERSION,
-        "images": [{name: getattr(shown, name) for name in PLAIN} for shown in record.previews],
+        "images": [{name: getattr(shown, name) for name in HEADER_FIELDS} for shown in record.previews],
         "resamples": {name: [found.value, found.grid_error] for name, found in record.resamples.items()},
         "facts": record.facts,
         "regions_by": record.regions_by,
     }
-    write_arrays(folder / RECORD, arrays, {"record": json.dumps(header, allow_nan=False)})
+    write_arrays(folder / REPORT_DATA, arrays, {"record": json.dumps(header, allow_nan=False)})
 
 
-def read_record(folder: Path) -> Record | None:
+def read_report_data(folder: Path) -> ReportData | None:
     """The record in a category's folder; None where there is none.
 
     Raises BlemishError where it is damaged or was written by another version.
     """
-    path = folder / RECORD
+    path = folder / REPORT_DATA
     if not path.exists():
         return None
     check_file(path)
@@ -103,7 +105,7 @@ def read_record(folder: Path) -> Record | None:
         raise BlemishError(f"{path}: damaged ({error!r}). Run it again, or copy it anew.") from None
 
 
-def _record(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Record:
+def _record(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> ReportData:
     previews = [
         Preview(
             **row | {"size": tuple(row["size"])},
@@ -119,7 +121,7 @@ def _record(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Record:
     }
     points = {name.removeprefix("points."): values for name, values in arrays.items() if name.startswith("points.")}
     found, by = OperatingPoints(**points) if points else None, header.get("regions_by")
-    return Record(previews, resamples, found, header["facts"], tuple(by) if by else None)
+    return ReportData(previews, resamples, found, header["facts"], tuple(by) if by else None)
 
 
 def with_reconstructions(previews: Sequence[Preview], pictures: Sequence[Picture]) -> list[Preview]:

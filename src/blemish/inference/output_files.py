@@ -15,7 +15,7 @@ from blemish.files import absolute, make_folder, writing
 from blemish.inference.maps import encode_map
 from blemish.inference.overlay import overlay, to_jpeg
 from blemish.inference.previews import encode_preview
-from blemish.inference.rows import FOLDERS, Row, named_file
+from blemish.inference.rows import FOLDERS, Row, row_file
 from blemish.types import Decision, MapFormat, Prediction
 
 SUFFIXES = {"map": ".tiff", "overlay": ".jpg", "preview": ".preview"}
@@ -25,7 +25,7 @@ LONGEST = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class OutputFiles:
     """Where these files of a run are written, and how."""
 
     out: Path
@@ -73,7 +73,7 @@ def write_file(path: Path, content: bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def names_for(images: Sequence[Path], known: Mapping[str, Row]) -> dict[Path, str]:
+def file_names(images: Sequence[Path], known: Mapping[str, Row]) -> dict[Path, str]:
     """Image -> the name of its files: that in its row, or else its path below the folder that all have in common.
 
     Its own extension stays where another image has the same stem. No two names differ in case alone, and none is that
@@ -101,7 +101,7 @@ def names_for(images: Sequence[Path], known: Mapping[str, Row]) -> dict[Path, st
 def _named(row: Row) -> Iterator[str]:
     """The names of the map and the overlay of a row."""
     for field, folder in FOLDERS.items():
-        if named_file(Path(), row, field):
+        if row_file(Path(), row, field):
             yield str(PurePosixPath(row[field]).relative_to(folder).with_suffix(""))
 
 

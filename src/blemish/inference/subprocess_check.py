@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from blemish.errors import BlemishError, one_line
-from blemish.inference.structure import ADVICE
+from blemish.inference.export_files import ADVICE
 from blemish.types import Size
 
 SECONDS = 60
@@ -28,14 +28,17 @@ MEMORY = 4 << 30
 """Bytes that they may take beside a few times the files' size."""
 COULD_NOT = 2
 """Exit code of the child where it says why it could not run the export."""
-START = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); import blemish.inference.trial as t; t.main()"
+CHILD_CODE = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1));"
+    "from blemish.inference.subprocess_check import main; main()"
+)
 """What the child runs, with the same packages in reach."""
 
 _passed: set[str] = set()
 """What passed in this process, for where no cache can be written."""
 
 
-def try_first(backend: str, package: str, path: Path, size: Size, digests: Sequence[str]) -> None:
+def check_in_subprocess(backend: str, package: str, path: Path, size: Size, digests: Sequence[str]) -> None:
     """Has an image of a size computed by the export at `path` in another process, once for each content and machine.
 
     `backend` is where its class is, "module:name", and `package` the runtime's. What passed is remembered in the user's
@@ -56,7 +59,7 @@ def try_first(backend: str, package: str, path: Path, size: Size, digests: Seque
 
 def _problem(backend: str, path: Path, size: Size) -> str | None:
     """Why the export cannot be run, in one line; None where it can."""
-    command = [sys.executable, "-c", START, json.dumps(sys.path), backend, str(path), *map(str, size)]
+    command = [sys.executable, "-c", CHILD_CODE, json.dumps(sys.path), backend, str(path), *map(str, size)]
     try:
         done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:

@@ -10,8 +10,8 @@ from typing import Literal
 
 from numpy.typing import ArrayLike
 
-from blemish.metrics import figures
-from blemish.metrics.figures import Points
+from blemish.metrics import formulas
+from blemish.metrics.formulas import Points
 from blemish.metrics.pimo import PIMO_BOUNDS, mean_aupimo
 from blemish.metrics.points import CurveName, exact_points
 from blemish.metrics.ranking import Mask, Ranking, rank_images, rank_pixels
@@ -62,36 +62,36 @@ class Value:
 
 
 def _aupro(limit: float) -> Metric:
-    figure = partial(figures.area_under, limit=limit)
+    figure = partial(formulas.area_under, limit=limit)
     return Metric("pixel", "higher", f"AUPRO {limit:.0%}".replace("%", " %"), "pro", figure)
 
 
 def _au_spro(limit: float) -> Metric:
-    figure = partial(figures.area_under, limit=limit)
+    figure = partial(formulas.area_under, limit=limit)
     return Metric("pixel", "higher", f"AU-sPRO {limit:.0%}".replace("%", " %"), "spro", figure)
 
 
 def _aupimo(bounds: tuple[float, float]) -> Metric:
-    figure = partial(figures.log_area_under, bounds=bounds)
+    figure = partial(formulas.log_area_under, bounds=bounds)
     exact = partial(mean_aupimo, bounds=bounds)
     return Metric("pixel", "higher", "AUPIMO", "pimo", figure, exact)
 
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
-        "image_auroc": Metric("image", "higher", "image AUROC", "counts", figures.area_under_roc),
-        "image_ap": Metric("image", "higher", "image AP", "counts", figures.average_precision),
-        "image_f1_max": Metric("image", "higher", "image F1-max", "counts", figures.f1_max),
+        "image_auroc": Metric("image", "higher", "image AUROC", "counts", formulas.area_under_roc),
+        "image_ap": Metric("image", "higher", "image AP", "counts", formulas.average_precision),
+        "image_f1_max": Metric("image", "higher", "image F1-max", "counts", formulas.f1_max),
         "image_fpr_at_full_recall": Metric(
-            "image", "lower", "image FPR at full recall", "counts", figures.false_alarms_at_full_recall
+            "image", "lower", "image FPR at full recall", "counts", formulas.false_alarms_at_full_recall
         ),
-        "pixel_auroc": Metric("pixel", "higher", "pixel AUROC", "counts", figures.area_under_roc),
-        "pixel_ap": Metric("pixel", "higher", "pixel AP", "counts", figures.average_precision),
-        "pixel_f1_max": Metric("pixel", "higher", "pixel F1-max", "counts", figures.f1_max),
+        "pixel_auroc": Metric("pixel", "higher", "pixel AUROC", "counts", formulas.area_under_roc),
+        "pixel_ap": Metric("pixel", "higher", "pixel AP", "counts", formulas.average_precision),
+        "pixel_f1_max": Metric("pixel", "higher", "pixel F1-max", "counts", formulas.f1_max),
         "aupro": _aupro(0.3),
         "aupro_0.05": _aupro(0.05),
         "aupimo": _aupimo(PIMO_BOUNDS),
-        "seg_f1": Metric("pixel", "higher", "SegF1", "decision", figures.first_f1),
+        "seg_f1": Metric("pixel", "higher", "SegF1", "decision", formulas.first_f1),
         **{f"au_spro_{limit:g}": _au_spro(limit) for limit in SPRO_LIMITS},
     }
 )

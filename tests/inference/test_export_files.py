@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from blemish.errors import BlemishError
-from blemish.inference.structure import check_openvino, external_files
+from blemish.inference.export_files import check_openvino, external_files
 
 
 def external(name: str, location: str) -> TensorProto:

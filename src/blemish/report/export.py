@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from blemish.files import replacing, write_text
-from blemish.report.figures import FIGURES_STYLE, figures_of
+from blemish.report.report_figures import FIGURES_STYLE, figures_of
 from blemish.report.tables import tables_of
 
 
