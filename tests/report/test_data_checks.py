@@ -54,7 +54,6 @@ def part_with(images=(), calibration=None, previews=(), labels=()) -> Part:
 @pytest.mark.parametrize(
     ("check", "changes", "status", "said"),
     [
-<<<<<<< HEAD:tests/report/test_data_checks.py
         (data_checks.identical_files, {}, "ok", "38 files, all different"),
         (data_checks.identical_files, {"test_2": {"sha256": "train3"}}, "warning", "1 of them in training and test"),
         (data_checks.identical_files, {"train_2": {"sha256": "train3"}}, "warning", "none of them across"),
@@ -62,7 +61,7 @@ def part_with(images=(), calibration=None, previews=(), labels=()) -> Part:
             data_checks.identical_files,
             {f"test_{i}": {"pixel_sha256": "same"} for i in (1, 2)},
             "warning",
-            "1 pictures are",
+            "1 image there more than once",
         ),
         (data_checks.training_outliers, {}, "ok", "none of 32"),
         (data_checks.training_outliers, {"train_7": {"distance": 9.0}}, "warning", "1 of 32 training images"),
@@ -82,25 +81,6 @@ def part_with(images=(), calibration=None, previews=(), labels=()) -> Part:
             "12 held-out good images: a rate of 0.077 is the least possible; 0.01",
         ),
         (data_checks.other_problems, {}, "ok", "nothing else"),
-=======
-        (health.identical_files, {}, "ok", "38 files, all different"),
-        (health.identical_files, {"test_2": {"sha256": "train3"}}, "warning", "1 of them in training and test"),
-        (health.identical_files, {"train_2": {"sha256": "train3"}}, "warning", "none of them across"),
-        (
-            health.identical_files,
-            {f"test_{i}": {"pixel_sha256": "same"} for i in (1, 2)},
-            "warning",
-            "1 image there more than once",
-        ),
-        (health.training_outliers, {}, "ok", "none of 32"),
-        (health.training_outliers, {"train_7": {"distance": 9.0}}, "warning", "1 of 32 training images"),
-        (health.exposure, {}, "ok", "median brightness 0.499 in training, 0.505"),
-        (health.exposure, {f"test_{i}": {"brightness": 0.6} for i in range(6)}, "warning", "0.600 in good test images"),
-        (health.sizes, {}, "ok", "48 x 48"),
-        (health.sizes, {"test_4": {"size": [64, 48]}}, "warning", "1 test image of another size, such as 64 x 48"),
-        (health.enough_held_out, {}, "warning", "12 held-out good images: a rate of 0.077 is the least possible; 0.01"),
-        (health.other_problems, {}, "ok", "nothing else"),
->>>>>>> main:tests/report/test_health.py
     ],
 )
 def test_checks_of_the_data(check, changes, status, said):
