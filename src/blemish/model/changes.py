@@ -16,7 +16,7 @@ from typing import Any
 
 from blemish.calibration.thresholds import to_dict
 from blemish.errors import BlemishError
-from blemish.files import clear_left, make_folder, write_json, writing
+from blemish.files import make_folder, remove_temporaries, write_json, writing
 from blemish.model.document import FORMAT_VERSION, REFERENCE, ROI
 from blemish.model.folder import (
     DOCUMENT,
@@ -145,7 +145,7 @@ def _tidy(folder: Path) -> None:
     """Removes what killed processes left: what was never the model's, and what is no more."""
     for left in chain.from_iterable(folder.glob(pattern) for pattern in LEFT):
         rmtree(left, ignore_errors=True)
-    clear_left(folder / DOCUMENT)
+    remove_temporaries(folder / DOCUMENT)
     named = _named(folder)
     if named is None:
         return
