@@ -96,10 +96,10 @@ def first_problem(error: ValidationError) -> str:
     field = ".".join(str(part) for part in problem["loc"])
     is_size = problem["type"].startswith("byte_size")
     allowed = "a number of bytes, such as 2GB" if is_size else problem["msg"].removeprefix("Value error, ")
-    return f"{field}: {allowed[0].lower()}{allowed[1:]}; {shown(problem['input'])} was given."
+    return f"{field}: {allowed[0].lower()}{allowed[1:]}; {short_repr(problem['input'])} was given."
 
 
-def shown(value: object) -> str:
+def short_repr(value: object) -> str:
     """The repr of a value, cut to 80 characters; the name of its type if it has no repr."""
     try:
         return one_line(repr(value), 80)

@@ -65,9 +65,9 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a score of none": (DOCUMENT | {"calibration": CALIBRATION | {"good_scores": [None]}}, "calibration.good_scores.0"),
     "scores as text": (DOCUMENT | {"calibration": CALIBRATION | {"good_scores": "12"}}, "calibration.good_scores: inp"),
     "too few levels": (DOCUMENT | {"calibration": CALIBRATION | {"pixel_levels": [1]}}, "10 levels, or none"),
-    "a rate above one": (DOCUMENT | {"calibration": CALIBRATION | {"pixel_rate": 2}}, "a rate lies between 0 and 1"),
-    "a rate of zero": (DOCUMENT | {"calibration": CALIBRATION | {"false_alarm_rate": 0}}, "a rate lies between"),
-    "a negative area": (DOCUMENT | {"calibration": CALIBRATION | {"min_area": -1}}, "min_area is a number of pixels"),
+    "a rate above one": (DOCUMENT | {"calibration": CALIBRATION | {"pixel_rate": 2}}, "a rate must lie between 0 and 1"),
+    "a rate of zero": (DOCUMENT | {"calibration": CALIBRATION | {"false_alarm_rate": 0}}, "a rate must lie between"),
+    "a negative area": (DOCUMENT | {"calibration": CALIBRATION | {"min_area": -1}}, "min_area must be a number of pixels"),
     "an endless area": (DOCUMENT | {"calibration": CALIBRATION | {"min_area": 10**30}}, "min_area is a number of"),
     "another method": (DOCUMENT | {"calibration": CALIBRATION | {"method": "luck"}}, "'split' or 'folds'"),
     "more of it": (DOCUMENT | {"calibration": CALIBRATION | {"luck": 1}}, "calibration.luck: unexpected"),
@@ -80,9 +80,9 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "another roi": (DOCUMENT | {"preprocess": VIEW | {"roi": "../mask.png"}}, "preprocess.roi: input should be 'roi."),
     "a list": (DOCUMENT | {"options": []}, "options: input should be an object"),
     "a short digest": (DOCUMENT | {"sha256": {"model.safetensors": "0"}}, "sha256.model.safetensors: string should"),
-    "a file outside": (DOCUMENT | {"sha256": {"../x": "0" * 64}}, "names '../x', which is outside of its folder"),
+    "a file outside": (DOCUMENT | {"sha256": {"../x": "0" * 64}}, "names '../x', which is outside its folder"),
     "a path outside": (DOCUMENT | {"files": {"a": "/etc/passwd"}}, "names '/etc/passwd', which is outside of its"),
-    "a file without a path": (DOCUMENT | {"files": {}}, "files: it has a path for each file in sha256"),
+    "a file without a path": (DOCUMENT | {"files": {}}, "files: needs a path for each file in sha256"),
     "a category of none": (DOCUMENT | {"category": None}, "category: input should be a valid string"),
     "an old view of none": (without("files") | {"format_version": 1, "preprocess": None}, "damaged, TypeError"),
     "a metric above one": (DOCUMENT | {"metrics": {"aupro": 1.5}}, "metrics.aupro: input should be less than"),
@@ -93,7 +93,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "more": (DOCUMENT | {"calibratoin": None}, "calibratoin: extra inputs are not permitted"),
     "a version of text": (DOCUMENT | {"format_version": "3"}, "format_version '3', this blemish reads"),
     "a version of truth": (DOCUMENT | {"format_version": True}, "format_version True, this blemish reads"),
-    "nan in the depth": (DOCUMENT | {"options": {"x": [float("nan")]}}, "a number in it is not finite"),
+    "nan in the depth": (DOCUMENT | {"options": {"x": [float("nan")]}}, "a number is not finite"),
 }
 
 

@@ -24,7 +24,7 @@ from blemish.evaluation.report_data import (
     write_evaluation,
     write_report_data,
 )
-from blemish.evaluation.results import shown, write_results
+from blemish.evaluation.results import format_value, write_results
 from blemish.imaging.masks import read_mask
 from blemish.imaging.read import read_image
 from blemish.imaging.thumbnails import decoded
@@ -208,7 +208,7 @@ def test_verdicts(runs):
         console.print(verdicts_table(*runs, list(verdicts.values())))
     row = next(line.split() for line in console.export_text().splitlines() if line.startswith("pixel AUROC"))
     pixel = verdicts["pixel_auroc"]
-    assert row[2:5] == [shown(pixel.first), shown(pixel.second), f"{pixel.images.difference:+.3f}"]
+    assert row[2:5] == [format_value(pixel.first), format_value(pixel.second), f"{pixel.images.difference:+.3f}"]
     assert row[-2:] == ["good", "eyes"]
 
 

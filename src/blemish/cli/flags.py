@@ -12,7 +12,7 @@ from pydantic import ByteSize
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from blemish.cli.help import shown
+from blemish.cli.help import format_default
 from blemish.detectors import DETECTORS, detector_class
 from blemish.runs.config import RunConfig, read_toml
 
@@ -223,4 +223,4 @@ def _default(default: Any) -> str:
         return "required"
     if default is None or default == ():
         return ""
-    return f"default: {shown(default)}"
+    return f"default: {format_default(default)}"

@@ -112,11 +112,11 @@ def _facts(parameter: Any) -> list[str]:
     if parameter.required and not isinstance(parameter, TyperArgument):
         facts.append("required")
     elif parameter.default not in (None, ()) and not parameter.is_eager and parameter.show_default:
-        facts.append(f"default: {shown(parameter.default)}")
+        facts.append(f"default: {format_default(parameter.default)}")
     return facts
 
 
-def shown(default: object) -> str:
+def format_default(default: object) -> str:
     """A default as help shows it: 4.0 is '4', True 'on', a number of bytes '4.0GiB'."""
     if isinstance(default, bool):
         return "on" if default else "off"

@@ -104,7 +104,7 @@ def train(config: RunConfig) -> list[Evaluation]:
 
 
 def _line(evaluation: Evaluation) -> str:
-    from blemish.evaluation.results import shown
+    from blemish.evaluation.results import format_value
 
     if not evaluation.images:
         line = f"{evaluation.category}: trained; it has no test images, so there is nothing to evaluate"
@@ -115,7 +115,7 @@ def _line(evaluation: Evaluation) -> str:
         for name in ("pixel_auroc", "image_auroc")
         if name in evaluation.reasons
     )
-    line = f"{evaluation.category}: pixel AUROC {shown(pixel)}, image AUROC {shown(image)}"
+    line = f"{evaluation.category}: pixel AUROC {format_value(pixel)}, image AUROC {format_value(image)}"
     return (f"{line} ({why})" if why else line) + _threshold(evaluation.calibration)
 
 

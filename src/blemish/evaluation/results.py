@@ -107,10 +107,10 @@ def _comparison(evaluations: Sequence[Evaluation], metric: str) -> Table:
     table = _titled(METRICS[metric].title, show_footer=True)
     table.add_column("category", footer=Text(AVERAGE, "bold"), no_wrap=True)
     for method in methods:
-        footer = shown(average_of(evaluations, method, metric))
+        footer = format_value(average_of(evaluations, method, metric))
         table.add_column(method, Text(footer, "bold"), justify="right")
     for category in categories_of(evaluations):
-        table.add_row(category, *(shown(value_of(evaluations, method, category, metric)) for method in methods))
+        table.add_row(category, *(format_value(value_of(evaluations, method, category, metric)) for method in methods))
     return table
 
 
@@ -149,7 +149,7 @@ def applicable(evaluations: Sequence[Evaluation]) -> list[str]:
     return [name for name in METRICS if any(e.metrics.get(name) is not None for e in evaluations)]
 
 
-def shown(value: float | None) -> str:
+def format_value(value: float | None) -> str:
     """A figure with three decimals, or a dash where there is none."""
     return "-" if value is None else f"{value:.3f}"
 
@@ -196,9 +196,9 @@ def _latex_rows(evaluation: Evaluation, names: Sequence[str]) -> list[str]:
 
 def _with_interval(value: float | None, interval: tuple[float, float] | None) -> Text:
     if value is None or interval is None:
-        return Text(shown(value))
+        return Text(format_value(value))
     low, high = (f"{end:.3f}".removeprefix("0") for end in interval)
-    return Text.assemble(f"{shown(value)}\n", (f"{low}-{high}", "dim not bold"))
+    return Text.assemble(f"{format_value(value)}\n", (f"{low}-{high}", "dim not bold"))
 
 
 def _average(evaluations: Sequence[Evaluation], method: str) -> Evaluation:

@@ -10,7 +10,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from blemish.evaluation.results import average_of, shown
+from blemish.evaluation.results import average_of, format_value
 from blemish.metrics import METRICS, Comparison, NotApplicable, Resamples, compare_categories, compare_resamples
 from blemish.report.read_runs import Part, Run, categories_of
 
@@ -83,8 +83,8 @@ def verdicts_table(first: Run, second: Run, verdicts: Sequence[Verdict]) -> Tabl
     for verdict in verdicts:
         table.add_row(
             METRICS[verdict.metric].title.replace("FPR at full recall", "FPR at full\nrecall"),
-            shown(verdict.first),
-            shown(verdict.second),
+            format_value(verdict.first),
+            format_value(verdict.second),
             _difference(verdict.images),
             _p_value(verdict.images),
             _p_value(verdict.categories),

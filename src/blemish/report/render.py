@@ -12,7 +12,7 @@ from markupsafe import Markup
 from matplotlib import colormaps
 
 from blemish.errors import BlemishError
-from blemish.evaluation.results import shown
+from blemish.evaluation.results import format_value
 from blemish.files import write_text
 from blemish.progress import Phases, no_progress
 from blemish.report.export import write_files
@@ -62,7 +62,7 @@ def render(summary: dict[str, Any]) -> str:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"shown": shown, "duration": duration}
+    environment.filters |= {"shown": format_value, "duration": duration}
     environment.globals["source"] = lambda name: Markup(loader.get_source(environment, name)[0])
     name, scripts = ("report.html", SCRIPTS) if summary["labelled"] else ("predictions.html", PREDICTION_SCRIPTS)
     return environment.get_template(name).render(
