@@ -332,7 +332,7 @@ def test_an_export_scores_within_tiles_and_the_region_too(make_category, tmp_pat
     staged.mkdir()
     write_onnx(to_onnx(load_detector(read_model(folder))), staged)
     write_model(read_model(folder), {"model.onnx": staged / "model.onnx"})  # as an earlier version left it
-    with pytest.raises(BlemishError, match="knows of no tiles and no region, since an earlier version wrote it"):
+    with pytest.raises(BlemishError, match="supports neither tiles nor a region, because an earlier version wrote it"):
         list(Inspector.load(folder, "onnx").predict(images))
 
 

@@ -156,7 +156,7 @@ def test_a_map_can_run_no_code(category, tmp_path: Path):
     [
         (b"", "not a map of one channel of numbers"),
         (np.full((48, 48), "a"), "not a map of one channel of numbers"),
-        (np.full((48, 48), np.nan), "has values that are no finite numbers"),
+        (np.full((48, 48), np.nan), "has values that are not finite numbers"),
     ],
 )
 def test_an_array_that_is_no_map_is_named(category, tmp_path: Path, content, said):

@@ -365,7 +365,7 @@ def test_a_score_that_is_no_number_is_a_row(paths, tmp_path):
 
     summary = predict(Inspector(broken, Preprocess((SIDE, SIDE)), CALIBRATION), paths, tmp_path / "out")
     assert (summary.num_images, summary.num_unreadable, summary.num_defects) == (4, 1, 1)
-    assert "strong.png: its score is no finite number" in rows_of(tmp_path / "out")["strong.png"]["error"]
+    assert "strong.png: its score is not a finite number" in rows_of(tmp_path / "out")["strong.png"]["error"]
 
 
 @pytest.mark.parametrize("maps", [None, "float32"])

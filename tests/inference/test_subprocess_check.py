@@ -27,7 +27,7 @@ def attempt(path: Path, *digests: str) -> None:
     ("what", "expected"),
     [
         ("crash", r"the runtime crashes with it \(SIGSEGV\)"),
-        ("hang", "it takes more than 3 s to load it and compute one image"),
+        ("hang", "loading it and computing one image takes more than 3 s"),
         ("raise", r"cannot be run \(RuntimeError: weights are odd\)"),
         ("memory", r"cannot be run \(\w*MemoryError: Unable to allocate"),
     ],

@@ -226,6 +226,6 @@ def test_reading_the_document_imports_no_torch(model: Path):
 
 
 def test_a_backend_that_does_not_exist(model: Path):
-    with pytest.raises(BlemishError, match="backend tensorrt: there is none of this name"):
+    with pytest.raises(BlemishError, match="backend tensorrt: unknown"):
         Inspector.load(model, "tensorrt")
     assert "torch" in BACKENDS

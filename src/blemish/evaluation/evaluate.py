@@ -136,7 +136,7 @@ def _read_map(base: Path) -> NDArray[Any]:
     if not isinstance(content, np.ndarray) or content.ndim != 2 or content.dtype.kind not in "biuf":
         raise BlemishError(f"{path}: not a map of one channel of numbers. Write it as float32 TIFF or as .npy.")
     if not np.isfinite(content).all():
-        raise BlemishError(f"{path}: has values that are no finite numbers. Write a map without them.")
+        raise BlemishError(f"{path}: has values that are not finite numbers. Write a map without them.")
     return content
 
 

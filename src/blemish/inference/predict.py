@@ -1,4 +1,7 @@
-"""Inspecting files: which they are, and a row for each, kept, decided again or inspected anew as is needed."""
+"""Predicting on image files into a folder, reusing the results of earlier runs in it.
+
+Each image has a row. A stored row is kept, decided again with the present calibration, or replaced by a new prediction.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,8 @@ from blemish.inference.output_files import OutputFiles, file_names
 from blemish.inference.previews import write_inspected_by
 from blemish.inference.rows import (
     FOLDERS,
-    OF_IMAGE,
-    SHOWN,
+    NEEDS_IMAGE,
+    SHOWS_DECISION,
     Row,
     check_identity,
     open_rows,
@@ -38,89 +41,95 @@ from blemish.progress import Progress, no_progress
 from blemish.types import MapFormat, Prediction, Sample, Unreadable
 
 WRITERS = 2
-"""Threads that write maps and overlays while the next images are computed."""
+"""Threads that write files while the next images are computed."""
 BY_SCORE, BY_MAP, DRAWN = "decided again by score", "decided again by map", "drawn by map"
-"""What is done with rows of an earlier run without inspecting."""
+"""How a stored row was reused without predicting; also the words of the summary."""
 CHANGED, GONE = "changed since", "that can no longer be read"
 NO_REGIONS, NO_FILES = "whose regions are not known", "whose map or overlay is not there"
 NO_MAP = "whose map or image is no longer what was stored"
-"""Why images are inspected anew."""
+"""Why an image with a stored row is predicted again; also the words of the summary."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What became of the images, those of an earlier run included."""
+    """Counts over the images, including those with a stored row."""
 
     num_images: int
     num_defects: int
     num_unreadable: int
     num_unwritten: int
-    """Images that were inspected, but whose map or overlay could not be written."""
+    """Images with a prediction whose map, overlay or preview could not be written."""
     rate: float
-    """Images per second that were inspected in this run; 0 where none was."""
+    """Predicted images per second in this run; 0 if none was."""
     first_error: str = ""
-    """Of the first image that could not be used, or whose files could not be written."""
+    """The error of the first image that could not be used, or whose files could not be written."""
     from_stored: Mapping[str, int] = field(default_factory=dict)
-    """BY_SCORE, BY_MAP or DRAWN -> rows of an earlier run that this was done with."""
+    """BY_SCORE, BY_MAP or DRAWN -> number of stored rows that were reused so."""
     inspected_anew: Mapping[str, int] = field(default_factory=dict)
-    """Why -> images of an earlier run that were inspected anew."""
+    """Reason -> number of images with a stored row that were predicted again."""
 
     def describe(self) -> list[str]:
-        """A line for what was done with stored rows, and one for what was inspected anew, where there is any."""
-        told = {"from what is stored": self.from_stored, "inspected anew": self.inspected_anew}
+        """One line on reused rows and one on images predicted again, each only if there are any."""
+        counted = {"from what is stored": self.from_stored, "inspected anew": self.inspected_anew}
         return [
             f"{what}: {', '.join(f'{number} {how}' for how, number in counts.items())}"
-            for what, counts in told.items()
+            for what, counts in counted.items()
             if counts
         ]
 
 
 def output_folders(out: Path) -> list[Path]:
-    """The folders in which `predict` leaves pictures, which are not to be inspected."""
+    """The folders in `out` to which `predict` writes images, so that they are not taken for input."""
     return [absolute(out / name) for name in FOLDERS.values()]
 
 
 @dataclass
 class _Plan:
-    """What is to be done for the images, and the rows as they are known before any of it."""
+    """What `predict` does for each image: `rows` are final, `from_map` and `to_predict` are still to be done."""
 
     calibration: Calibration | None
-    asked: frozenset[str]
-    """Fields of FOLDERS that each image is to have."""
-    form: MapFormat | None
-    known: dict[str, Row] = field(default_factory=dict)
-    by_map: list[Path] = field(default_factory=list)
-    inspected: list[Path] = field(default_factory=list)
-    pictures: dict[str, frozenset[str]] = field(default_factory=dict)
-    """Path -> the fields whose files are to be written, where they are others than those that were asked for."""
+    requested: frozenset[str]
+    """The fields of FOLDERS whose files were requested for each image."""
+    map_format: MapFormat | None
+    rows: dict[str, Row] = field(default_factory=dict)
+    """Path -> stored row, already decided with the present calibration as far as possible."""
+    from_map: list[Path] = field(default_factory=list)
+    """Images whose row or files can be computed from the stored map."""
+    to_predict: list[Path] = field(default_factory=list)
+    files: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Path -> the fields of FOLDERS whose files are to be written, if they differ from `requested`."""
     from_stored: Counter[str] = field(default_factory=Counter)
     inspected_anew: Counter[str] = field(default_factory=Counter)
 
     def inspect(self, path: Path, reason: str = "") -> None:
-        """Has an image inspected; the reason is that of one that was inspected before."""
-        self.inspected.append(path)
+        """Plans a prediction; `reason` says why an image with a stored row needs it."""
+        self.to_predict.append(path)
         if reason:
             self.inspected_anew[reason] += 1
 
-    def settle(self, out: Path, row: Row, is_given: bool = True) -> None:
-        """Decides a row of an image again that has not changed, or plans what else that takes."""
+    def reuse(self, out: Path, row: Row, is_given: bool = True) -> None:
+        """Decides the row of an unchanged image again, and plans what its scores alone cannot give.
+
+        `is_given` says whether the image is among those of this call.
+        """
         path, again = row["path"], redecide(row, self.calibration)
-        if again != row:  # these tell of the former decision: the row keeps the field, so that a later run knows of it
-            again |= dict.fromkeys(SHOWN & again.keys())
-        self.known[path] = again
-        had = frozenset(name for name in FOLDERS if name in row)
-        there = {name for name in FOLDERS if (file := row_file(out, again, name)) and file.is_file()}
-        wanted = (self.asked | had if is_given else had - OF_IMAGE) - there
-        if "map" in there and "map" in self.asked and is_given and self.form == "float32" != row.get("map_format"):
+        if again != row:  # files that show the former decision are outdated; the empty field makes a run write them
+            again |= dict.fromkeys(SHOWS_DECISION & again.keys())
+        self.rows[path] = again
+        stored = frozenset(name for name in FOLDERS if name in row)
+        existing = {name for name in FOLDERS if (file := row_file(out, again, name)) and file.is_file()}
+        wanted = (self.requested | stored if is_given else stored - NEEDS_IMAGE) - existing
+        is_coarser = self.map_format == "float32" != row.get("map_format")
+        if "map" in existing and "map" in self.requested and is_given and is_coarser:
             wanted |= {"map"}
         lacks_regions = self.calibration is not None and again["regions"] is None
         if not wanted and not lacks_regions:
             self.from_stored[BY_SCORE] += again != row
-        elif "map" in there and "map" not in wanted:
-            self.pictures[path] = wanted
-            self.by_map.append(Path(path))
+        elif "map" in existing and "map" not in wanted:
+            self.files[path] = wanted
+            self.from_map.append(Path(path))
         elif is_given:
-            self.pictures[path] = wanted | there
+            self.files[path] = wanted | existing
             self.inspect(Path(path), NO_REGIONS if lacks_regions else NO_FILES)
 
 
@@ -137,37 +146,48 @@ def predict(
     about: Mapping[str, str] | None = None,
     progress: Progress = no_progress,
 ) -> Summary:
-    """Inspects the images and writes `predictions.jsonl` and `predictions.csv` into `out`, row by row.
+    """Predicts on image files and writes `predictions.jsonl` and `predictions.csv` to `out`, row by row.
 
-    A row is written after the map and the overlay of its image, and an image that has its row, its content being the
-    same (SHA-256), is not inspected again: the same call after a stop, however hard, goes on. Where the calibration is
-    another one, all rows are decided again, from their scores and maps as far as these tell. What a row had, it keeps.
-    Files that could not be used are tried again. With `previews` what a report shows of each image is kept; `about`
-    tells it what the images are inspected by: model, method and backend. `fresh` removes what is in `out` first.
-    Raises BlemishError where `out` holds a fitted detector, or rows of another model (`identity`).
+    An interrupted call can be repeated: an image with a row is not predicted again while its content (SHA-256) is the
+    same. If the calibration has changed, stored rows are decided again from their scores and maps. Files that could not
+    be used are tried again.
+
+    Args:
+        inspector: Computes the predictions.
+        images: The image files.
+        out: The output folder.
+        identity: The model and the backend, from `identity_of`; rows of another identity are an error.
+        maps: The format of the anomaly maps; None: no maps.
+        overlays: Whether to write overlays of the decisions.
+        previews: Whether to write what a report shows of each image.
+        fresh: Whether to discard the predictions in `out` first.
+        about: Model, method and backend for the report.
+        progress: Is called with the number of finished images and the total.
+
+    Raises BlemishError if `out` holds a fitted detector, or rows of another identity.
     """
     if (out / DOCUMENT).exists():
         raise BlemishError(f"out {out}: holds a fitted detector. Choose another folder.")
     before = {} if fresh else read_rows(out)
     if before:
         check_identity(out, identity or {})
-    wishes = {"map": maps is not None, "overlay": overlays, "preview": previews}
-    asked = frozenset(name for name, is_asked in wishes.items() if is_asked)
-    plan = _plan(_Plan(inspector.calibration, asked, maps), before, images, out, inspector)
-    with open_rows(out, plan.known, identity or {}) as rows:
+    wanted = {"map": maps is not None, "overlay": overlays, "preview": previews}
+    requested = frozenset(name for name, is_wanted in wanted.items() if is_wanted)
+    plan = _plan(_Plan(inspector.calibration, requested, maps), before, images, out, inspector)
+    with open_rows(out, plan.rows, identity or {}) as rows:
         write_inspected_by(out, about or {}, plan.calibration)
-        pictures = OutputFiles(out, file_names(images, plan.known), plan.calibration, plan.form)
-        started, num_left = time.monotonic(), len(plan.by_map) + len(plan.inspected)
-        num_settled = max(0, len(images) - num_left)
-        for done, row in enumerate(_made(plan, inspector, pictures), start=1):
+        files = OutputFiles(out, file_names(images, plan.rows), plan.calibration, plan.map_format)
+        started, num_left = time.monotonic(), len(plan.from_map) + len(plan.to_predict)
+        num_done = max(0, len(images) - num_left)
+        for done, row in enumerate(_computed(plan, inspector, files), start=1):
             rows.add(row)
-            progress(num_settled + done, num_settled + num_left)
-    rate = len(plan.inspected) / max(time.monotonic() - started, 1e-9)
+            progress(num_done + done, num_done + num_left)
+    rate = len(plan.to_predict) / max(time.monotonic() - started, 1e-9)
     return _summary([rows.known[str(path)] for path in images], plan, rate)
 
 
 def _plan(plan: _Plan, before: Mapping[str, Row], images: Sequence[Path], out: Path, inspector: Inspector) -> _Plan:
-    """The plan, filled with what each row and each image takes."""
+    """The given plan, filled for the images and the stored rows `before`."""
     known = [path for path in images if str(path) in before]
     digest = partial(_digest, max_pixels=inspector.preprocess.max_pixels)
     digests = dict(zip(known, map_ahead(digest, known, inspector.workers), strict=True))
@@ -178,47 +198,47 @@ def _plan(plan: _Plan, before: Mapping[str, Row], images: Sequence[Path], out: P
         elif digests[path] != row["sha256"]:
             plan.inspect(path, CHANGED if digests[path] else GONE)
         else:
-            plan.settle(out, row)
+            plan.reuse(out, row)
     for other in before.keys() - set(map(str, images)):
-        plan.settle(out, before[other], is_given=False)
-    plan.known = {path: plan.known[path] for path in before if path in plan.known}
+        plan.reuse(out, before[other], is_given=False)
+    plan.rows = {path: plan.rows[path] for path in before if path in plan.rows}
     return plan
 
 
 def _digest(path: Path, max_pixels: int) -> str | None:
-    """The SHA-256 of an image file; None where it cannot be read."""
+    """SHA-256 of an image file; None if it cannot be read."""
     try:
         return hashlib.sha256(read_content(path, max_pixels)).hexdigest()
     except BlemishError:
         return None
 
 
-def _made(plan: _Plan, inspector: Inspector, pictures: OutputFiles) -> Iterable[Row]:
-    """The rows that are made in this run: by stored maps, where these can be used, and by inspecting."""
+def _computed(plan: _Plan, inspector: Inspector, files: OutputFiles) -> Iterable[Row]:
+    """The rows that need work: first from stored maps, then from new predictions."""
 
-    def again(path: Path) -> Row | None:
-        before, fields = plan.known[str(path)], plan.pictures[str(path)]
-        found = _from_map(before, pictures.out, inspector, bool(OF_IMAGE & fields))
-        if found is None:
+    def from_stored_map(path: Path) -> Row | None:
+        before, fields = plan.rows[str(path)], plan.files[str(path)]
+        prediction = _stored_prediction(before, files.out, inspector, bool(NEEDS_IMAGE & fields))
+        if prediction is None:
             return None
-        decision = inspector.decide(found)
-        row = to_row(found, decision, plan.calibration)
+        decision = inspector.decide(prediction)
+        row = to_row(prediction, decision, plan.calibration)
         row |= {name: before[name] for name in (*FOLDERS, "map_format") if name in before}
-        return row | pictures.write(found, decision, fields, before)
+        return row | files.write(prediction, decision, fields, before)
 
-    for path, row in zip(plan.by_map, map_ahead(again, plan.by_map, inspector.workers), strict=True):
+    for path, row in zip(plan.from_map, map_ahead(from_stored_map, plan.from_map, inspector.workers), strict=True):
         if row is None:
-            plan.pictures[str(path)] |= {"map"}
+            plan.files[str(path)] |= {"map"}
             plan.inspect(path, NO_MAP)
             continue
-        was_open = plan.known[str(path)]["regions"] is None and plan.calibration is not None
-        plan.from_stored[BY_MAP if was_open else DRAWN] += 1
+        lacked_regions = plan.rows[str(path)]["regions"] is None and plan.calibration is not None
+        plan.from_stored[BY_MAP if lacked_regions else DRAWN] += 1
         yield row
-    yield from _inspected(plan, inspector, pictures)
+    yield from _predicted(plan, inspector, files)
 
 
-def _from_map(row: Row, out: Path, inspector: Inspector, with_image: bool) -> Prediction | None:
-    """The prediction that a row and its map tell; None where they do not, or the image is another one by now."""
+def _stored_prediction(row: Row, out: Path, inspector: Inspector, with_image: bool) -> Prediction | None:
+    """The prediction from a row and its map file; None if the map is not usable, or the image file has changed."""
     sample, shown = Sample(Path(row["path"])), None
     if with_image:
         _, info = read_file(sample, inspector.preprocess, with_image=True)
@@ -233,10 +253,10 @@ def _from_map(row: Row, out: Path, inspector: Inspector, with_image: bool) -> Pr
     return Prediction(sample, row["score"], values, row["sha256"], shown)
 
 
-def _inspected(plan: _Plan, inspector: Inspector, pictures: OutputFiles) -> Iterable[Row]:
-    """The rows of the images that are to be inspected, their maps and overlays written."""
-    fields = {path: plan.pictures.get(str(path), plan.asked) for path in plan.inspected}
-    before = dict(plan.known)
+def _predicted(plan: _Plan, inspector: Inspector, files: OutputFiles) -> Iterable[Row]:
+    """The rows of new predictions; the files of each are written."""
+    fields = {path: plan.files.get(str(path), plan.requested) for path in plan.to_predict}
+    before = dict(plan.rows)
 
     def finish(found: Prediction | Unreadable) -> Row:
         if isinstance(found, Unreadable):
@@ -244,10 +264,10 @@ def _inspected(plan: _Plan, inspector: Inspector, pictures: OutputFiles) -> Iter
         decision = inspector.decide(found)
         row = to_row(found, decision, plan.calibration)
         path = found.sample.image
-        return row | pictures.write(found, decision, fields[path], before.get(str(path), {}))
+        return row | files.write(found, decision, fields[path], before.get(str(path), {}))
 
-    with_images = any(OF_IMAGE & wanted for wanted in fields.values())
-    return map_ahead(finish, inspector.inspect(plan.inspected, with_images=with_images), WRITERS, WRITERS)
+    with_images = any(NEEDS_IMAGE & wanted for wanted in fields.values())
+    return map_ahead(finish, inspector.inspect(plan.to_predict, with_images=with_images), WRITERS, WRITERS)
 
 
 def _summary(rows: Sequence[Row], plan: _Plan, rate: float) -> Summary:

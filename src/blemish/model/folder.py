@@ -57,7 +57,7 @@ class ModelFolder:
         """The path of the file of this name; raises BlemishError if it is missing or its hash is wrong."""
         path = self.path(name)
         if name not in self.sha256:
-            raise BlemishError(f"{self.folder / DOCUMENT}: knows no {name}. It has: {', '.join(sorted(self.sha256))}.")
+            raise BlemishError(f"{self.folder / DOCUMENT}: lists no {name}. It has: {', '.join(sorted(self.sha256))}.")
         if sha256_of(path) != self.sha256[name]:
             raise BlemishError(f"{path}: not the file that {DOCUMENT} was written for. Copy the whole folder anew.")
         return path
