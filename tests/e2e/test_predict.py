@@ -209,7 +209,7 @@ def test_what_is_stored_is_decided_again(model: Path, images: Path, tmp_path: Pa
     code, said = run(capsys, model, images, "--out", out, "--fail-on-defect")
     assert code == 3
     assert (
-        "8 images: 8 defects, 0 unreadable, none left to inspect\nfrom what is stored: 8 decided again by map\n" in said
+        "8 images: 8 defects, 0 unreadable, none left to inspect\nfrom stored results: 8 decided again by map\n" in said
     )
     assert {row["threshold"] for row in rows_of(out)} == {-1}
     one = sorted((images / "good").iterdir())[0]
@@ -219,7 +219,7 @@ def test_what_is_stored_is_decided_again(model: Path, images: Path, tmp_path: Pa
     one.write_bytes(sorted((images / "bad").iterdir())[0].read_bytes())
     code, said = run(capsys, model, images, "--out", out, "--overlays")
     assert (code, "9 images: 8 defects, 1 unreadable" in said) == (2, True)
-    assert "from what is stored: 7 drawn by map\ninspected anew: 1 changed since\n" in said
+    assert "from stored results: 7 drawn by map\ninspected again: 1 changed since then\n" in said
 
 
 def test_predictions_of_another_model_are_not_mixed(model: Path, images: Path, tmp_path: Path, capsys):

@@ -99,7 +99,7 @@ def test_a_file_that_changed_is_inspected_anew(paths, tmp_path):
     latest.write_bytes(paths[3].read_bytes())
     summary, seen = run([latest], out)
     assert (summary.num_defects, seen) == (1, 1)
-    assert summary.describe() == ["inspected anew: 1 changed since"]
+    assert summary.describe() == ["inspected again: 1 changed since then"]
     assert rows_of(out)["good.png"]["decision"] == "defect"
     assert run([latest], out)[1] == 0
 
@@ -274,7 +274,7 @@ def test_rows_are_never_taken_from_a_folder_that_does_not_tell_their_model(paths
     run(paths, tmp_path / "out")
     for content in ("", "[]", "{}", '{"identity": 3}'):
         (tmp_path / "out" / "predictions.json").write_text(content)
-        with pytest.raises(BlemishError, match=r"of a model that predictions\.json does not tell"):
+        with pytest.raises(BlemishError, match=r"of a model that predictions\.json does not name"):
             run(paths, tmp_path / "out")
 
 

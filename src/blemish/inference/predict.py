@@ -44,9 +44,9 @@ WRITERS = 2
 """Threads that write files while the next images are computed."""
 BY_SCORE, BY_MAP, DRAWN = "decided again by score", "decided again by map", "drawn by map"
 """How a stored row was reused without predicting; also the words of the summary."""
-CHANGED, GONE = "changed since", "that can no longer be read"
-NO_REGIONS, NO_FILES = "whose regions are not known", "whose map or overlay is not there"
-NO_MAP = "whose map or image is no longer what was stored"
+CHANGED, GONE = "changed since then", "no longer readable"
+NO_REGIONS, NO_FILES = "without known regions", "without a map or overlay file"
+NO_MAP = "with a changed map or image file"
 """Why an image with a stored row is predicted again; also the words of the summary."""
 
 
@@ -70,7 +70,7 @@ class Summary:
 
     def describe(self) -> list[str]:
         """One line on reused rows and one on images predicted again, each only if there are any."""
-        counted = {"from what is stored": self.from_stored, "inspected anew": self.inspected_anew}
+        counted = {"from stored results": self.from_stored, "inspected again": self.inspected_anew}
         return [
             f"{what}: {', '.join(f'{number} {how}' for how, number in counts.items())}"
             for what, counts in counted.items()

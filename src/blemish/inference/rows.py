@@ -156,7 +156,7 @@ def check_identity(out: Path, identity: Mapping[str, Any]) -> None:
         what = "another backend" if before["backend"] != identity.get("backend") else "another model"
     except (OSError, ValueError, KeyError, TypeError):
         what = f"a model that {SETTINGS} does not name"
-    advice = "Choose another --out, or inspect all anew with --fresh, which removes them"
+    advice = "Choose another --out, or remove them with --fresh"
     raise BlemishError(f"{out}: holds predictions of {what}. {advice}.")
 
 
