@@ -151,7 +151,7 @@ def test_runs_on_the_root_and_on_the_category_are_on_the_same_images(make_catego
         arguments = ["--model", model, "--data_path", str(data), "--ckpt_path", str(tmp_path / model), *given]
         assert run(["train", *arguments], capsys)[0] == 0
     code, text = run(["compare", str(tmp_path / "padim"), str(tmp_path / "patchcore")], capsys)
-    assert (code, "other test images" in text) == (0, False)
+    assert (code, "different test images" in text) == (0, False)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from blemish.calibration.thresholds import false_alarm_bound, with_thresholds
 from blemish.cli import main
 from blemish.model.changes import write_model
 from blemish.model.folder import read_model
-from blemish.report.decisions import called_at
+from blemish.report.decisions import decision_counts
 from blemish.report.render import report
 
 LONG = "a_very_long_name_of_line_7_and_station_12_2026-11-28T12-04-55.123456_left_side"
@@ -44,7 +44,7 @@ def page(open_page, written) -> Iterator[Any]:
 
 
 def check_counts(page: Any, part: dict[str, Any], threshold: float) -> None:
-    expected, good = called_at(part["images"], threshold), part["held_out"]
+    expected, good = decision_counts(part["images"], threshold), part["held_out"]
     assert {name: int(page.inner_text(f"#{name}")) for name in expected} == expected
     share = 100 * expected["defects"] / len(part["images"])
     assert page.inner_text("#defects-rate") == f"{share:.1f} %"
@@ -143,7 +143,7 @@ def test_without_a_calibration_nothing_is_decided_until_a_threshold_is_chosen(
         page.keyboard.press("Escape")
         scores = sorted(image["score"] for image in part["images"])
         page.fill("#threshold", repr(scores[3]))
-        assert page.inner_text("#defects") == str(called_at(part["images"], scores[3])["defects"]) == "4"
+        assert page.inner_text("#defects") == str(decision_counts(part["images"], scores[3])["defects"]) == "4"
         assert page.inner_text("#good-above") == "none known"
         page.click("#reset")
         assert page.inner_text("#defects") == DASH

@@ -11,7 +11,7 @@ import pytest
 
 from blemish.cli import main
 from blemish.evaluation.report_data import read_report_data
-from blemish.report.decisions import counts_at
+from blemish.report.decisions import confusion_counts
 from blemish.report.read_runs import read_runs
 from blemish.report.render import report
 
@@ -61,7 +61,7 @@ def opened(open_page, written) -> Iterator[Opened]:
 
 
 def predicted(part: dict[str, Any], threshold: float) -> dict[str, int]:
-    counts = counts_at(part["images"], threshold)
+    counts = confusion_counts(part["images"], threshold)
     return {name: counts[name] for name in ("found", "missed", "false_alarms", "passed")}
 
 
@@ -75,7 +75,7 @@ def test_the_counts_follow_the_threshold(opened: Opened):
         for threshold in (scores[0] - 1, scores[2], (scores[4] + scores[5]) / 2, scores[-1]):
             page.fill("#threshold", repr(threshold))
             assert opened.counts() == predicted(part, threshold)
-            counts = counts_at(part["images"], threshold)
+            counts = confusion_counts(part["images"], threshold)
             expected = "\N{EN DASH}" if counts["precision"] is None else f"{100 * counts['precision']:.1f} %"
             assert page.inner_text("#precision") == expected
             assert page.inner_text("#recall") == f"{100 * counts['recall']:.1f} %"

@@ -78,9 +78,9 @@ def part_with(images=(), calibration=None, previews=(), labels=()) -> Part:
             data_checks.enough_held_out,
             {},
             "warning",
-            "12 held-out good images: a rate of 0.077 is the least possible; 0.01",
+            "12 held-out good images: the smallest possible rate is 0.077; 0.01",
         ),
-        (data_checks.other_problems, {}, "ok", "nothing else"),
+        (data_checks.other_problems, {}, "ok", "no other problems"),
     ],
 )
 def test_checks_of_the_data(check, changes, status, said):

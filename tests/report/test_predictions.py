@@ -18,7 +18,7 @@ from blemish.errors import BlemishError
 from blemish.inference.inspector import Inspector
 from blemish.model.changes import write_model
 from blemish.model.folder import read_model
-from blemish.report.decisions import called_at
+from blemish.report.decisions import decision_counts
 from blemish.report.predictions import MOST_UNREADABLE, read_predictions
 from blemish.report.render import render, report
 
@@ -104,7 +104,7 @@ def test_without_previews_the_page_shows_the_files_as_they_are(model: Path, imag
     for path, row in found.items():
         assert shown[path]["size"] == [48, 48]
         assert [region["box"] for region in shown[path]["regions"]] == [region["box"] for region in row["regions"]]
-    assert "8 images here without a map" in (out / "again.html").read_text(encoding="utf-8")
+    assert "8 images without a map" in (out / "again.html").read_text(encoding="utf-8")
     assert run("predict", model, images, "--out", out, "--report") == 2  # keeps the previews that are missing
     assert part_of(out)["num_previews"] == 7
 
@@ -126,7 +126,7 @@ def test_a_model_without_calibration_decides_nothing(model: Path, images: Path, 
     part = part_of(out)
     assert (part["counts"], part["held_out"], part["threshold"]["value"]) == (None, [], None)
     assert "not calibrated" in part["threshold"]["text"]
-    assert part["pixel_threshold"]["text"].endswith("1% of these images' area lies above")
+    assert part["pixel_threshold"]["text"].endswith("1% of these images' area is above it")
 
 
 def test_a_minimum_area_counts(model: Path, images: Path, tmp_path: Path):
@@ -144,7 +144,7 @@ def test_a_minimum_area_counts(model: Path, images: Path, tmp_path: Path):
             find_regions(found.map, calibration.pixel_threshold, min_area)
             for found in Inspector.load(model).predict(sorted(images.rglob("0*.png")))
         ]
-        assert called_at(part["images"], -np.inf)["defects"] == sum(map(bool, large))
+        assert decision_counts(part["images"], -np.inf)["defects"] == sum(map(bool, large))
 
 
 def test_the_words_of_the_page_are_right_for_one_and_for_many(model: Path, images: Path, tmp_path: Path):
@@ -196,7 +196,7 @@ def test_several_folders_stand_in_one_page(model: Path, images: Path, tmp_path: 
 def test_what_cannot_be_reported_is_one_line(run_folder: Path, model: Path, images: Path, tmp_path: Path):
     out, page = tmp_path / "out", tmp_path / "report.html"
     run("predict", model, images, "--out", out)
-    with pytest.raises(BlemishError, match=r"holds no predictions.*apart"):
+    with pytest.raises(BlemishError, match=r"holds no predictions.*separate reports"):
         report([out, run_folder], page)
     with pytest.raises(BlemishError, match="--files"):
         report([out], page, tmp_path / "files")

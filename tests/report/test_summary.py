@@ -31,7 +31,7 @@ from blemish.imaging.thumbnails import decoded
 from blemish.inference.previews import MOST_REGIONS, OUTLINE_UNITS, Preview
 from blemish.metrics import Resamples, paired_bootstrap, rank_images, rank_labelled
 from blemish.report.compare import best_of, compare_parts, compare_runs, verdicts_table
-from blemish.report.decisions import best_threshold, counts_at
+from blemish.report.decisions import best_threshold, confusion_counts
 from blemish.report.page_images import make_page_images
 from blemish.report.read_runs import Part, Run, read_runs
 from blemish.report.render import duration, render, report
@@ -98,11 +98,11 @@ def summary(runs):
 
 def test_the_confusion_matrix_of_scores_above_a_threshold():
     rows = [{"label": label, "score": score} for label, score in ((1, 3.0), (1, 1.0), (0, 2.0), (0, 1.0), (0, 0.5))]
-    assert counts_at(rows, 1.0) == {
+    assert confusion_counts(rows, 1.0) == {
         "found": 1, "missed": 1, "false_alarms": 1, "passed": 2, "precision": 0.5, "recall": 0.5
     }  # fmt: skip
-    assert counts_at(rows, 3.0)["precision"] is None
-    assert counts_at(rows[2:], 1.0)["recall"] is None
+    assert confusion_counts(rows, 3.0)["precision"] is None
+    assert confusion_counts(rows[2:], 1.0)["recall"] is None
 
 
 def test_the_threshold_without_calibration_has_the_highest_f1_there_is():
@@ -114,7 +114,7 @@ def test_the_threshold_without_calibration_has_the_highest_f1_there_is():
         ]
 
         def f1(threshold: float, rows=rows) -> float:
-            counts = counts_at(rows, threshold)
+            counts = confusion_counts(rows, threshold)
             found = counts["found"]
             return 2 * found / (2 * found + counts["missed"] + counts["false_alarms"]) if found else 0.0
 
@@ -123,7 +123,7 @@ def test_the_threshold_without_calibration_has_the_highest_f1_there_is():
 
 def test_the_threshold_of_good_images_alone_raises_no_alarm():
     rows = [{"label": False, "score": score} for score in (1.0, 2.0)]
-    assert counts_at(rows, best_threshold(rows))["false_alarms"] == 0
+    assert confusion_counts(rows, best_threshold(rows))["false_alarms"] == 0
     assert best_threshold([]) == 0.0
 
 
@@ -236,12 +236,12 @@ def test_the_bootstrap_of_an_average_resamples_categories_apart():
 def test_runs_on_other_images_are_not_compared(runs):
     other = replace(runs[1].parts[0].evaluation, images=runs[1].parts[0].evaluation.images[:-1])
     part = replace(runs[1].parts[0], evaluation=other)
-    assert compare_parts(runs[0].parts[0], part, "pixel_auroc") == "other test images in bolt"
+    assert compare_parts(runs[0].parts[0], part, "pixel_auroc") == "different test images in bolt"
     bare = replace(runs[1].parts[0], report_data=ReportData())
-    assert compare_parts(runs[0].parts[0], bare, "pixel_auroc") == "no resamples of bolt on disk"
+    assert compare_parts(runs[0].parts[0], bare, "pixel_auroc") == "no stored resamples of bolt"
     fewer = {name: replace(found, values=found.values[:50]) for name, found in part.report_data.resamples.items()}
     part = replace(runs[1].parts[0], report_data=replace(part.report_data, resamples=fewer))
-    assert compare_parts(runs[0].parts[0], part, "pixel_auroc") == "bolt was resampled another number of times"
+    assert compare_parts(runs[0].parts[0], part, "pixel_auroc") == "bolt has different numbers of resamples"
 
 
 def test_runs_of_one_method_are_told_apart_by_their_folders(data: Path, tmp_path: Path):
@@ -302,14 +302,14 @@ def test_what_is_calibrated_is_marked(runs):
     summary = summarize([run], make_page_images([run]))["parts"][0]
     assert summary["threshold"]["value"] == 7.5
     assert summary["threshold"]["text"].endswith(
-        "an image without a region of 12 pixels above the level passes too, which is not counted here: "
-        "the regions at this level are not known"
+        "an image without a region of 12 pixels above the pixel threshold is good too, which is ignored here, "
+        "because the regions at this threshold are unknown"
     )
     assert summary["threshold"]["rate"] == 0.05
     assert "3 held-out good images for a false-alarm rate of at most 5.00%" in summary["threshold"]["text"]
     assert summary["pixel_threshold"]["value"] == 6.0
     assert summary["held_out"] == [1.0, 2.0, 3.0]
-    assert summary["counts"] == counts_at(part.evaluation.images, 7.5)
+    assert summary["counts"] == confusion_counts(part.evaluation.images, 7.5)
 
 
 def test_500_images_fit_10_mb(tmp_path: Path):

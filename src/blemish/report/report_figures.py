@@ -1,4 +1,4 @@
-"""The figures of a report as files for a paper: of every summary the averages, the scores and the curves."""
+"""The figures of a report for papers: averages, histograms of scores, and curves."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from blemish.types import GOOD
 JsonDict = dict[str, Any]
 Points = list[tuple[float, float]]
 FIGURES_STYLE: Any = STYLE | {"svg.fonttype": "none", "svg.hashsalt": "blemish"}
-"""Text stays text, and the same figure is the same file."""
+"""Text stays text in SVG files, and files are reproducible."""
 NUM_BINS = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A curve that a detector is judged by."""
+    """One of the curves of a category."""
 
     title: str
     x: str
     y: str
     points: Callable[[JsonDict], Points]
-    """From a part of the summary, empty where the curve is not applicable."""
+    """Computes the points from a part of the summary; empty if the curve is not applicable."""
     has_chance: bool = False
-    """Whether guessing lies on the diagonal."""
+    """Whether random guessing gives the diagonal."""
 
 
 def figures_of(summary: JsonDict) -> Iterator[tuple[str, Figure]]:
-    """Name -> figure: the averages of each metric, the curves of each category, the scores of each part."""
+    """(name, figure): the averages of each metric, the curves of each category, the scores of each part."""
     for metric in summary["metrics"]:
         yield f"average-{metric['name']}", averages(summary, metric)
     parts = [part for part in summary["parts"] if part["images"]]
@@ -50,7 +50,7 @@ def figures_of(summary: JsonDict) -> Iterator[tuple[str, Figure]]:
 
 @mpl.rc_context(FIGURES_STYLE)
 def averages(summary: JsonDict, metric: JsonDict) -> Figure:
-    """Per method a bar for the average over the categories, with a point for each category."""
+    """A bar per method for the average over the categories, with a point for each category."""
     rows, methods = summary["overview"][metric["name"]], summary["methods"]
     figure = new_figure(1.6 + 0.8 * max(3, len(methods)), 3.2)
     axis = figure.add_subplot()
@@ -72,7 +72,7 @@ def averages(summary: JsonDict, metric: JsonDict) -> Figure:
 
 @mpl.rc_context(FIGURES_STYLE)
 def scores(part: JsonDict) -> Figure:
-    """A histogram of the scores of good images and of each type of defect, one below the other, and the threshold."""
+    """Histograms of the scores of good images and of each type of defect, with the threshold."""
     types = sorted({row["defect"] for row in part["images"]}, key=lambda name: (name != GOOD, name))
     values = [row["score"] for row in part["images"]]
     threshold = part["threshold"]
@@ -92,7 +92,7 @@ def scores(part: JsonDict) -> Figure:
 
 @mpl.rc_context(FIGURES_STYLE)
 def curves(parts: Sequence[JsonDict]) -> Figure:
-    """ROC, precision over recall and PRO of one category, a line for each method."""
+    """ROC, precision-recall and PRO curves of one category, with a line per method."""
     figure = new_figure(2.9 * len(CURVES), 3.4)
     for axis, curve in zip(figure.subplots(1, len(CURVES)), CURVES, strict=True):
         for part, colour in zip(parts, cycle(BARS), strict=False):
@@ -117,7 +117,7 @@ def _frame(axis: Axes, curve: Curve) -> None:
 
 
 def image_roc(part: JsonDict) -> Points:
-    """(false-positive rate, recall) of the images at every distinct score, falling."""
+    """(false-positive rate, recall) of the images at every distinct score, in descending order."""
     counts = _counts(part)
     if not counts:
         return []
@@ -126,14 +126,14 @@ def image_roc(part: JsonDict) -> Points:
 
 
 def image_precision(part: JsonDict) -> Points:
-    """(recall, precision) of the images at every distinct score, falling."""
+    """(recall, precision) of the images at every distinct score, in descending order."""
     counts = _counts(part)
     points = [(right / counts[-1][0], right / (right + wrong)) for right, wrong in counts]
     return [(0.0, points[0][1]), *points] if points else []
 
 
 def _counts(part: JsonDict) -> list[tuple[int, int]]:
-    """Defects and good images at or above each distinct score, falling; none where one of the two is missing."""
+    """(defects, good images) at or above each distinct score, descending; empty unless there are both."""
     rows = part["images"]
     found = [
         (
@@ -146,7 +146,7 @@ def _counts(part: JsonDict) -> list[tuple[int, int]]:
 
 
 def _of_pixels(x: str, y: str, *, ends: bool) -> Callable[[JsonDict], Points]:
-    """Two columns of the pixels' operating points, `ends` being those of nothing and of everything above."""
+    """A function that gives two columns of the pixels' operating points; `ends` adds the points (0, 0) and (1, 1)."""
 
     def points(part: JsonDict) -> Points:
         columns = part["points"]
@@ -167,4 +167,4 @@ CURVES = (
         "pixels: PRO", "false-positive rate", "region overlap", _of_pixels("fpr", "overlap", ends=True), has_chance=True
     ),
 )
-"""Those of the page."""
+"""The curves of the page."""

@@ -1,4 +1,4 @@
-"""From what runs left on disk to plain data: every figure of the page, before anything is drawn."""
+"""Summarizing runs as plain data: everything that a page shows, before rendering."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from blemish.runs.config import RunConfig
 from blemish.types import GOOD
 
 FIRST = "pixel_auroc"
-"""The metric that a page opens with, where it is applicable."""
+"""The metric that is selected first, if it is applicable."""
 JsonDict = dict[str, Any]
 
 
 def summarize(runs: Sequence[Run], page_images: PageImages) -> JsonDict:
-    """Everything that the page shows: lists, dicts, numbers and strings, ready for JSON."""
+    """All data of a page, ready for JSON."""
     evaluations = [part.evaluation for run in runs for part in run.parts]
     names = applicable(evaluations)
     return {
@@ -45,7 +45,7 @@ def summarize(runs: Sequence[Run], page_images: PageImages) -> JsonDict:
 
 
 def overview(metric: str, runs: Sequence[Run]) -> list[JsonDict]:
-    """A row per category and one for the average, a cell per run; `best` where it is significantly the best."""
+    """A row per category and one for the average, with a cell per run; "best" if it is significantly the best."""
     rows = []
     for category in [*categories_of(runs), None]:
         best = best_of(metric, runs, category)
@@ -71,7 +71,7 @@ def _cell(metric: str, run: Run, category: str | None) -> JsonDict:
 
 
 def cost(run: Run) -> JsonDict:
-    """What the run took: seconds of fitting over all categories, milliseconds per image of predicting."""
+    """The run's training time in seconds over all categories, and its prediction time in milliseconds per image."""
     fit = [part.evaluation.durations["fit"] for part in run.parts if "fit" in part.evaluation.durations]
     timed = [part.evaluation for part in run.parts if part.evaluation.durations.get("predict")]
     images = sum(len(evaluation.images) for evaluation in timed)
@@ -85,7 +85,7 @@ def cost(run: Run) -> JsonDict:
 
 
 def health(runs: Sequence[Run]) -> list[JsonDict]:
-    """Every check on every run and category; equal findings of several runs on one category stand once."""
+    """The findings of every check on every run and category; equal findings of several runs are merged."""
     checks = []
     for code, (title, check) in CHECKS.items():
         findings: dict[tuple[str, str, str], JsonDict] = {}
@@ -106,7 +106,7 @@ def _worst(rows: Sequence[JsonDict]) -> str:
 
 
 def provenance(run: Run) -> JsonDict:
-    """Where a run came from, and the command that runs it again."""
+    """How a run was made: configuration, versions, machine, data, and the command that repeats it."""
     facts = next((part.report_data.facts for part in run.parts if "config" in part.report_data.facts), {})
     categories = [part.evaluation.category for part in run.parts]
     hidden = {"data_path", "ckpt_path", "category", "resume"}
@@ -133,7 +133,7 @@ def provenance(run: Run) -> JsonDict:
 
 
 def command(config: JsonDict, categories: Sequence[str]) -> str:
-    """The command that reproduces a run with this configuration: what differs from the defaults."""
+    """The command that repeats a run with this configuration, without options at their defaults."""
     fields = RunConfig.model_fields
     defaults = {name: field.default for name, field in fields.items()}
     given = {
