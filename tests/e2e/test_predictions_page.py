@@ -89,7 +89,7 @@ def test_the_gallery_begins_with_the_highest_score_and_opens_large(page: Any, wr
     page.locator(".card").first.click()
     assert page.inner_text("#viewer-outcome") == "defect"
     page.wait_for_selector("#viewer-map:not([hidden])", state="attached")
-    assert page.inner_text("#regions-of") == "of the whole map"
+    assert page.inner_text("#regions-of") == "from the full-size map"
     region = ordered[0]["regions"][0]
     x, y, width, height = region["box"]
     cells = page.locator("#regions tr >> nth=0").locator("td").all_inner_texts()
@@ -144,7 +144,7 @@ def test_without_a_calibration_nothing_is_decided_until_a_threshold_is_chosen(
         scores = sorted(image["score"] for image in part["images"])
         page.fill("#threshold", repr(scores[3]))
         assert page.inner_text("#defects") == str(decision_counts(part["images"], scores[3])["defects"]) == "4"
-        assert page.inner_text("#good-above") == "none known"
+        assert page.inner_text("#good-above") == "no scores known"
         page.click("#reset")
         assert page.inner_text("#defects") == DASH
 

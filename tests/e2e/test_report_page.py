@@ -164,7 +164,7 @@ def test_regions_are_those_of_the_whole_map_until_the_level_moves(opened: Opened
     best = max(part["images"], key=lambda image: image["score"])
     page.locator(".card").first.click()
     page.wait_for_selector("#viewer-map:not([hidden])", state="attached")
-    assert page.inner_text("#regions-of") == "of the whole map"
+    assert page.inner_text("#regions-of") == "from the full-size map"
     region = best["regions"][0]
     x, y, width, height = region["box"]
     cells = page.locator("#regions tr >> nth=0").locator("td").all_inner_texts()
@@ -172,7 +172,7 @@ def test_regions_are_those_of_the_whole_map_until_the_level_moves(opened: Opened
     assert float(cells[4]) == pytest.approx(region["peak"], rel=5e-3)
     assert page.locator(".contour-line").get_attribute("d")
     page.locator("#level").press("ArrowRight")
-    assert page.inner_text("#regions-of") == "measured on the map at display size"
+    assert page.inner_text("#regions-of") == "from the map at display size"
     record = read_report_data(folders[0] / "bolt")
     highest = next(shown.map.max() for shown in record.previews if shown.path == best["path"])
     low, high = part["map_range"]
