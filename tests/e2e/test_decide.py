@@ -95,7 +95,7 @@ def test_what_images_would_change_is_shown_and_written_when_it_is_asked_for(
     before, bytes_before = read_model(model).calibration, (model / "model.json").read_bytes()
     code, out, _ = calibrate(capsys, model, "--images", folder)
     assert (code, (model / "model.json").read_bytes()) == (0, bytes_before)
-    assert "nothing is changed yet: add --apply, or choose with --false-alarm-rate" in out
+    assert "nothing is saved yet: add --apply, or give a --false-alarm-rate" in out
     assert calibrate(capsys, model, "--images", folder, "--apply")[0] == 0
     after = read_model(model).calibration
     assert f"threshold: {before.threshold:.6g} before, now {after.threshold:.6g}" in out

@@ -209,7 +209,8 @@ def test_what_is_stored_is_decided_again(model: Path, images: Path, tmp_path: Pa
     code, said = run(capsys, model, images, "--out", out, "--fail-on-defect")
     assert code == 3
     assert (
-        "8 images: 8 defects, 0 unreadable, none left to inspect\nfrom stored results: 8 decided again by map\n" in said
+        "8 images: 8 defects, 0 unreadable, nothing left to predict\nfrom stored results: 8 decided again by map\n"
+        in said
     )
     assert {row["threshold"] for row in rows_of(out)} == {-1}
     one = sorted((images / "good").iterdir())[0]
@@ -385,7 +386,7 @@ def test_pictures_that_a_full_disk_does_not_take_are_told_in_their_rows(model: P
     arguments = [sys.executable, "-c", code, str(model), *files, "--out", str(tmp_path / "out")]
     done = subprocess.run([*arguments, "--maps-format", "float32"], capture_output=True, text=True, check=False)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
-    assert "0 unreadable, 2 without the files that were asked for" in done.stdout
+    assert "0 unreadable, 2 without the requested files" in done.stdout
     assert "000.tiff: cannot be written (File too large)" in done.stderr
     rows = rows_of(tmp_path / "out")
     assert all(row["score"] > 0 and "cannot be written" in row["error"] and "map" not in row for row in rows)
