@@ -66,7 +66,7 @@ def draw(data: Path, out: Path) -> None:
         alignment, _ = choose_alignment(split.of("train"), split.of("val"))
         assert alignment is not None
         pictures = [read_image(sample.image) for sample in category.of("test")[-COLUMNS:]]
-        rows += [pictures, [alignment.placement(picture).straightened(picture) for picture in pictures]]
+        rows += [pictures, [alignment.placement(picture).warp(picture) for picture in pictures]]
     figure = Figure(figsize=(1.6 * COLUMNS, 1.62 * len(rows)), dpi=100)
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), COLUMNS, gridspec_kw={"wspace": 0.03, "hspace": 0.03})

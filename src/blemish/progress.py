@@ -35,7 +35,7 @@ def no_progress(done: int, total: int, *, unit: str = "images", **shown: float) 
     """Shows nothing."""
 
 
-def told(items: Iterable[Item], total: int, progress: Progress, unit: str = "images") -> Iterator[Item]:
+def with_progress(items: Iterable[Item], total: int, progress: Progress, unit: str = "images") -> Iterator[Item]:
     """The items as they come, each counted."""
     for done, item in enumerate(items, start=1):
         progress(done, total, unit=unit)

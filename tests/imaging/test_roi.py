@@ -15,7 +15,7 @@ from blemish.evaluation.evaluate import evaluate
 from blemish.imaging.pixels import to_batch
 from blemish.imaging.preprocess import Preprocess
 from blemish.imaging.read import read_image
-from blemish.imaging.roi import Roi, counted, read_roi
+from blemish.imaging.roi import Roi, masked_by_roi, read_roi
 from blemish.inference.inspector import Inspector
 from blemish.metrics import rank_pixels
 from blemish.types import Prediction, Sample
@@ -174,5 +174,5 @@ def test_a_ranking_leaves_masked_pixels_out(roi):
     values = np.random.default_rng(0).random((60, 80), np.float32)
     mask = np.zeros((60, 80), np.uint8)
     mask[35:45, 30:40] = 1  # half of it lies outside
-    image = rank_pixels([(mask, counted(values, roi))]).images[0]
+    image = rank_pixels([(mask, masked_by_roi(values, roi))]).images[0]
     assert (image.anomalous.size, image.num_pixels, image.components.weights.sum()) == (50, 1500, pytest.approx(1))

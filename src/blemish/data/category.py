@@ -19,7 +19,7 @@ from blemish.files import absolute, read_bytes
 from blemish.imaging.contents import pixel_digest
 from blemish.imaging.read import decode_image, read_content
 from blemish.parallel import map_ahead
-from blemish.progress import Progress, no_progress, told
+from blemish.progress import Progress, no_progress, with_progress
 from blemish.types import GOOD, Sample, Split
 
 logger = logging.getLogger("blemish")
@@ -91,7 +91,7 @@ def find_category(path: Path, name: str) -> Category:
     return chosen[0]
 
 
-def fitted_to(category: Category) -> str:
+def part_name(category: Category) -> str:
     """The name that a detector of it goes by: that of the part, where the good images of its category alone were given.
 
     So what was fitted to gear/train/good is found again in a data set that has a category gear.
@@ -101,7 +101,7 @@ def fitted_to(category: Category) -> str:
     return path.parts[-3] if is_part else category.name
 
 
-def good_alone(category: Category) -> Category:
+def only_good(category: Category) -> Category:
     """The good training images of a category, below the folder that they have in common."""
     samples = tuple(category.of("train"))
     root = Path(os.path.commonpath([sample.image.parent for sample in samples] or [category.root]))
@@ -116,7 +116,7 @@ def left_out(category: Category) -> list[LeftOut]:
     return [*(left for left in listing.left_out if left.path not in above), *others]
 
 
-def tell_left_out(category: Category) -> Category:
+def log_left_out(category: Category) -> Category:
     """The category; what was left out of its folder is said in one line."""
     if line := describe(left_out(category)):
         logger.info("%s: %s", category.root, line)
@@ -152,7 +152,7 @@ def hold_out(category: Category, fraction: float, seed: int, digests: Mapping[Pa
 def file_digests(paths: Sequence[Path], progress: Progress = no_progress) -> dict[Path, str]:
     """Path -> SHA-256 of the file's content; raises BlemishError where one cannot be read."""
     digests = map_ahead(lambda path: hashlib.sha256(read_bytes(path)).hexdigest(), paths)
-    return dict(zip(paths, told(digests, len(paths), progress, "files"), strict=True))
+    return dict(zip(paths, with_progress(digests, len(paths), progress, "files"), strict=True))
 
 
 def content_digests(paths: Sequence[Path]) -> dict[Path, tuple[str, str]]:

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from blemish.detectors.base import ReconstructingDetector, Smoothing, highest
+from blemish.detectors.base import ReconstructingDetector, Smoothing, max_scores
 from blemish.detectors.parts.convolution import Decoder, Encoder, to_image
 from blemish.features.base import Side
 from blemish.features.filters import gaussian_blur, structural_similarity
@@ -58,7 +58,7 @@ class Autoencoder(ReconstructingDetector):
     def score(self, images: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The error at each pixel, smoothed, and its maximum."""
         maps = gaussian_blur(self._error(images, self.reconstruct(images)), self.smoothing)[:, 0]
-        return highest(maps, inside), maps
+        return max_scores(maps, inside), maps
 
     def _error(self, images: Tensor, rebuilt: Tensor) -> Tensor:
         """(B, 1, H, W), the mean over the channels."""

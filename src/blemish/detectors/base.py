@@ -14,13 +14,13 @@ from pydantic import Field, ValidationError, create_model
 from torch import Tensor, nn
 
 from blemish.data.source import ImageSource
-from blemish.detectors.parts.apart import Apart
 from blemish.detectors.parts.fitted import Fitted
+from blemish.detectors.parts.one_by_one import ImagesOneByOne
 from blemish.errors import BlemishError, first_problem
 from blemish.features.base import FILTER_BANKS, Backbone, FeatureOptions, Side
 from blemish.features.computed import ComputedFeatures
 from blemish.features.devices import uses_bfloat16
-from blemish.features.filters import enlarging
+from blemish.features.filters import upsampling_matrix
 from blemish.features.registry import create_backbone
 from blemish.imaging.preprocess import Combination
 from blemish.progress import Progress, no_progress
@@ -53,7 +53,7 @@ class Detector(Fitted, ABC):
         self.is_fitted = False
         self.losses_per_epoch: dict[str, Any] = {}
         """What the last training is worth recording by; empty for a detector that does not train."""
-        self._apart = Apart()
+        self._one_by_one = ImagesOneByOne()
 
     @property
     def input_size(self) -> Size:
@@ -100,7 +100,7 @@ class Detector(Fitted, ABC):
         batch = (images,) if inside is None else (images, inside)
         if images.device.type != "cpu" or torch.compiler.is_exporting():
             return self.score(*batch)
-        return self._apart(self.score, *batch, kind=lambda: tuple(learned.shape for learned in self.buffers()))
+        return self._one_by_one(self.score, *batch, kind=lambda: tuple(learned.shape for learned in self.buffers()))
 
     @classmethod
     def option_fields(cls) -> dict[str, Any]:
@@ -241,14 +241,14 @@ def scores_and_maps(
 ) -> tuple[Tensor, Tensor]:
     """Maps at the images' size, smoothed, of distances (B, h, w) on a grid, and their maxima."""
     rows, columns = (
-        enlarging(cells, pixels, smoothing).to(distances)
+        upsampling_matrix(cells, pixels, smoothing).to(distances)
         for cells, pixels in zip(distances.shape[1:], images.shape[-2:], strict=True)
     )
     maps = rows @ distances @ columns.T
-    return highest(maps, inside), maps
+    return max_scores(maps, inside), maps
 
 
-def highest(values: Tensor, inside: Tensor | None) -> Tensor:
+def max_scores(values: Tensor, inside: Tensor | None) -> Tensor:
     """(B,): the maxima of values (B, h, w), of those that are inside where that is told; -inf where none is."""
     return (values if inside is None else values.masked_fill(~inside, -torch.inf)).amax((1, 2))
 
@@ -261,8 +261,8 @@ class LearningDetector(Detector):
 
     redraw = 1
     """Epochs that an example serves before it is drawn anew from another seed."""
-    averaging = 0.0
-    """The weights that count are a mean over about the last 1 / (1 - averaging) steps; 0: those of the last one."""
+    ema_decay = 0.0
+    """The weights that count are a mean over about the last 1 / (1 - ema_decay) steps; 0: those of the last one."""
 
     @property
     def trained(self) -> nn.Module:

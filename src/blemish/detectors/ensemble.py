@@ -7,8 +7,8 @@ from torch import Tensor
 
 from blemish.detectors.base import FeatureDetector, Smoothing
 from blemish.detectors.parts.gaussians import GaussianOptions, Gaussians
-from blemish.detectors.parts.loudness import loudness, standardised
 from blemish.detectors.parts.memory_bank import BankOptions, MemoryBank
+from blemish.detectors.parts.score_normalisation import normalised, offset_and_scale
 from blemish.features.base import FeatureOptions
 from blemish.features.computed import ComputedFeatures
 from blemish.progress import Progress
@@ -49,7 +49,7 @@ class Ensemble(FeatureDetector):
         self.memory.learn(features, seed, progress)
         self.gaussians.learn(features, validation, seed, progress)
         self._take_choices(self.gaussians)
-        self._standardise(validation)
+        self._measure_scale(validation)
         self._weigh()
 
     def learn_more(self, features: ComputedFeatures, progress: Progress) -> None:
@@ -60,19 +60,19 @@ class Ensemble(FeatureDetector):
 
     def distances(self, features: Tensor) -> Tensor:
         """The weighted mean of both distances, (B, h, w); 1 is the usual maximum of good images."""
-        both = standardised(self._distances(features), self.offset, self.scale)
+        both = normalised(self._distances(features), self.offset, self.scale)
         return (both * self.weight[:, None, None, None]).sum(0)
 
     def _distances(self, features: Tensor) -> Tensor:
         """(2, B, h, w): the nearest neighbour's and the Gaussian's."""
         return torch.stack([self.memory.distances(features), self.gaussians.distances(features)])
 
-    def _standardise(self, validation: ComputedFeatures | None) -> None:
+    def _measure_scale(self, validation: ComputedFeatures | None) -> None:
         self.offset.zero_()
         self.scale.fill_(1)
         if validation:
             found = torch.cat([self._distances(batch) for batch in validation.batches()], 1)
-            for buffer, values in zip((self.offset, self.scale), loudness(found), strict=True):
+            for buffer, values in zip((self.offset, self.scale), offset_and_scale(found), strict=True):
                 buffer.copy_(values)
 
     def _weigh(self) -> None:

@@ -12,7 +12,7 @@ from blemish.detectors.base import FeatureDetector, Smoothing, scores_and_maps
 from blemish.detectors.parts.memory_bank import BankOptions, MemoryBank
 from blemish.features.base import FeatureOptions
 from blemish.features.computed import ComputedFeatures
-from blemish.features.filters import owning
+from blemish.features.filters import membership_matrix
 from blemish.progress import Progress
 
 Reweighting = Annotated[
@@ -62,7 +62,7 @@ class PatchCore(FeatureDetector):
     def score(self, images: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The distances, brought to the images' size and smoothed, and their maximum, or that weighed."""
         features = self.features(images)
-        described, distances, rows = self.memory.compared(features)
+        patches, distances, rows = self.memory.nearest_patches(features)
         scores, maps = scores_and_maps(distances.view(-1, *features.shape[2:]), images, self.smoothing, inside)
         is_weighed = self.features.reweighting if self.reweighting is None else self.reweighting
         if not is_weighed:
@@ -70,12 +70,13 @@ class PatchCore(FeatureDetector):
         if inside is not None:
             counted = _cells(inside, features.shape[2], features.shape[3])
             distances = distances.masked_fill(~counted.flatten(1), -torch.inf)
-        return self.memory.reweighted(described, distances, rows), maps
+        return self.memory.reweighted_scores(patches, distances, rows), maps
 
 
 def _cells(inside: Tensor, height: int, width: int) -> Tensor:
     """(B, height, width): the cells of the grid that have a pixel inside, of (B, H, W)."""
     rows, columns = (
-        owning(cells, pixels).to(inside.device) for cells, pixels in zip((height, width), inside.shape[1:], strict=True)
+        membership_matrix(cells, pixels).to(inside.device)
+        for cells, pixels in zip((height, width), inside.shape[1:], strict=True)
     )
     return (rows.T @ inside.float() @ columns) > 0

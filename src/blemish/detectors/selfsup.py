@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from blemish.data.source import ImageSource
 from blemish.detectors.base import LearningDetector, Smoothing, scores_and_maps
 from blemish.detectors.ensemble import Ensemble
-from blemish.detectors.parts.apart import one_core_workers
-from blemish.detectors.parts.gaussian import left_out
 from blemish.detectors.parts.gaussians import GaussianOptions
 from blemish.detectors.parts.memory_bank import BankOptions
+from blemish.detectors.parts.moments import leave_one_out
+from blemish.detectors.parts.one_by_one import one_core_workers
 from blemish.detectors.parts.synthesis import OperatorNames, Synthesis, typical_contrast
 from blemish.features.base import FeatureOptions, FilterBank, Side
 from blemish.imaging.foreground import find_foreground
@@ -52,7 +52,7 @@ class SelfSupervised(LearningDetector):
     """
 
     redraw = 5
-    averaging = 0.99
+    ema_decay = 0.99
     settings = Training(epochs=40, learning_rate=3e-3, patience=20)
 
     def __init__(
@@ -69,7 +69,7 @@ class SelfSupervised(LearningDetector):
         self.bank_options, self.gaussian_options = bank_options, gaussian_options
         self.head_width, self.num_drawn = head_width, num_drawn
         self.operators, self.smoothing = operators, smoothing
-        self.known = Ensemble(FeatureOptions(size), bank_options, gaussian_options)
+        self.ensemble = Ensemble(FeatureOptions(size), bank_options, gaussian_options)
         num_scales = max(len(gaussian_options.scales), len(FilterBank.scales))
         self.head = _Head(num_scales * (FilterBank.DIMENSIONS + 1), head_width)
         self._synthesis: Synthesis | None = None
@@ -88,8 +88,8 @@ class SelfSupervised(LearningDetector):
         self._images, self._drawn, self._own = images, {}, {}
         rows = np.random.default_rng(seed).permutation(len(images))[:LOOKED_AT]
         self._synthesis = _synthesis(images, rows.tolist(), self.operators)
-        self.known.fit(images, validation=validation, seed=seed)
-        self.choices, self.reasons = self.known.choices, self.known.reasons
+        self.ensemble.fit(images, validation=validation, seed=seed)
+        self.choices, self.reasons = self.ensemble.choices, self.ensemble.reasons
 
     def finish(self) -> None:
         """Lets go of the images and of what was drawn on them."""
@@ -115,9 +115,9 @@ class SelfSupervised(LearningDetector):
 
     def score(self, images: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The two parts, brought to the images' size and smoothed, and their maximum."""
-        features = self.known.features(images)
-        answers = self.head(self._seen(self.known.gaussians.whitened(features))).float()
-        distances = self.known.distances(features) + WORTH * F.softplus(answers + CERTAIN)
+        features = self.ensemble.features(images)
+        answers = self.head(self._seen(self.ensemble.gaussians.whitened(features))).float()
+        distances = self.ensemble.distances(features) + WORTH * F.softplus(answers + CERTAIN)
         return scores_and_maps(distances, images, self.smoothing, inside)
 
     @torch.no_grad()
@@ -143,7 +143,9 @@ class SelfSupervised(LearningDetector):
             drawn, mask = self._synthesis(picture, seed)
         deviations = self._deviations(drawn)
         if images is self._images:
-            deviations = left_out(deviations, self._deviations_learned(row, picture), int(self.known.gaussians.count))
+            deviations = leave_one_out(
+                deviations, self._deviations_learned(row, picture), int(self.ensemble.gaussians.count)
+            )
         height, width = deviations.shape[2:4]
         share = F.adaptive_avg_pool2d(torch.from_numpy(mask).float()[None], (height, width))[0]
         return self._seen(deviations)[0], share.to(self.device)
@@ -161,7 +163,7 @@ class SelfSupervised(LearningDetector):
     def _deviations(self, picture: NDArray[np.float32]) -> Tensor:
         """(S, 1, h, w, d): how the features of a picture deviate from the Gaussians."""
         image = torch.from_numpy(picture).permute(2, 0, 1)[None].to(self.device)
-        return self.known.gaussians.whitened(self.known.features(image))
+        return self.ensemble.gaussians.whitened(self.ensemble.features(image))
 
     def _has_room(self, images: ImageSource, values: Tensor) -> bool:
         """Whether one more of these tensors may be kept; all are about as large."""

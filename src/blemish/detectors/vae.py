@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from blemish.detectors.autoencoder import LatentDim, Width
-from blemish.detectors.base import ReconstructingDetector, Smoothing, highest
+from blemish.detectors.base import ReconstructingDetector, Smoothing, max_scores
 from blemish.detectors.parts.convolution import Decoder, Encoder, to_image
 from blemish.features.base import Side
 from blemish.features.filters import gaussian_blur
@@ -67,7 +67,7 @@ class VariationalAutoencoder(ReconstructingDetector):
         """The squared error at each pixel, smoothed, and its maximum."""
         error = (images - self.reconstruct(images)).square().mean(1, keepdim=True)
         maps = gaussian_blur(error, self.smoothing)[:, 0]
-        return highest(maps, inside), maps
+        return max_scores(maps, inside), maps
 
 
 def _standard_normal(seeds: Tensor, length: int) -> Tensor:

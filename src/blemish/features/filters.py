@@ -14,10 +14,10 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
     if sigma == 0:
         return images
     radius = min(math.ceil(3 * sigma), images.shape[-1] - 1, images.shape[-2] - 1)
-    return _separable(F.pad(images, (radius,) * 4, mode="reflect"), gaussian(sigma, radius))
+    return _separable(F.pad(images, (radius,) * 4, mode="reflect"), gaussian_kernel(sigma, radius))
 
 
-def enlarging(cells: int, pixels: int, sigma: float) -> Tensor:
+def upsampling_matrix(cells: int, pixels: int, sigma: float) -> Tensor:
     """(pixels, cells): what enlarges one axis of a grid bilinearly, then smooths it as `gaussian_blur` does.
 
     Both are linear and separable, so `rows @ grid @ columns.T` does at once what would cost two convolutions at the
@@ -29,16 +29,16 @@ def enlarging(cells: int, pixels: int, sigma: float) -> Tensor:
     radius = min(math.ceil(3 * sigma), pixels - 1)
     taps = torch.arange(pixels)[:, None] + torch.arange(-radius, radius + 1)
     mirrored = (pixels - 1) - ((pixels - 1) - taps.abs()).abs()
-    smoothing = torch.zeros(pixels, pixels).scatter_add(1, mirrored, gaussian(sigma, radius).expand(pixels, -1))
+    smoothing = torch.zeros(pixels, pixels).scatter_add(1, mirrored, gaussian_kernel(sigma, radius).expand(pixels, -1))
     return smoothing @ wide
 
 
-def owning(cells: int, pixels: int) -> Tensor:
+def membership_matrix(cells: int, pixels: int) -> Tensor:
     """(pixels, cells): 1 where a pixel lies in a cell of the grid, along one axis."""
     return F.interpolate(torch.eye(cells)[None], size=pixels, mode="nearest")[0].T
 
 
-def gaussian(sigma: float, radius: int) -> Tensor:
+def gaussian_kernel(sigma: float, radius: int) -> Tensor:
     """(2 radius + 1,): a Gaussian that sums to 1."""
     weights = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2)
     return weights / weights.sum()
@@ -60,7 +60,7 @@ def structural_similarity(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _window(images: Tensor) -> Tensor:
-    return _separable(F.pad(images, (5,) * 4, mode="reflect"), gaussian(1.5, 5))
+    return _separable(F.pad(images, (5,) * 4, mode="reflect"), gaussian_kernel(1.5, 5))
 
 
 def _separable(images: Tensor, weights: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.pixels import to_batch
 from blemish.imaging.read import decode_image, read_image
 from blemish.parallel import map_ahead
-from blemish.progress import Progress, no_progress, told
+from blemish.progress import Progress, no_progress, with_progress
 from blemish.types import Sample
 
 logger = logging.getLogger("blemish")
@@ -55,7 +55,7 @@ class Placement:
     down: float
     """As parts of the picture's longer side."""
 
-    def straightened(self, picture: NDArray[Any]) -> NDArray[Any]:
+    def warp(self, picture: NDArray[Any]) -> NDArray[Any]:
         """The picture (H, W) or (H, W, C), its part where the reference has it; beyond its edge it is mirrored.
 
         An edge repeated outwards would be streaks that no good picture has at this turn, and a colour a step.
@@ -63,12 +63,12 @@ class Placement:
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         return self._warped(picture, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
 
-    def laid(self, straight: NDArray[Any], beyond: float = 0) -> NDArray[Any]:
+    def warp_back(self, straight: NDArray[Any], outside: float = 0) -> NDArray[Any]:
         """The reverse: what belongs to the reference's place, a map say, where the part lies.
 
         Places that the straightened picture did not hold get the value `beyond`.
         """
-        return self._warped(straight, flags=cv2.INTER_LINEAR, borderValue=[beyond] * 4)
+        return self._warped(straight, flags=cv2.INTER_LINEAR, borderValue=[outside] * 4)
 
     def _warped(self, picture: NDArray[Any], **how: Any) -> NDArray[Any]:
         height, width = picture.shape[:2]
@@ -123,7 +123,7 @@ def _judged(canvases: Sequence[Canvas], held_out: Sequence[Canvas]) -> tuple[Ali
         return None, "there is no background that a part could move on"
     reference = _learned(canvases)
     before = _residual(_reference(np.mean(canvases, axis=0)), held_out)
-    after = _residual(reference, _straightened(held_out, reference))
+    after = _residual(reference, _registered(held_out, reference))
     share = after / max(before, 1e-6)
     differ = "differs" if len(held_out) == 1 else "differ"
     reason = f"{number_of(len(held_out), 'held-out good image')} then {differ} from the mean {share:.2f} times as much"
@@ -134,7 +134,7 @@ def _learned(canvases: Sequence[Canvas]) -> Alignment:
     """The mean of the canvases, each brought to look like the mean of before; the first is the most central one."""
     reference = _reference(min(canvases, key=_eccentricity))
     for _ in range(ROUNDS):
-        reference = _reference(np.mean(_straightened(canvases, reference), axis=0))
+        reference = _reference(np.mean(_registered(canvases, reference), axis=0))
     return reference
 
 
@@ -155,12 +155,12 @@ def _canvases(samples: Sequence[Sample], max_pixels: int, progress: Progress = n
             return []
 
     chosen = samples[:: max(1, -(-len(samples) // COMPARED))]
-    return [canvas for found in told(map_ahead(read, chosen), len(chosen), progress) for canvas in found]
+    return [canvas for found in with_progress(map_ahead(read, chosen), len(chosen), progress) for canvas in found]
 
 
-def _straightened(canvases: Sequence[Canvas], reference: Alignment) -> list[Canvas]:
+def _registered(canvases: Sequence[Canvas], reference: Alignment) -> list[Canvas]:
     turned = _turned(reference.png)
-    return [_find(one, turned).straightened(one) for one in canvases]
+    return [_find(one, turned).warp(one) for one in canvases]
 
 
 def _residual(reference: Alignment, canvases: Sequence[Canvas]) -> float:
@@ -183,7 +183,7 @@ def _decoded(png: bytes) -> Canvas:
 def _turned(png: bytes) -> NDArray[np.complex64]:
     """(TURNS, SIDE, SIDE / 2 + 1, 3): the conjugate spectra of the reference, turned once around."""
     signal = _signal(_decoded(png))
-    turned = np.stack([_unit(Placement(turn * 360 / TURNS, 0, 0).laid(signal)) for turn in range(TURNS)])
+    turned = np.stack([_unit(Placement(turn * 360 / TURNS, 0, 0).warp_back(signal)) for turn in range(TURNS)])
     return np.asarray(np.fft.rfft2(turned, axes=(1, 2)).conj(), np.complex64)
 
 

@@ -30,7 +30,7 @@ def pixel_digest(image: Image) -> str:
     return digest.hexdigest()
 
 
-def distinct(image: NDArray[Any]) -> NDArray[Any]:
+def distinct_values(image: NDArray[Any]) -> NDArray[Any]:
     """The different values in an array, ascending."""
     if image.dtype.kind == "f":
         return np.unique(image)
@@ -41,8 +41,8 @@ def distinct(image: NDArray[Any]) -> NDArray[Any]:
 
 def num_values(image: Image) -> int:
     """How many different values the pixels have, all channels together; MANY where there are as many or more."""
-    found = len(distinct(image[::STEP, ::STEP]))
-    return min(MANY, found if found > MANY // 8 else len(distinct(image)))
+    found = len(distinct_values(image[::STEP, ::STEP]))
+    return min(MANY, found if found > MANY // 8 else len(distinct_values(image)))
 
 
 def _is_grey(image: Image) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.errors import BlemishError
-from blemish.imaging.contents import distinct
+from blemish.imaging.contents import distinct_values
 from blemish.imaging.formats import Image
 from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.read import decode_file, read_content
@@ -90,9 +90,9 @@ def _with_alpha(image: Image, alpha: Image, path: Path) -> Mask:
 
 
 def _judged(image: Image, path: Path) -> Mask:
-    values = distinct(image)
+    values = distinct_values(image)
     brightest = image.max(axis=2) if image.ndim == 3 else image
-    levels = _strength(distinct(brightest) if image.ndim == 3 else values)
+    levels = _strength(distinct_values(brightest) if image.ndim == 3 else values)
     if len(levels) == 1 or _are_few_and_apart(levels):
         return Mask(brightest != 0, NOT_BLACK, len(values))
     if levels[0] > FAINT:

@@ -21,7 +21,7 @@ def to_batch(pixels: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
     return batch.transpose(0, 3, 1, 2)
 
 
-def fitted(shape: Sequence[int], side: int) -> Size:
+def size_within(shape: Sequence[int], side: int) -> Size:
     """(height, width) of the shape brought to a longer side of `side`, where it is larger."""
     factor = min(1.0, side / max(shape[:2]))
     return max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))
@@ -29,7 +29,7 @@ def fitted(shape: Sequence[int], side: int) -> Size:
 
 def thumbnail(image: NDArray[Any], side: int) -> NDArray[np.uint8]:
     """The image (any depth, grey or colour) as 8-bit RGB, its longer side at most `side`, never enlarged."""
-    small = cv2.resize(image, fitted(image.shape[:2], side)[::-1], interpolation=cv2.INTER_AREA)
+    small = cv2.resize(image, size_within(image.shape[:2], side)[::-1], interpolation=cv2.INTER_AREA)
     if small.dtype != np.uint8:
         small = np.round(small * (255 / (1.0 if small.dtype == np.float32 else 65535))).astype(np.uint8)
     return np.asarray(np.repeat(small[:, :, None], 3, axis=2) if small.ndim == 2 else small, np.uint8)

@@ -70,19 +70,19 @@ class Preprocess:
         """
         counted = None if self.roi is None else self.roi.inside(size).astype(np.float32)
         if counted is not None and placement is not None:
-            counted = placement.straightened(counted)
+            counted = placement.warp(counted)
         if self.tile is None:
             yield None if counted is None else self._shows(counted)
             return
         parts = repeat(np.ones(1, np.float32)) if counted is None else tiles.cut(counted, self.tile, self.overlap)
-        for own, part in zip(tiles.counted(size, self.tile, self.overlap), parts, strict=False):
+        for own, part in zip(tiles.contributions(size, self.tile, self.overlap), parts, strict=False):
             yield self._shows(own * part)
 
     def num_pieces(self, size: Size) -> int:
         """How many pieces an image of this (height, width) has."""
-        return 1 if self.tile is None else len(tiles.places(size, self.tile, self.overlap))
+        return 1 if self.tile is None else len(tiles.corners(size, self.tile, self.overlap))
 
-    def combined(self, scores: Sequence[float]) -> float:
+    def combine_scores(self, scores: Sequence[float]) -> float:
         """The score of an image by those of its pieces; that of a single one is its own, to the bit."""
         return float(max(scores) if self.combination == "maximum" else fmean(scores))
 
@@ -99,7 +99,7 @@ class Preprocess:
             side = self.tile, self.tile
             whole = tiles.blend([self.restore(m, side) for m in maps], size, self.tile, self.overlap)
         if placement is not None:
-            whole = placement.laid(whole, beyond=float(whole.min()))
+            whole = placement.warp_back(whole, outside=float(whole.min()))
         if self.roi is not None:
             inside = self.roi.inside(size)
             whole[~inside] = whole[inside].min()
@@ -133,7 +133,7 @@ class Preprocess:
         return self.apply(share)[:, :, 0] > 0
 
     def _cut(self, image: NDArray[Any], placement: Placement | None) -> list[NDArray[Any]]:
-        straight = image if placement is None else placement.straightened(image)
+        straight = image if placement is None else placement.warp(image)
         if self.tile is None:
             return [self.apply(straight)]
         return [self.apply(tile) for tile in tiles.cut(straight, self.tile, self.overlap)]

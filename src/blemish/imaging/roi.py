@@ -82,7 +82,7 @@ def read_roi(path: Path) -> Roi:
     return Roi(png.tobytes())
 
 
-def counted(anomaly_map: NDArray[np.float32], roi: Roi | None) -> NDArray[np.float32]:
+def masked_by_roi(anomaly_map: NDArray[np.float32], roi: Roi | None) -> NDArray[np.float32]:
     """The map; where there is a region of interest a masked array, whose masked pixels do not count."""
     if roi is None:
         return anomaly_map

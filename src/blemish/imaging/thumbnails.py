@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.imaging.pixels import fitted
+from blemish.imaging.pixels import size_within
 
 QUALITY = 92
 """Of the pictures, as JPEG has it: ten times as fast to write as WebP."""
@@ -18,7 +18,7 @@ Picture = NDArray[np.uint8]
 
 def small_map(values: NDArray[Any], side: int) -> NDArray[np.float32]:
     """The map (H, W) with a longer side of at most `side`: (h, w), each value the mean of those it stands for."""
-    size = fitted(values.shape, side)[::-1]
+    size = size_within(values.shape, side)[::-1]
     return np.asarray(cv2.resize(np.asarray(values, np.float32), size, interpolation=cv2.INTER_AREA), np.float32)
 
 

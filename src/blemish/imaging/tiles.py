@@ -23,7 +23,7 @@ def starts(length: int, side: int, overlap: int) -> list[int]:
     return [round(index * (length - side) / (number - 1)) for index in range(number)]
 
 
-def places(size: Size, side: int, overlap: int) -> list[tuple[int, int]]:
+def corners(size: Size, side: int, overlap: int) -> list[tuple[int, int]]:
     """(top, left) of each tile of a picture, row by row."""
     return list(product(starts(size[0], side, overlap), starts(size[1], side, overlap)))
 
@@ -34,7 +34,7 @@ def cut(image: NDArray[Any], side: int, overlap: int) -> Iterator[NDArray[Any]]:
     below, right = max(0, side - height), max(0, side - width)
     if below or right:
         image = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE)
-    for top, left in places((height, width), side, overlap):
+    for top, left in corners((height, width), side, overlap):
         yield image[top : top + side, left : left + side]
 
 
@@ -46,7 +46,7 @@ def blend(maps: Iterable[NDArray[np.float32]], size: Size, side: int, overlap: i
     """
     rows, columns = (_weights(length, side, overlap) for length in size)
     total, weight = np.zeros(size, np.float64), np.zeros(size, np.float64)
-    for values, (top, left) in zip(maps, places(size, side, overlap), strict=True):
+    for values, (top, left) in zip(maps, corners(size, side, overlap), strict=True):
         own = slice(top, top + side), slice(left, left + side)
         height, width = total[own].shape
         share = np.outer(rows[top][:height], columns[left][:width])
@@ -55,10 +55,10 @@ def blend(maps: Iterable[NDArray[np.float32]], size: Size, side: int, overlap: i
     return (total / weight).astype(np.float32)
 
 
-def counted(size: Size, side: int, overlap: int) -> Iterator[NDArray[np.float32]]:
+def contributions(size: Size, side: int, overlap: int) -> Iterator[NDArray[np.float32]]:
     """For each tile (side, side): 1 where `blend` takes something from it, else 0."""
     rows, columns = (_weights(length, side, overlap) for length in size)
-    for top, left in places(size, side, overlap):
+    for top, left in corners(size, side, overlap):
         yield np.outer(rows[top] > 0, columns[left] > 0).astype(np.float32)
 
 

@@ -143,7 +143,7 @@ class Inspector:
             what = f"{sample.image}: its score is no finite number"
             return Unreadable(sample, f"{what}. Use another precision or backend, or train again.")
         whole = self.preprocess.assemble(maps, file.size, file.placement)
-        return Prediction(sample, self.preprocess.combined(scores), whole, file.sha256, file.shown)
+        return Prediction(sample, self.preprocess.combine_scores(scores), whole, file.sha256, file.shown)
 
     def _frames(self, images: ImageSource | Iterable[Sample | Path], with_images: bool) -> Iterable[Frame | Unreadable]:
         if isinstance(images, ImageSource):

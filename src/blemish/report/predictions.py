@@ -19,7 +19,7 @@ from blemish.imaging.thumbnails import to_jpeg
 from blemish.inference.previews import INSPECTED_BY, MOST_REGIONS, Preview, picture_of, read_preview
 from blemish.inference.rows import ROWS, Row, named_file, stored
 from blemish.parallel import map_ahead
-from blemish.progress import Progress, no_progress, told
+from blemish.progress import Progress, no_progress, with_progress
 from blemish.report.decisions import part_summary
 from blemish.report.pictures import Album
 from blemish.report.read import Part, Run, labelled, refuse_twice
@@ -56,7 +56,7 @@ def _read_folder(folder: Path, progress: Progress) -> Run:
     known, by = stored(folder), _read_inspected_by(folder)
     scored, facts = list(known.values()), by | {"unreadable": _unreadable(folder, known)}
     previews = list(
-        told(map_ahead(lambda row: _preview(folder, row, by["calibration"]), scored), len(scored), progress)
+        with_progress(map_ahead(lambda row: _preview(folder, row, by["calibration"]), scored), len(scored), progress)
     )
     images = [{"path": row["path"], "defect": IMAGES, "label": None, "score": row["score"]} for row in scored]
     evaluation = Evaluation(by["method"], IMAGES, {}, images=images, calibration=by["calibration"])

@@ -227,10 +227,10 @@ class _Loop:
     @torch.no_grad()
     def _average(self) -> None:
         """Takes the step's weights into their mean, which forgets faster as long as there were few steps."""
-        if self.detector.averaging == 0:
+        if self.detector.ema_decay == 0:
             return
         average = self.state.average
-        kept = min(self.detector.averaging, (1 + self._steps_done) / (10 + self._steps_done))
+        kept = min(self.detector.ema_decay, (1 + self._steps_done) / (10 + self._steps_done))
         for name, value in self.detector.trained.named_parameters():
             average[name] = average.get(name, value).to(value).lerp(value, 1 - kept)
 

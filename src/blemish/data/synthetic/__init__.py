@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 
 from blemish.data.synthetic.catalog import CATEGORIES, Recipe
-from blemish.data.synthetic.picture import Image, take
+from blemish.data.synthetic.render import Image, render
 from blemish.errors import BlemishError
 from blemish.files import make_folder, write_json, writing
 
@@ -177,7 +177,7 @@ def _all_done(futures: list[Future[None]]) -> Iterator[None]:
 
 
 def _save(folder: Path, category: str, shot: _Shot, size: int, seed: int) -> None:
-    image, mask = take(category, shot.split, shot.defect, shot.index, size, seed)
+    image, mask = render(category, shot.split, shot.defect, shot.index, size, seed)
     _write_png(folder / shot.image, image[..., ::-1])
     if shot.mask is not None and mask is not None:
         _write_png(folder / shot.mask, mask)

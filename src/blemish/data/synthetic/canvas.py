@@ -210,7 +210,7 @@ class Lamp:
         return flat * np.cos(self.azimuth), flat * np.sin(self.azimuth), np.sin(self.elevation)
 
 
-def lit(canvas: Canvas, lamp: Lamp) -> Field:
+def illuminate(canvas: Canvas, lamp: Lamp) -> Field:
     """The light (3, n, n) that leaves the scene: Lambert and two Blinn lobes, cast shadows, dark crevices."""
     lx, ly, lz = (np.float32(part) for part in lamp.direction)
     # Scharr over the grid, as a slope: both axes are in sides.

@@ -13,8 +13,8 @@ from pydantic import Field
 from torch import Tensor
 
 from blemish.detectors.parts.fitted import Fitted
-from blemish.detectors.parts.gaussian import Moments, factors, log_likelihood, whitened
-from blemish.detectors.parts.loudness import loudness, standardised
+from blemish.detectors.parts.moments import Moments, log_likelihood, whitened, whitening_factors
+from blemish.detectors.parts.score_normalisation import normalised, offset_and_scale
 from blemish.errors import BlemishError, number_of
 from blemish.features.base import BATCH, Backbone
 from blemish.features.computed import ComputedFeatures
@@ -74,7 +74,7 @@ class Gaussians(Fitted):
     factor: Tensor
     count: Tensor
     offset: Tensor
-    loudness: Tensor
+    scale: Tensor
 
     def __init__(self, options: GaussianOptions, backbone: Backbone) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class Gaussians(Fitted):
         self._add_learned("mean", 2)
         self._add_learned("factor", 3)
         self._add_learned("offset", 1)
-        self._add_learned("loudness", 1)
+        self._add_learned("scale", 1)
         self.register_buffer("count", torch.zeros((), dtype=torch.long))
 
     def chosen(self, name: str) -> Any:
@@ -126,7 +126,7 @@ class Gaussians(Fitted):
 
     def distances(self, features: Tensor) -> Tensor:
         """Mahalanobis distances, (B, h, w); of several scales their mean, 1 being the usual maximum of good images."""
-        return standardised(self._distances(features), self.offset, self.loudness).mean(0)
+        return normalised(self._distances(features), self.offset, self.scale).mean(0)
 
     def whitened(self, features: Tensor) -> Tensor:
         """(S, B, h, w, d): at each scale the deviations whose lengths are the Mahalanobis distances."""
@@ -161,10 +161,10 @@ class Gaussians(Fitted):
 
     def _measure(self, validation: ComputedFeatures | None) -> None:
         """How loud each scale is on the validation images; a single one stays as it is."""
-        self.offset, self.loudness = self.mean.new_zeros(self._num_scales), self.mean.new_ones(self._num_scales)
+        self.offset, self.scale = self.mean.new_zeros(self._num_scales), self.mean.new_ones(self._num_scales)
         if self._num_scales > 1 and validation:
             found = torch.cat([self._distances(batch) for batch in validation.batches()], 1)
-            self.offset, self.loudness = loudness(found)
+            self.offset, self.scale = offset_and_scale(found)
 
     def _decide(self, moments: dict[bool, Moments], validation: ComputedFeatures | None) -> None:
         """Chooses what was left open: the Gaussians under which the good validation images are likeliest."""
@@ -192,7 +192,7 @@ class Gaussians(Fitted):
         values, found = torch.cat([self.reduced(batch)[0] for batch in batches], 1)[:, :SAMPLED], {}
         for shared, shrinkage in ways:
             mean, covariance = (self._by_scale(part)[0] for part in (moments[shared].mean, moments[shared].covariance))
-            gaussians = mean, factors(covariance, shrinkage)
+            gaussians = mean, whitening_factors(covariance, shrinkage)
             found[shared, shrinkage] = log_likelihood(values, *(part.float() for part in gaussians))
         return found
 
@@ -202,7 +202,7 @@ class Gaussians(Fitted):
         if self.chosen("shared") and not self.options.scales:
             means, covariances, self.choices["scales"] = means[:1], covariances[:1], self.chosen("scales")[:1]
         self.mean = torch.cat(means).float()
-        self.factor = torch.cat([factors(part, self.chosen("shrinkage")) for part in covariances]).float()
+        self.factor = torch.cat([whitening_factors(part, self.chosen("shrinkage")) for part in covariances]).float()
         self.count.fill_(moments.count)
 
     def reduced(self, features: Tensor) -> Tensor:
@@ -246,7 +246,7 @@ def _grouped(values: Tensor, shared: bool) -> Tensor:
 
 
 def _unshrunk(factor: Tensor, shrinkage: float) -> Tensor:
-    """The covariances (P, d, d) of which `factors` made this."""
+    """The covariances (P, d, d) of which `whitening_factors` made this."""
     covariance: Tensor = torch.linalg.inv(factor.double() @ factor.double().mT)
     variance = covariance.diagonal(dim1=1, dim2=2).mean() / (1 + shrinkage)
     return covariance - shrinkage * variance * torch.eye(covariance.shape[-1]).to(covariance)

@@ -96,7 +96,7 @@ class MemoryBank(Fitted):
         farthest patch comes first, until the rest lie within the radius.
         """
         for batch in features.batches(progress):
-            for values in self.described(self.local(batch)):
+            for values in self.patches(self.neighbourhood_mean(batch)):
                 distances, _ = self._neighbours.nearest(values)
                 new = []
                 while distances.amax() > self.radius:
@@ -106,20 +106,20 @@ class MemoryBank(Fitted):
 
     def distances(self, features: Tensor) -> Tensor:
         """Euclidean distances to the nearest patch of the bank, (B, h, w)."""
-        return self.compared(features)[1].view(-1, *features.shape[2:])
+        return self.nearest_patches(features)[1].view(-1, *features.shape[2:])
 
-    def compared(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def nearest_patches(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The patches (B, h w, C + 2), and each one's distance (B, h w) to its nearest of the bank, and which it is."""
-        described = self.described(self.local(features))
+        patches = self.patches(self.neighbourhood_mean(features))
         if torch.compiler.is_exporting():
-            distances, rows = nearest(described.flatten(0, 1), self.bank.float())
+            distances, rows = nearest(patches.flatten(0, 1), self.bank.float())
         else:  # one image at a time, so that rounding does not depend on the batch
-            found = zip(*(self._neighbours.nearest(values) for values in described), strict=True)
+            found = zip(*(self._neighbours.nearest(values) for values in patches), strict=True)
             distances, rows = (torch.cat(parts) for parts in found)
-        number = described.shape[1]
-        return described, distances.view(-1, number), rows.view(-1, number)
+        number = patches.shape[1]
+        return patches, distances.view(-1, number), rows.view(-1, number)
 
-    def reweighted(self, described: Tensor, distances: Tensor, rows: Tensor) -> Tensor:
+    def reweighted_scores(self, patches: Tensor, distances: Tensor, rows: Tensor) -> Tensor:
         """(B,): the largest distance, less where the patch found nearest has others about as near (equation 7).
 
         Its weight is 1 - exp(d) / sum of exp(d') over the distances d' to the patches around the one found, itself
@@ -128,7 +128,7 @@ class MemoryBank(Fitted):
         largest, place = distances.max(1)
         if len(self.bank) == 1:
             return largest
-        patch = described.gather(1, place[:, None, None].expand(-1, 1, described.shape[2]))
+        patch = patches.gather(1, place[:, None, None].expand(-1, 1, patches.shape[2]))
         bank, half = whole(self.bank) if torch.compiler.is_exporting() else self._neighbours.whole
         found = bank[rows.gather(1, place[:, None])[:, 0]]
         half_squares = torch.addmm(half, found, bank.T, alpha=-1)
@@ -136,12 +136,12 @@ class MemoryBank(Fitted):
         others = (patch - bank[around]).square().sum(2).sqrt()
         return largest * (1 - torch.exp(largest - torch.logsumexp(others, 1)))
 
-    def local(self, features: Tensor) -> Tensor:
+    def neighbourhood_mean(self, features: Tensor) -> Tensor:
         """Each cell's mean over its neighbourhood."""
         side = self.neighbourhood
         return F.avg_pool2d(features, side, 1, side // 2, count_include_pad=False) if side > 1 else features
 
-    def described(self, features: Tensor) -> Tensor:
+    def patches(self, features: Tensor) -> Tensor:
         """(B, h w, C + 2): what is there, and where."""
         batch, _, height, width = features.shape
         values = features.flatten(2).permute(0, 2, 1) - self.centre
@@ -166,7 +166,7 @@ class MemoryBank(Fitted):
         found = torch.empty(number, count, channels, device=device)
         done = 0
         for batch in features.batches(progress):
-            for maps in self.local(batch).flatten(2):
+            for maps in self.neighbourhood_mean(batch).flatten(2):
                 found[done] = maps[:, cells[done]].T
                 done += 1
         owners = torch.arange(number, device=device).repeat_interleave(count)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from blemish.errors import BlemishError
-from blemish.imaging.formats.decoded import Decoded, check_size, damaged, strictly
+from blemish.imaging.formats.decoded import Decoded, check_size, damaged
 
 PLAIN, RLE8, RLE4, MASKED = 0, 1, 2, 3
 """Compressions that are read."""
@@ -35,7 +35,7 @@ def decode(data: bytes, max_pixels: int) -> Decoded:
         _check_runs(data[header.pixels :], header)
     elif len(data) < header.pixels + (header.width * header.bits + 31) // 32 * 4 * header.height:
         raise damaged(f"{len(data)} bytes cannot hold {header.width}x{header.height} pixels")
-    with strictly():
+    with strict_decoding():
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR)
     if image is None:
         raise damaged("it cannot be decoded")

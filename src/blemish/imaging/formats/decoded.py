@@ -46,13 +46,13 @@ def damaged(reason: object) -> BlemishError:
     return BlemishError(f"truncated or damaged ({words[:200]}). Replace or remove it.")
 
 
-def several(number: int | str, what: str = "images") -> BlemishError:
+def several_images(number: int | str, what: str = "images") -> BlemishError:
     """The error for a file that holds more than one image."""
     return BlemishError(f"holds {number} {what}, of which none is meant by itself. Save each as a file of its own.")
 
 
 @contextmanager
-def strictly(harmless: str = "") -> Iterator[None]:
+def strict_decoding(harmless: str = "") -> Iterator[None]:
     """Has a decoder that fails, or warns of what it decoded, told as damage; nothing of it is printed.
 
     A warning that says `harmless` is none of the file.
@@ -72,7 +72,7 @@ def strictly(harmless: str = "") -> Iterator[None]:
         _heard.words = before
 
 
-def upright(pixels: Image, orientation: int) -> Image:
+def apply_orientation(pixels: Image, orientation: int) -> Image:
     """The image as EXIF's orientation (1 to 8) says that it is shown; others leave it as it is."""
     if orientation in (5, 6, 7, 8):
         pixels = cv2.transpose(pixels)

@@ -12,12 +12,12 @@ from blemish.errors import BlemishError
 from blemish.imaging.formats.decoded import (
     Decoded,
     Image,
+    apply_orientation,
     check_size,
     damaged,
     exif_orientation,
-    several,
-    strictly,
-    upright,
+    several_images,
+    strict_decoding,
 )
 
 FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
@@ -57,12 +57,12 @@ def decode(data: bytes, max_pixels: int) -> Decoded:
         raise BlemishError("four bands (CMYK), where one (grey) or three (RGB) are read. Convert it to RGB.")
     check(header, data, max_pixels)
     _refuse_several(data, header)
-    return Decoded(upright(pixels_of(data, header), header.orientation))
+    return Decoded(apply_orientation(pixels_of(data, header), header.orientation))
 
 
 def pixels_of(data: bytes, header: Header) -> Image:
     """(H, W) or (H, W, 3): the pixels as they are stored."""
-    with strictly():
+    with strict_decoding():
         exact = {"fastdct": False, "fastupsample": False, "strict": True}
         pixels: Image = simplejpeg.decode_jpeg(data, COLOURS[header.channels], **exact)
     return pixels[:, :, 0] if header.channels == 1 else pixels
@@ -137,7 +137,7 @@ def _refuse_several(data: bytes, header: Header) -> None:
         except BlemishError:
             return
         if other.width >= header.width and other.height >= header.height:
-            raise several("several")
+            raise several_images("several")
         behind = other.scan
 
 

@@ -11,12 +11,12 @@ import imagecodecs
 
 from blemish.imaging.formats.decoded import (
     Decoded,
+    apply_orientation,
     check_size,
     damaged,
     exif_orientation,
-    several,
-    strictly,
-    upright,
+    several_images,
+    strict_decoding,
     without_alpha,
 )
 
@@ -52,9 +52,9 @@ def decode(data: bytes, max_pixels: int) -> Decoded:
         has_transparency |= chunk.kind == b"tRNS"
         if chunk.kind == b"eXIf" and chunk.is_whole(data):
             orientation = exif_orientation(chunk.body(data))
-    with strictly(harmless="Interlace handling should be turned on"):  # of how libpng was called, which mends it
+    with strict_decoding(harmless="Interlace handling should be turned on"):  # of how libpng was called, which mends it
         found = without_alpha(imagecodecs.png_decode(_essential(data, chunks)))
-    return Decoded(upright(found.pixels, orientation), found.has_alpha or has_transparency)
+    return Decoded(apply_orientation(found.pixels, orientation), found.has_alpha or has_transparency)
 
 
 def _chunks(data: bytes) -> Iterator[_Chunk]:
@@ -69,7 +69,7 @@ def _chunks(data: bytes) -> Iterator[_Chunk]:
         place += 12 + length
         if kind == b"IEND":
             if data.startswith(SIGNATURE, place):
-                raise several("several")
+                raise several_images("several")
             return
 
 
@@ -88,7 +88,7 @@ def _check(data: bytes, chunks: list[_Chunk], max_pixels: int) -> None:
         raise damaged(f"{compressed} bytes cannot hold {width}x{height} pixels")
     for chunk in chunks:
         if chunk.kind == b"acTL" and struct.unpack_from(">I", data, chunk.start)[0] > 1:
-            raise several(struct.unpack_from(">I", data, chunk.start)[0], "images (it is animated)")
+            raise several_images(struct.unpack_from(">I", data, chunk.start)[0], "images (it is animated)")
 
 
 def _essential(data: bytes, chunks: list[_Chunk]) -> bytes:

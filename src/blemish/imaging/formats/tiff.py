@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from blemish.errors import BlemishError
 from blemish.imaging.formats import jpeg
-from blemish.imaging.formats.decoded import Decoded, check_size, damaged, several, strictly, upright
+from blemish.imaging.formats.decoded import (
+    Decoded,
+    apply_orientation,
+    check_size,
+    damaged,
+    several_images,
+    strict_decoding,
+)
 from blemish.imaging.formats.ifd import Page, Tag, read_pages
 
 WHITE_IS_ZERO, GREY, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
@@ -97,11 +104,11 @@ def decode(data: bytes, max_pixels: int, page: int | None = None) -> Decoded:
     chosen = found[(page or 1) - 1]
     _refuse_stack(chosen, len(found))
     layout = _layout(chosen, max_pixels)
-    with strictly():
+    with strict_decoding():
         stored = _assembled(data, layout)
         pixels = _shown(stored, layout)
     is_alpha = layout.samples > (3 if layout.photometric in (RGB, YCBCR) else 1)
-    return Decoded(upright(pixels, chosen.get(Tag.ORIENTATION, 1)), is_alpha)
+    return Decoded(apply_orientation(pixels, chosen.get(Tag.ORIENTATION, 1)), is_alpha)
 
 
 def _refuse_stack(page: Page, num_pages: int) -> None:
@@ -109,7 +116,7 @@ def _refuse_stack(page: Page, num_pages: int) -> None:
     images = re.search(rb"^images=(\d{1,9})", page.bytes(Tag.DESCRIPTION), re.MULTILINE)
     is_stack = page.bytes(Tag.DESCRIPTION).startswith(b"ImageJ") and images and int(images[1]) > num_pages
     if is_stack or page.get(Tag.DEPTH, 1) > 1:
-        raise several("several")
+        raise several_images("several")
 
 
 def _layout(page: Page, max_pixels: int) -> _Layout:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from blemish.errors import BlemishError
-from blemish.imaging.formats.decoded import Decoded, check_size, damaged, several, strictly
+from blemish.imaging.formats.decoded import Decoded, check_size, damaged, several_images, strict_decoding
 
 
 def decode(data: bytes, max_pixels: int) -> Decoded:
@@ -18,11 +18,11 @@ def decode(data: bytes, max_pixels: int) -> Decoded:
         raise BlemishError("a RIFF file that is no WebP. Replace or remove it.")
     chunks = dict(_chunks(data))
     if b"ANIM" in chunks or b"ANMF" in chunks:
-        raise several("several", "images (it is animated)")
+        raise several_images("several", "images (it is animated)")
     for kind in (b"VP8X", b"VP8 ", b"VP8L"):
         if kind in chunks:
             check_size(*_size(kind, data[chunks[kind] : chunks[kind] + 10]), max_pixels)
-    with strictly():
+    with strict_decoding():
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     if image is None:
         raise damaged("it cannot be decoded")

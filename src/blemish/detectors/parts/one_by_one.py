@@ -19,7 +19,7 @@ Compute = Callable[..., Scored]
 """Of the tensors of a batch."""
 
 
-class Apart:
+class ImagesOneByOne:
     """Computes each image of a batch by itself, so that no rounding depends on the others.
 
     Where there is an image for each core, each is computed by one thread: threads that share an image wait for each

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def loudness(maps: Tensor) -> tuple[Tensor, Tensor]:
+def offset_and_scale(maps: Tensor) -> tuple[Tensor, Tensor]:
     """Offset (E,) and scale (E,) of E kinds of maps (E, B, h, w) of good images.
 
     The offset is the median, the scale how far an image's maximum usually lies above it. So maps that were standardised
@@ -16,6 +16,6 @@ def loudness(maps: Tensor) -> tuple[Tensor, Tensor]:
     return offset, scale
 
 
-def standardised(maps: Tensor, offset: Tensor, scale: Tensor) -> Tensor:
+def normalised(maps: Tensor, offset: Tensor, scale: Tensor) -> Tensor:
     """The maps (E, B, h, w), 0 where they are as usual and 1 at the usual maximum of a good image."""
     return (maps - offset[:, None, None, None]) / scale[:, None, None, None]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.data.synthetic.camera import Shot, develop, expose, grey
-from blemish.data.synthetic.canvas import Field, Lamp, lit
+from blemish.data.synthetic.canvas import Field, Lamp, illuminate
 from blemish.data.synthetic.catalog import CATEGORIES, Recipe
 from blemish.data.synthetic.defects import Flaw
 
@@ -27,7 +27,7 @@ _FILLED = 0.003
 _ATTEMPTS = 40
 
 
-def take(category: str, split: str, defect: str, index: int, size: int, seed: int) -> tuple[Image, Image | None]:
+def render(category: str, split: str, defect: str, index: int, size: int, seed: int) -> tuple[Image, Image | None]:
     """The picture (size, size, 1 or 3), RGB, and its mask (size, size) of 0 and 255, or None for a good one.
 
     It depends on the arguments alone: `index` counts within the split and the defect type.
@@ -50,7 +50,7 @@ def _noise_free(
     camera = np.random.default_rng(shot)
     lamp, setting = Lamp.jitter(camera), Shot.draw(camera, recipe.light)
     canvas = recipe.draw(size, np.random.default_rng(part), flaw)
-    picture = develop(lit(canvas, lamp), setting)
+    picture = develop(illuminate(canvas, lamp), setting)
     fault = np.ones((2, 2), np.float32) if canvas.fault is None else canvas.fault
     region = np.asarray(cv2.resize(fault, (size, size), interpolation=cv2.INTER_AREA) > 0.3, np.float32)
     return grey(picture) if recipe.grey else picture, region

@@ -29,7 +29,7 @@ class Moments:
 
     @staticmethod
     def bytes_needed(places: int, channels: int) -> int:
-        """Memory while they are being computed, and while `factors` inverts them."""
+        """Memory while they are being computed, and while `whitening_factors` inverts them."""
         return places * channels * channels * 8 * 3
 
     def add(self, values: Tensor) -> None:
@@ -50,7 +50,7 @@ class Moments:
         return self._scatter / max(self.count, 1)
 
 
-def factors(covariance: Tensor, shrinkage: float) -> Tensor:
+def whitening_factors(covariance: Tensor, shrinkage: float) -> Tensor:
     """(P, C, C) F, by which |(x - mean) F| is the Mahalanobis distance of row vectors x, in float64.
 
     `shrinkage` times the mean variance over all places and channels is added to each variance, so that few vectors, or
@@ -80,11 +80,11 @@ def mahalanobis(values: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
     return whitened(values, mean, factor).square().sum(2).sqrt()
 
 
-def left_out(deviations: Tensor, own: Tensor, count: int) -> Tensor:
+def leave_one_out(deviations: Tensor, own: Tensor, count: int) -> Tensor:
     """Whitened deviations (..., C) as they would be had `own`, of `count` samples, not been learned from.
 
     Without a sample c the mean is c / (n - 1) further away, and the covariance, in units in which it was the identity,
-    is n / (n - 1) (I - c c' / (n - 1)). Exact but for shrinkage, in every coordinate: `factors` are triangular, and a
+    is n / (n - 1) (I - c c' / (n - 1)). Exact but for shrinkage, in every coordinate: the factors are triangular, and a
     triangular factor of I - v v' solves for z by sums over the coordinates up to each one.
     """
     others = max(count - 1, 1)
