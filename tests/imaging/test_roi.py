@@ -70,7 +70,7 @@ def test_a_larger_picture_of_the_same_view_is_allowed_and_another_view_is_not(ro
     assert roi.inside((60, 80)).sum() == 30 * 50
     assert roi.inside((120, 160)).sum() == 4 * 30 * 50
     assert roi.inside((45, 60)).mean() == pytest.approx(roi.inside((60, 80)).mean(), abs=0.02)
-    with pytest.raises(BlemishError, match="the picture is 80x60, its region of interest was drawn for 60x80"):
+    with pytest.raises(BlemishError, match="the image is 80x60, its region of interest was drawn for 60x80"):
         roi.inside((80, 60))
 
 
@@ -103,9 +103,9 @@ WRONG = {
     "size_huge.json": ('{"size": [40000, 40000], "polygons": []}', "has over 200,000,000 pixels"),
     "small.json": (
         '{"size": [480, 640], "polygons": [[[2, 2], [20, 2], [20, 20], [2, 20]]]}',
-        r"small\.json: marks 0\.12% of the picture, 1% is the least",
+        r"small\.json: marks 0\.12% of the image, 1% is the least",
     ),
-    "small.png": (np.pad(np.full((2, 2), 255, np.uint8), 15), r"marks 0\.39% of the picture"),
+    "small.png": (np.pad(np.full((2, 2), 255, np.uint8), 15), r"marks 0\.39% of the image"),
     "empty.json": ('{"size": [4, 4], "polygons": []}', r"empty\.json: marks nothing"),
 }
 
@@ -126,7 +126,7 @@ def test_the_share_that_counts_is_said(tmp_path: Path, caplog: pytest.LogCapture
     caplog.set_level("INFO", "blemish")
     (tmp_path / "a.json").write_text('{"size": [40, 50], "polygons": [[[0, 0], [49, 0], [49, 19], [0, 19]]]}')
     assert read_roi(tmp_path / "a.json").inside((40, 50)).mean() == 0.5
-    assert caplog.messages == [f"roi: 50.0 % of the picture counts ({tmp_path / 'a.json'})"]
+    assert caplog.messages == [f"roi: 50.0 % of the image is inspected ({tmp_path / 'a.json'})"]
 
 
 def test_a_polygon_may_reach_beyond_the_picture_as_far_as_it_likes(tmp_path: Path):

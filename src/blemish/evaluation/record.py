@@ -21,7 +21,7 @@ from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import Measured
 from blemish.evaluation.results import EVALUATION
 from blemish.files import check_file, write_arrays, write_json
-from blemish.imaging.thumbnails import Picture, to_jpeg
+from blemish.imaging.thumbnails import Thumbnail, to_jpeg
 from blemish.inference.previews import PLAIN, Preview, preview
 from blemish.metrics import OperatingPoints, Resamples
 from blemish.types import Prediction
@@ -122,6 +122,6 @@ def _record(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Record:
     return Record(previews, resamples, found, header["facts"], tuple(by) if by else None)
 
 
-def with_reconstructions(previews: Sequence[Preview], pictures: Sequence[Picture]) -> list[Preview]:
+def with_reconstructions(previews: Sequence[Preview], pictures: Sequence[Thumbnail]) -> list[Preview]:
     """The previews, each with what the detector takes the good version of its image to be."""
     return [replace(shown, reconstruction=to_jpeg(picture)) for shown, picture in zip(previews, pictures, strict=True)]

@@ -1,4 +1,4 @@
-"""Arrays of pixels as what a network takes, and as what a person is shown."""
+"""Arrays of pixels as the input of a network and as thumbnails."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from blemish.types import Size
 
 
 def to_batch(pixels: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-    """(B, 3, h, w) in [0, 1], channels last in memory, from arrays (h, w, C) of one size."""
+    """A batch (B, 3, h, w) in [0, 1], channels last in memory, of images (h, w, C) of the same size; C is 1 or 3."""
     batch = np.empty((len(pixels), *pixels[0].shape[:2], 3), np.float32)
     for row, image in zip(batch, pixels, strict=True):
         scale = 1.0 if image.dtype == np.float32 else 1 / np.iinfo(image.dtype).max
@@ -22,7 +22,7 @@ def to_batch(pixels: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
 
 
 def size_within(shape: Sequence[int], side: int) -> Size:
-    """(height, width) of the shape brought to a longer side of `side`, where it is larger."""
+    """(height, width) of an image of this shape scaled down to a longer side of at most `side`; never enlarged."""
     factor = min(1.0, side / max(shape[:2]))
     return max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))
 

@@ -25,7 +25,7 @@ from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.masks import read_mask
 from blemish.imaging.pixels import thumbnail
 from blemish.imaging.read import decode_image, read_content
-from blemish.imaging.thumbnails import Picture, small_map, to_jpeg
+from blemish.imaging.thumbnails import Thumbnail, small_map, to_jpeg
 from blemish.types import Prediction, Size
 
 PICTURE_SIDE, MAP_SIDE = 320, 160
@@ -102,7 +102,7 @@ def preview(prediction: Prediction, path: str, pixel_threshold: float | None = N
     )
 
 
-def picture_of(path: Path, size: Size, sha256: str = "") -> Picture | None:
+def picture_of(path: Path, size: Size, sha256: str = "") -> Thumbnail | None:
     """The image of that size in a file, as small as it is kept; None where it cannot be read, or is another file."""
     try:
         data = read_content(path, _limit(size))

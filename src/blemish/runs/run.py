@@ -40,7 +40,7 @@ from blemish.imaging.alignment import Alignment, choose_alignment
 from blemish.imaging.pixels import thumbnail
 from blemish.imaging.preprocess import Preprocess
 from blemish.imaging.roi import Roi, read_roi
-from blemish.imaging.thumbnails import Picture
+from blemish.imaging.thumbnails import Thumbnail
 from blemish.inference.inspector import Inspector
 from blemish.inference.previews import PICTURE_SIDE, Preview
 from blemish.inference.torch_backend import TorchBackend
@@ -340,7 +340,7 @@ def choose(samples: list[Sample], count: int) -> list[Sample]:
     return [sample for sample in samples if sample in taken]
 
 
-def _rebuilt(detector: ReconstructingDetector, test: ImageSource) -> Iterator[Picture]:
+def _rebuilt(detector: ReconstructingDetector, test: ImageSource) -> Iterator[Thumbnail]:
     """What the detector takes the good version of each image to be, in the shape of the image's file."""
     for sample in test.samples:
         one = test.where(lambda other, sample=sample: other is sample)  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""WebP: the chunks are checked; the pixels are libwebp's."""
+"""Decodes WebP with libwebp (in OpenCV), after checking that its chunks are complete."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from blemish.imaging.formats.decoded import Decoded, check_size, damaged, severa
 
 
 def decode(data: bytes, max_pixels: int) -> Decoded:
-    """The image of a WebP; an animated one is refused. Raises BlemishError for damage that the decoder notices."""
+    """Decodes a WebP file. Raises BlemishError for damage that is noticed, an animation, and more than `max_pixels`."""
     if data[8:12] != b"WEBP":
         raise BlemishError("a RIFF file that is no WebP. Replace or remove it.")
     chunks = dict(_chunks(data))
@@ -30,7 +30,7 @@ def decode(data: bytes, max_pixels: int) -> Decoded:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """Each kind of chunk, and where its body begins."""
+    """(kind, offset of the body) of each chunk; raises BlemishError where one is incomplete."""
     end, place = struct.unpack_from("<I", data, 4)[0] + 8, 12
     if end > len(data):
         raise damaged("it ends before its last chunk")
