@@ -210,7 +210,7 @@ CASES: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         lambda r: copy(r, f"{MASKS}/001_mask.png", f"{TEST}/segmented.png"),
         "error",
         f"{TEST}/segmented.png",
-        "has 2 different values alone, as a mask has.",
+        "has only 2 different values, like a mask.",
     ),
     "a mask beside a good image that marks something": (
         lambda r: copy(r, f"{MASKS}/001_mask.png", f"{GOOD}/001_GT.png"),

@@ -75,13 +75,13 @@ def test_a_larger_picture_of_the_same_view_is_allowed_and_another_view_is_not(ro
 
 
 WRONG = {
-    "black.png": (np.zeros((4, 4), np.uint8), r"black\.png: marks nothing"),
+    "black.png": (np.zeros((4, 4), np.uint8), r"black\.png: marks no pixel"),
     "text.png": ("nothing", "truncated, or not an image"),
     "list.json": ("[1]", "cannot be used"),
     "deep.json": ("[" * 100_000, "cannot be used"),
     "no_size.json": ('{"polygons": []}', r"no_size\.json: cannot be used \('size' is missing\)"),
     "line.json": ('{"size": [4, 4], "polygons": [[[0, 0], [3, 3]]]}', "has fewer than three points"),
-    "outside.json": ('{"size": [4, 4], "polygons": [[[9, 9], [8, 9], [9, 8]]]}', r"outside\.json: marks nothing"),
+    "outside.json": ('{"size": [4, 4], "polygons": [[[9, 9], [8, 9], [9, 8]]]}', r"outside\.json: marks no pixel"),
     "words.json": ('{"size": [4, 4], "polygons": [["a", "b"]]}', "cannot be used"),
     "huge.json": ('{"size": [1e30, 4], "polygons": []}', "cannot be used"),
     "negative.json": ('{"size": [-3, 4], "polygons": [[[0, 0], [1, 1], [0, 1]]]}', "the size has -3, pixels"),
@@ -106,7 +106,7 @@ WRONG = {
         r"small\.json: marks 0\.12% of the image, 1% is the least",
     ),
     "small.png": (np.pad(np.full((2, 2), 255, np.uint8), 15), r"marks 0\.39% of the image"),
-    "empty.json": ('{"size": [4, 4], "polygons": []}', r"empty\.json: marks nothing"),
+    "empty.json": ('{"size": [4, 4], "polygons": []}', r"empty\.json: marks no pixel"),
 }
 
 

@@ -121,7 +121,7 @@ def _refuse_stack(page: Page, num_pages: int) -> None:
 
 
 def _layout(page: Page, max_pixels: int) -> _Layout:
-    """How the pixels of a page are stored; raises BlemishError, before memory is allocated, where that is unsupported."""
+    """How the pixels of a page are stored; raises BlemishError where that is unsupported, before allocating memory."""
     width, height = page.get(Tag.WIDTH, 0), page.get(Tag.HEIGHT, 0)
     check_size(width, height, max_pixels)
     samples, photometric = page.get(Tag.SAMPLES, 1), page.get(Tag.PHOTOMETRIC, GREY)
