@@ -44,7 +44,7 @@ def blur(field: Field, sigma: float) -> Field:
 
 
 def noise(rng: np.random.Generator, n: int, cells: float, octaves: int = 1) -> Field:
-    """Smooth noise (n, n) of about unit deviation, `cells` hills per side; an octave is twice as fine, half as strong."""
+    """Smooth noise (n, n) of unit deviation, `cells` hills per side; an octave is twice as fine and half as strong."""
     total = np.zeros((n, n), np.float32)
     for octave in range(octaves):
         points = max(2, round(cells * 2**octave)) + 1
