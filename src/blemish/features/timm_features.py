@@ -204,7 +204,7 @@ def _build(name: str, layers: tuple[int, ...], seed: int | None = None, **option
             return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
     except TypeError as error:
         raise BlemishError(
-            f"backbone {name}: timm extracts no features of it for images of any size ({error}). Choose another network."
+            f"backbone {name}: timm has no feature maps of it for images of any size ({error}). Choose another network."
         ) from None
 
 
