@@ -112,7 +112,7 @@ def test_a_sample_is_left_out_as_if_it_had_not_been_there(number, channels):
 
 def test_what_does_not_fit_into_memory_is_refused_before_it_starts(part_images: ImageSource):
     part_images.memory_budget = 1_000_000
-    with pytest.raises(BlemishError, match=r"at 65 places of 48 features take .*_budget allows .*--dimensions"):
+    with pytest.raises(BlemishError, match=r"at 65 positions of 48 features take .*_budget allows .*--dimensions"):
         PaDiM.create(size=64).fit(part_images)
     PaDiM.create(size=64, shared=True).fit(part_images)
 
@@ -135,7 +135,7 @@ def test_what_is_shared_is_what_held_out_images_are_likelier_under(tmp_path, par
     held_out = images.where(lambda sample: sample.image.stem >= "30")
     chosen = PaDiM.create(size=64, dimensions=4).fit(train, validation=held_out)
     assert chosen.choices["shared"] is not part
-    assert ("a Gaussian per place" in chosen.reasons[0]) is part
+    assert ("a Gaussian per position" in chosen.reasons[0]) is part
     features = torch.cat([chosen.features(held_out.batch([row])) for row in range(10)])
     likelihoods = {}
     for shared in (True, False):

@@ -35,7 +35,7 @@ def test_a_folder_is_enough_and_choices_are_told(good, tmp_path, capsys):
     assert document["options"]["shrinkage"] in (0.01, 0.03, 0.1, 0.3)
     aligned, likeliest, *_ = document["provenance"]["choices"]
     assert aligned == "align: off, since there is no background that a part could move on"
-    assert "1 held-out good image is likeliest so" in likeliest
+    assert "it gives 1 held-out good image the highest likelihood" in likeliest
     assert len(document["provenance"]["learned_from"]) == 8
     said, threshold = capsys.readouterr().out, document["calibration"]["threshold"]
     assert said.splitlines() == [

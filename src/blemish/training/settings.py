@@ -19,7 +19,7 @@ def constant(done: float) -> float:  # noqa: ARG001 - a schedule's signature
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """The settings of a training, which ends at the first of the limits `epochs`, `patience`, `max_steps`, `max_seconds`."""
+    """The settings of a training. `epochs`, `patience`, `max_steps` and `max_seconds` all limit its length."""
 
     epochs: int = 100
     batch_size: int = 32

@@ -1,4 +1,4 @@
-"""Images computed one at a time on a processor, several of them side by side."""
+"""Computes images one at a time on a CPU, several of them in parallel."""
 
 from __future__ import annotations
 
@@ -16,21 +16,25 @@ from torch import Tensor
 Scored = tuple[Tensor, Tensor]
 """Scores (B,) and maps (B, h, w)."""
 Compute = Callable[..., Scored]
-"""Of the tensors of a batch."""
+"""Tensors whose first dimension is the batch -> its scores and maps."""
 
 
 class ImagesOneByOne:
-    """Computes each image of a batch by itself, so that no rounding depends on the others.
+    """Computes images one at a time, so that a score never depends on the other images of its batch, to the bit.
 
-    Where there is an image for each core, each is computed by one thread: threads that share an image wait for each
-    other. Only where that gives the same bits, which is tried with the first image of each kind.
+    Where a batch has at least as many images as there are threads, each image is computed by one thread of its own,
+    which is faster than several threads per image. The first image of each kind is computed both ways, and images are
+    computed in parallel only where the results are equal to the bit.
     """
 
     def __init__(self) -> None:
         self._is_same: dict[Any, bool] = {}
 
     def __call__(self, compute: Compute, *batch: Tensor, kind: Callable[[], Any] = lambda: None) -> Scored:
-        """What `compute` gives of tensors of B images in all; `kind` says what its arithmetic depends on beside."""
+        """The scores (B,) and maps (B, h, w) that `compute` gives for a batch of B images.
+
+        `kind` returns all but the shape of the batch that may change how `compute` rounds.
+        """
         images = list(zip(*(torch.split(tensor, 1) for tensor in batch), strict=True))
         scores, maps = zip(*self._computed(compute, images, kind), strict=True)
         return torch.cat(scores), torch.cat(maps)
@@ -41,36 +45,39 @@ class ImagesOneByOne:
         threads = torch.get_num_threads()
         if threads == 1 or len(images) < threads:
             return starmap(compute, images)
-        by_one = partial(_in_mode, compute, torch.is_inference_mode_enabled(), torch.is_grad_enabled())
-        workers, tried = one_core_workers(threads), (kind(), threads, tuple(tensor.shape for tensor in images[0]))
-        if tried not in self._is_same:
-            expected, found = compute(*images[0]), workers.submit(by_one, *images[0]).result()
-            self._is_same[tried] = all(map(torch.equal, expected, found))
-        return workers.map(by_one, *zip(*images, strict=True)) if self._is_same[tried] else starmap(compute, images)
+        in_thread = partial(_in_mode, compute, torch.is_inference_mode_enabled(), torch.is_grad_enabled())
+        workers = one_core_workers(threads)
+        key = kind(), threads, tuple(tensor.shape for tensor in images[0])
+        if key not in self._is_same:
+            expected, found = compute(*images[0]), workers.submit(in_thread, *images[0]).result()
+            self._is_same[key] = all(map(torch.equal, expected, found))
+        if not self._is_same[key]:
+            return starmap(compute, images)
+        return workers.map(in_thread, *zip(*images, strict=True))
 
 
 def _in_mode(compute: Compute, is_inference: bool, with_grad: bool, *image: Tensor) -> Scored:
-    """What is computed in the modes of the thread that asks, which are each thread's own."""
+    """Computes an image with the inference and gradient modes of the calling thread, which are set per thread."""
     with torch.inference_mode(is_inference), torch.set_grad_enabled(with_grad):
         return compute(*image)
 
 
-def _compute_alone() -> None:
-    torch.get_num_threads()  # a thread that has not asked yet would take the number of all when it does
+def _use_one_core() -> None:
+    torch.get_num_threads()  # without this first call, torch would later reset the thread's number to the default
     torch.set_num_threads(1)
 
 
 @cache
 def one_core_workers(number: int) -> ThreadPoolExecutor:
-    """Threads that each compute on one core; the number of threads of all others stays what it is.
+    """A pool of `number` threads, in each of which torch computes on one core; the process's setting stays `number`.
 
-    A result then depends neither on that number nor on what waits for what.
+    So results do not depend on the number of threads.
     """
-    pool, started = ThreadPoolExecutor(number, initializer=_compute_alone), Barrier(number)
+    pool, started = ThreadPoolExecutor(number, initializer=_use_one_core), Barrier(number)
     list(pool.map(lambda _: started.wait(), range(number)))
-    torch.set_num_threads(number)  # the last call is what threads that are started later take
+    torch.set_num_threads(number)  # threads that are started later use the number of the last call
     return pool
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=one_core_workers.cache_clear)  # the threads are the parent's
+    os.register_at_fork(after_in_child=one_core_workers.cache_clear)  # threads do not exist in a forked process
