@@ -59,7 +59,7 @@ def row(data: Path, folder: Path, category: str, models: list[str]) -> list[obje
 
 
 def draw(data: Path, out: Path) -> None:
-    """Pictures of a few categories as they lie, and below them straightened."""
+    """Images of a few categories, and below them the same images registered."""
     rows = []
     for category in find_categories(data, SHOWN):
         split = hold_out(category, 0.1, 0)
@@ -74,7 +74,7 @@ def draw(data: Path, out: Path) -> None:
         for axis, picture in zip(line, pictures, strict=True):
             axis.imshow(cv2.resize(picture, (320, 320), interpolation=cv2.INTER_AREA), cmap="gray", vmin=0, vmax=255)
             axis.set(xticks=[], yticks=[])
-        line[0].set_ylabel("straightened" if number % 2 else "as it lies", fontsize=9)
+        line[0].set_ylabel("registered" if number % 2 else "original", fontsize=9)
     figure.subplots_adjust(left=0.03, right=0.998, top=0.998, bottom=0.002)
     figure.savefig(out)
 

@@ -120,7 +120,7 @@ def test_pictures_with_nothing_to_find_have_a_placement_all_the_same(shape):
         assert np.isfinite([found.degrees, found.right, found.down]).all()
 
 
-def test_parts_that_lie_turned_and_shifted_are_straightened(tmp_path: Path):
+def test_parts_that_lie_turned_and_shifted_are_registered(tmp_path: Path):
     generator = np.random.default_rng(0)
     samples = write(tmp_path / "a", [moved(generator, part()) for _ in range(20)])
     found, reason = choose_alignment(samples, write(tmp_path / "b", [moved(generator, part()) for _ in range(4)]))
@@ -176,7 +176,7 @@ def redness(images: np.ndarray, inside: np.ndarray | None = None) -> tuple[np.nd
 
 
 @pytest.mark.parametrize("tiled", [False, True])
-def test_maps_lie_over_the_file_as_it_is_and_the_score_is_of_the_straightened_part(tmp_path: Path, tiled):
+def test_maps_lie_over_the_file_as_it_is_and_the_score_is_of_the_registered_part(tmp_path: Path, tiled):
     preprocess = Preprocess((60, 60), tile=60 if tiled else None, overlap=10 if tiled else 0, alignment=reference())
     placed = Placement(130, 0.06, -0.05)
     laid = placed.warp_back(part(), GROUND)

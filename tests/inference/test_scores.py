@@ -74,7 +74,7 @@ def test_a_single_piece_has_the_detector_s_own_score(detector, images, bad):
     assert score(detector, Preprocess((64, 64), "pad"), bad) == expected
 
 
-def test_a_straightened_piece_has_the_score_of_the_straightened_picture(detector, images, bad):
+def test_a_registered_piece_has_the_score_of_the_registered_image(detector, images, bad):
     alignment, _ = choose_alignment(images.samples, [], "on")
     preprocess = replace(PLAIN, alignment=alignment)
     image = read_image(bad)

@@ -1,4 +1,4 @@
-"""Features from any network of timm, with weights from the Hugging Face hub, from a file, or random."""
+"""Features from any network of timm, with weights from a package, the Hugging Face hub, a file, or random ones."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class NetworkFeatures(Backbone):
         self.eval().requires_grad_(False)
 
     def fit(self, images: ImageSource, seed: int, progress: Progress = no_progress) -> Self:  # noqa: ARG002
-        """Loads the weights from the hub or a file, or draws random ones; raises BlemishError where that fails."""
+        """Loads the weights from a package, the hub or a file, or draws random ones; BlemishError where that fails."""
         network = _with_weights(self.name, self.layers, self.weights, seed)
         self.network = network.to(self.mean.device, self.dtype)
         self._optimised = None
@@ -112,7 +112,7 @@ def _per_channel(network: Any, name: str) -> Tensor:
 
 
 def timm_name(name: str) -> str:
-    """What timm calls the network of a backbone."""
+    """timm's name of a backbone's network."""
     return PACKAGES[name].network if name in PACKAGES else name
 
 
@@ -126,7 +126,7 @@ def _with_weights(name: str, layers: tuple[int, ...], weights: str, seed: int) -
 
 
 def _from_package(name: str, layers: tuple[int, ...]) -> nn.Module:
-    """With the weights that an installed package carries."""
+    """The network with the weights of an installed package."""
     network = timm_name(name)
     with torch.device("meta"):
         whole = _timm().create_model(network)
@@ -135,7 +135,7 @@ def _from_package(name: str, layers: tuple[int, ...]) -> nn.Module:
 
 
 def _from_hub(name: str, layers: tuple[int, ...]) -> nn.Module:
-    """With weights from the hub, or from its cache, which needs no internet connection."""
+    """The network with weights from the hub, or from its cache, which needs no internet connection."""
     if cached := _cached_weights(name):
         return _from_file(name, layers, cached)
     if not _has_address(str(urlparse(_hub().constants.ENDPOINT).hostname)):  # timm would try for a minute
@@ -167,7 +167,7 @@ def _cached_weights(name: str) -> Path | None:
 
 
 def _from_state(name: str, layers: tuple[int, ...], weights: dict[str, Tensor]) -> nn.Module:
-    """With these weights, each of which has to fit."""
+    """The network with these weights; raises RuntimeError or KeyError where one is missing or does not fit."""
     classifier = _timm().get_pretrained_cfg(name).classifier or ()
     heads = tuple(f"{head}." for head in ((classifier,) if isinstance(classifier, str) else classifier))
     state = {key: value for key, value in weights.items() if not key.startswith(heads)}
