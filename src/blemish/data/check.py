@@ -146,7 +146,7 @@ def _judgement(sample: Sample, mask: MaskInfo, image: FileInfo) -> tuple[Literal
         sizes = f"the mask is {mask.size[0]}x{mask.size[1]}, its image {image.size[0]}x{image.size[1]}"
         return "error", f"{sizes}. Save it at the image's size."
     if not sample.label and mask.area:
-        share = f"the mask marks {mask.area:.2%} of the image, which lies among the good ones"
+        share = f"the mask marks {mask.area:.2%} of the image, which is among the good ones"
         return "error", f"{share}. Move both to a folder of defects, or remove the mask."
     if sample.label and mask.area == 0:
         return "error", "the mask is empty, the image labelled anomalous. Draw the defect or remove both."

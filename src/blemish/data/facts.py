@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from blemish.data.category import Category
 from blemish.data.source import ImageSource
+from blemish.types import Sample
 
 SMALL = 16
 """Side in pixels of the thumbnails by which images are compared."""
@@ -25,16 +26,14 @@ def image_facts(category: Category, source: ImageSource) -> list[dict[str, Any]]
 
     `distance` is that of `distances_to_others` among the training and validation images; None for test images.
     """
-    found: dict[Any, list[NDArray[np.float32]]] = defaultdict(list)
-    brightness: dict[Any, list[float]] = defaultdict(list)
+    brightness: dict[Sample, list[float]] = defaultdict(list)
+    descriptors: dict[Sample, list[NDArray[np.float32]]] = defaultdict(list)
     for frame in source:
         pixels = _scaled(frame.pixels)
         brightness[frame.sample].append(float(pixels.mean()))
         if frame.sample.split != "test":
-            found[frame.sample].append(_descriptor(pixels))
-    learned = list(found)
-    distances = distances_to_others(np.stack([np.mean(found[sample], axis=0) for sample in learned]))
-    distance_of = dict(zip(learned, distances.tolist(), strict=True)) if len(learned) > 1 else {}
+            descriptors[frame.sample].append(_descriptor(pixels))
+    distance_of = _distance_of({sample: np.mean(tiles, axis=0) for sample, tiles in descriptors.items()})
     return [
         {
             "path": sample.image.relative_to(category.root).as_posix(),
@@ -48,6 +47,12 @@ def image_facts(category: Category, source: ImageSource) -> list[dict[str, Any]]
         }
         for sample, info in zip(source.samples, source.files, strict=True)
     ]
+
+
+def _distance_of(descriptors: dict[Sample, NDArray[np.float32]]) -> dict[Sample, float]:
+    """Sample -> distance to the others; empty for a single sample."""
+    distances = distances_to_others(np.stack(list(descriptors.values())))
+    return dict(zip(descriptors, distances.tolist(), strict=True)) if len(descriptors) > 1 else {}
 
 
 def distances_to_others(descriptors: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -61,10 +61,10 @@ def image_stem(stem: str) -> str:
 
 
 def masks_among(paths: Collection[Path], folder: Path) -> dict[Path, Path]:
-    """The masks among the paths in `folder` -> the folder to which the mask's path relative to its image is counted.
+    """Each mask among the paths in `folder` -> the folder that its path is relative to: its path there is its image's.
 
-    A mask lies in a folder of masks (which is then the value), or beside its image with the image's stem and a suffix
-    (the value is the image's folder).
+    That is the folder of masks that contains it, or the image's folder for a mask beside its image, which has the
+    image's stem and a suffix. Masks are recognised by their names.
     """
     places = {(path.parent, path.stem) for path in paths}
     return {path: root for path in paths if (root := _mask_root(path, folder, places))}
@@ -108,7 +108,8 @@ def refuse_other_kinds(folder: Path, path: Path, *, good: bool) -> None:
             )
         if not good and plain in GOOD_NAMES:
             raise BlemishError(
-                f"{path.parent}: good images by its name, within {folder}, which is a type of defect. Move them apart."
+                f"{path.parent}: good images by its name, within {folder}, which is a type of defect. "
+                "Move them to a folder called good."
             )
 
 

@@ -155,18 +155,9 @@ def _fuse_convolutions(graph: fx.GraphModule, shapes: dict[fx.Node, torch.Size])
     """Replaces each convolution, with the addition and the ReLU after it, by a `FusedConvolution`."""
     for number, node in enumerate(list(graph.graph.nodes)):
         convolution = _called(graph, node)
-        if (
-            type(convolution) is not nn.Conv2d
-            or convolution.padding_mode != "zeros"
-            or type(convolution.padding) is str
-        ):
+        if type(convolution) is not nn.Conv2d or not _has_zero_padding(convolution):
             continue
-        done, inputs = [node], [node.args[0]]
-        if (added := _only_user(node)) is not None and (others := _added(added, node, shapes)) is not None:
-            done.append(added)
-            inputs.append(others)
-        if (rectified := _only_user(done[-1])) is not None and _is_rectifier(graph, rectified):
-            done.append(rectified)
+        done, inputs = _fusible(graph, node, shapes)
         rectifies = _is_rectifier(graph, done[-1])
         graph.add_submodule(f"fused{number}", FusedConvolution(convolution, shapes[inputs[0]], rectifies))
         with graph.graph.inserting_after(done[-1]):
@@ -177,6 +168,23 @@ def _fuse_convolutions(graph: fx.GraphModule, shapes: dict[fx.Node, torch.Size])
             graph.graph.erase_node(replaced)
     graph.delete_all_unused_submodules()
     graph.recompile()
+
+
+def _has_zero_padding(convolution: nn.Conv2d) -> bool:
+    return convolution.padding_mode == "zeros" and type(convolution.padding) is not str
+
+
+def _fusible(
+    graph: fx.GraphModule, node: fx.Node, shapes: dict[fx.Node, torch.Size]
+) -> tuple[list[fx.Node], list[Any]]:
+    """The nodes that one operator replaces (a convolution, an addition, a ReLU), and that operator's inputs."""
+    done, inputs = [node], [node.args[0]]
+    if (added := _only_user(node)) is not None and (others := _added(added, node, shapes)) is not None:
+        done.append(added)
+        inputs.append(others)
+    if (rectified := _only_user(done[-1])) is not None and _is_rectifier(graph, rectified):
+        done.append(rectified)
+    return done, inputs
 
 
 def _called(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:

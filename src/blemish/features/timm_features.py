@@ -195,7 +195,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError) as error:
-        raise BlemishError(f"weights {path}: damaged ({error}). Copy it anew.") from None
+        raise BlemishError(f"weights {path}: damaged ({error}). Copy the file again.") from None
     except Exception as error:  # torch raises its own errors, and those of pickle and zipfile
         raise BlemishError(
             f"weights {path}: not a file of tensors only ({str(error).splitlines()[0][:120]}). "

@@ -1,4 +1,4 @@
-"""Registration: rotates and shifts images so that the part in each lies as it does in a reference image."""
+"""Registration: rotates and shifts images so that their parts have the pose of the part in a reference image."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ Canvas = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The rotation about the image's centre, then the shift, that takes the reference's part to where a part lies."""
+    """The pose of a part relative to the reference: a rotation about the image's centre, followed by a shift."""
 
     degrees: float
     """Counter-clockwise."""
@@ -56,7 +56,7 @@ class Placement:
     """As fractions of the image's longer side."""
 
     def warp(self, image: NDArray[Any]) -> NDArray[Any]:
-        """The image (H, W) or (H, W, C) with its part where the reference has it; mirrored beyond the image's edge.
+        """The registered image, of (H, W) or (H, W, C): its part has the reference's pose; edges are mirrored.
 
         A repeated edge would show as streaks, and a constant colour as a step, which good images do not have.
         """

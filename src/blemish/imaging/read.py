@@ -45,7 +45,7 @@ def decode_file(data: bytes, path: Path, max_pixels: int = MAX_PIXELS) -> Decode
     except BlemishError as error:
         raise BlemishError(f"{path}: {error}") from None
     except MemoryError:
-        raise BlemishError(f"{path}: too large for the memory at hand. Cut it into smaller images.") from None
+        raise BlemishError(f"{path}: there is not enough memory to decode it. Cut it into smaller images.") from None
     image = decoded.pixels
     if image.dtype == np.float32 and not (image.min() >= 0 and image.max() <= 1):
         raise BlemishError(f"{path}: float pixels must lie in [0, 1]. Scale the file, or save it as 16-bit PNG.")

@@ -48,7 +48,7 @@ def damaged(reason: object) -> BlemishError:
 
 def several_images(number: int | str, what: str = "images") -> BlemishError:
     """The error for a file that holds more than one image."""
-    return BlemishError(f"holds {number} {what}, of which none is meant by itself. Save each as a file of its own.")
+    return BlemishError(f"holds {number} {what}, and only one per file is read. Save each as a file of its own.")
 
 
 @contextmanager
