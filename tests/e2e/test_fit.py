@@ -90,7 +90,7 @@ def test_a_detector_that_cannot_go_on_says_so(good, tmp_path, make_category, cap
     assert run("fit", good, "--out", tmp_path / "model", "--model", "ae", "--epochs", 1, "--size", 32) == 0
     more = make_category(tmp_path / "more", "other", num_train=3) / "train" / "good"
     assert run("fit", more, "--update", tmp_path / "model") == 2
-    assert "Fit it anew on all of them" in capsys.readouterr().err
+    assert "Fit it to all of them again" in capsys.readouterr().err
 
 
 def test_a_model_is_not_overwritten_unless_it_is_asked_for(good, tmp_path, make_category, capsys):

@@ -27,7 +27,7 @@ from blemish.progress import Progress, no_progress
 from blemish.training.settings import Schedule, Training, constant
 from blemish.types import Size
 
-Smoothing = Annotated[float, Field(ge=0, le=32, description="smoothing of the map, sigma in pixels")]
+Smoothing = Annotated[float, Field(ge=0, le=32, description="map smoothing, sigma in pixels")]
 
 DEFAULT_BACKBONE = "gabor"
 

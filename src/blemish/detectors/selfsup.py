@@ -26,7 +26,7 @@ from blemish.imaging.foreground import find_foreground
 from blemish.training.settings import Training
 
 HeadWidth = Annotated[int, Field(ge=4, le=1024, description="channels of the network")]
-NumDrawn = Annotated[int, Field(ge=2, le=100_000, description="training images drawn per epoch")]
+NumDrawn = Annotated[int, Field(ge=2, le=100_000, description="images drawn per epoch")]
 
 SAMPLED = 60
 """Number of good images from which the foreground and the typical contrast are estimated."""

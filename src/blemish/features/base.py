@@ -23,7 +23,7 @@ BATCH = 8
 """Batch size while fitting."""
 
 Side = Annotated[
-    int, Field(ge=32, le=1024, multiple_of=16, description="side in pixels of the square that images are resized to")
+    int, Field(ge=32, le=1024, multiple_of=16, description="side in pixels of the square images are resized to")
 ]
 BackboneName = Annotated[
     str,
@@ -36,7 +36,7 @@ Layers = Annotated[
     tuple[int, ...],
     Field(description="levels of a CNN, blocks of a ViT; default: middle ones"),
 ]
-Weights = Annotated[str, Field(description="weights of a network: hub, random, or a file")]
+Weights = Annotated[str, Field(description="network weights: hub, random or a file")]
 ComputedIn = Annotated[
     Precision,
     Field(description="precision of a network: float32, bfloat16, or auto (bfloat16 where the hardware supports it)"),

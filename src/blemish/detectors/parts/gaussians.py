@@ -30,7 +30,7 @@ Reduction = Annotated[
 ]
 Shrinkage = Annotated[
     float | None,
-    Field(gt=0, le=10, description="regularisation of the covariance; default: chosen"),
+    Field(gt=0, le=10, description="regularisation; default: chosen"),
 ]
 Shared = Annotated[
     bool | None,
@@ -38,7 +38,7 @@ Shared = Annotated[
 ]
 Scales = Annotated[
     tuple[Annotated[float, Field(ge=0, le=64)], ...],
-    Field(description="sigmas in cells by which features are smoothed; default: chosen"),
+    Field(description="sigmas of smoothing in cells; default: chosen"),
 ]
 
 SHRINKAGES = (0.01, 0.03, 0.1, 0.3)
