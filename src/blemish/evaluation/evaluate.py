@@ -18,7 +18,7 @@ from blemish.files import read_bytes
 from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.masks import read_mask
 from blemish.imaging.read import read_image
-from blemish.imaging.roi import Roi, counted
+from blemish.imaging.roi import Roi, masked_by_roi
 from blemish.metrics import (
     METRICS,
     Metric,
@@ -166,8 +166,8 @@ def _pairs(
         sample = prediction.sample
         path = sample.image.relative_to(root).as_posix()
         rows.append({"path": path, "defect": sample.defect, "label": label, "score": prediction.score})
-        limit = max(MAX_PIXELS, prediction.map.size)  # the mask may be as large as the image
-        yield read_mask(sample.mask, limit) if sample.mask else None, counted(prediction.map, roi)
+        limit = max(MAX_PIXELS, prediction.map.size)  # of an image that was taken, its mask is
+        yield read_mask(sample.mask, limit) if sample.mask else None, masked_by_roi(prediction.map, roi)
 
 
 def _has_input(metric: Metric, pixels: Ranking | str, pixel_threshold: float | None) -> bool:

@@ -1,4 +1,4 @@
-"""TIFF: one page, its strips or tiles decoded one by one, so that a damaged one is never filled with black."""
+"""Decodes one page of a TIFF, strip by strip or tile by tile; a damaged one is an error, never filled with black."""
 
 from __future__ import annotations
 
@@ -16,16 +16,24 @@ from numpy.typing import NDArray
 
 from blemish.errors import BlemishError
 from blemish.imaging.formats import jpeg
-from blemish.imaging.formats.decoded import Decoded, check_size, damaged, several, strictly, upright
+from blemish.imaging.formats.decoded import (
+    Decoded,
+    apply_orientation,
+    check_size,
+    damaged,
+    several_images,
+    strict_decoding,
+)
 from blemish.imaging.formats.ifd import Page, Tag, read_pages
 
 WHITE_IS_ZERO, GREY, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
-"""Photometric interpretations that are read."""
+"""Photometric interpretations that are supported."""
 OTHERS = {4: "a transparency mask", 5: "CMYK", 8: "CIE L*a*b*", 9: "ICC L*a*b*", 10: "ITU L*a*b*", 32844: "LogL"}
+"""Photometric interpretations that are named in an error message."""
 SENSOR = (32803, 34892)
-"""Those of cameras' sensors."""
+"""Photometric interpretations of raw sensor data."""
 TYPES = {(8, 1): np.uint8, (16, 1): np.uint16, (32, 3): np.float32}
-"""(bits, format) of a sample -> type of its pixels."""
+"""(bits, sample format) -> type of the pixels."""
 FORMATS = {1: "uint", 2: "int", 3: "float", 4: "bits", 5: "complex int", 6: "complex"}
 JPEG = 7
 REFUSED = {
@@ -58,7 +66,7 @@ class _Layout:
     is_planar: bool
     block_width: int
     block_height: int
-    """Of a tile, or of a strip: all blocks are as large, but for the last strip."""
+    """Size of a block, which is a tile or a strip; only the last strip may have fewer rows."""
 
     @property
     def is_tiled(self) -> bool:
@@ -69,12 +77,12 @@ class _Layout:
         return 1 if self.is_planar else self.samples
 
     def block_bytes(self, rows: int) -> int:
-        """Of so many rows of a block, each of which begins with a whole byte."""
+        """The length of `rows` rows of a decoded block; each row begins at a byte."""
         return rows * ((self.block_width * self.block_samples * self.bits + 7) // 8)
 
 
 def pages(data: bytes) -> list[Page]:
-    """The pages that are images by themselves: without thumbnails and masks of others."""
+    """The pages of a TIFF without thumbnails and masks. Raises BlemishError for a damaged file and for raw data."""
     found = read_pages(data)
     if Tag.DNG_VERSION in found[0].tags or any(page.get(Tag.PHOTOMETRIC, 1) in SENSOR for page in found):
         raise BlemishError("RAW of a camera, which is not read. Develop it to 16-bit TIFF or PNG.")
@@ -82,10 +90,10 @@ def pages(data: bytes) -> list[Page]:
 
 
 def decode(data: bytes, max_pixels: int, page: int | None = None) -> Decoded:
-    """The image of a TIFF; `page`, from 1, of one that holds several.
+    """Decodes a TIFF file; `page`, counted from 1, chooses one of several images.
 
-    Raises BlemishError where there are several and none is named, where a strip or tile is missing or damaged, and for
-    pixels that are neither grey nor RGB of 8 bits, 16 bits or float.
+    Raises BlemishError where there are several images and `page` is None, where a strip or tile is missing or damaged,
+    for more than `max_pixels` pixels, and for pixels other than grey or RGB of 8 bits, 16 bits or float32.
     """
     found = pages(data)
     if page is None and len(found) > 1:
@@ -97,23 +105,23 @@ def decode(data: bytes, max_pixels: int, page: int | None = None) -> Decoded:
     chosen = found[(page or 1) - 1]
     _refuse_stack(chosen, len(found))
     layout = _layout(chosen, max_pixels)
-    with strictly():
+    with strict_decoding():
         stored = _assembled(data, layout)
         pixels = _shown(stored, layout)
     is_alpha = layout.samples > (3 if layout.photometric in (RGB, YCBCR) else 1)
-    return Decoded(upright(pixels, chosen.get(Tag.ORIENTATION, 1)), is_alpha)
+    return Decoded(apply_orientation(pixels, chosen.get(Tag.ORIENTATION, 1)), is_alpha)
 
 
 def _refuse_stack(page: Page, num_pages: int) -> None:
-    """Raises BlemishError where one directory stands for several images, as ImageJ writes large stacks."""
+    """Raises BlemishError where one directory describes several images, as in large stacks by ImageJ."""
     images = re.search(rb"^images=(\d{1,9})", page.bytes(Tag.DESCRIPTION), re.MULTILINE)
     is_stack = page.bytes(Tag.DESCRIPTION).startswith(b"ImageJ") and images and int(images[1]) > num_pages
     if is_stack or page.get(Tag.DEPTH, 1) > 1:
-        raise several("several")
+        raise several_images("several")
 
 
 def _layout(page: Page, max_pixels: int) -> _Layout:
-    """How the page is stored; raises BlemishError, before anything is allocated, where that is not read."""
+    """How the pixels of a page are stored; raises BlemishError where that is unsupported, before allocating memory."""
     width, height = page.get(Tag.WIDTH, 0), page.get(Tag.HEIGHT, 0)
     check_size(width, height, max_pixels)
     samples, photometric = page.get(Tag.SAMPLES, 1), page.get(Tag.PHOTOMETRIC, GREY)
@@ -175,7 +183,7 @@ def _refuse_kinds(layout: _Layout) -> None:
 
 
 def _assembled(data: bytes, layout: _Layout) -> NDArray[Any]:
-    """(H, W, samples) in the machine's byte order: all strips or tiles, each decoded."""
+    """(H, W, samples) in native byte order: the pixels of all strips or tiles."""
     dtype = TYPES.get((layout.bits, layout.sample_format), np.uint8)
     whole = np.empty((layout.height, layout.width, layout.samples), dtype)
     for place, rows, block in _blocks(data, layout):
@@ -226,7 +234,7 @@ def _block(stored: bytes, rows: int, layout: _Layout) -> NDArray[Any]:
 
 
 def _unpredicted(raw: bytes, needed: int, shape: tuple[int, int, int], layout: _Layout) -> NDArray[Any]:
-    """The pixels of bytes in which each may be stored as its difference to the one on its left."""
+    """The pixels of decompressed bytes, with the differences that a predictor stored undone."""
     stored = np.dtype(TYPES[layout.bits, layout.sample_format]).newbyteorder(layout.page.order)  # type: ignore[arg-type]
     whole = np.frombuffer(raw, stored, needed // stored.itemsize).reshape(shape)
     if layout.predictor == 3:
@@ -239,7 +247,7 @@ def _unpredicted(raw: bytes, needed: int, shape: tuple[int, int, int], layout: _
 
 
 def _jpeg_block(stored: bytes, rows: int, layout: _Layout) -> NDArray[Any]:
-    """The pixels of a JPEG whose tables may stand in the directory, and whose colours the directory names."""
+    """The pixels of a JPEG-compressed block; its tables may be in the directory, and its colour space is."""
     tables = layout.page.bytes(Tag.JPEG_TABLES)[2:-2]
     transform = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0" + bytes([layout.photometric == YCBCR])
     whole = b"\xff\xd8" + (transform if layout.block_samples == 3 else b"") + tables + stored[2:]
@@ -251,7 +259,7 @@ def _jpeg_block(stored: bytes, rows: int, layout: _Layout) -> NDArray[Any]:
 
 
 def _shown(stored: NDArray[Any], layout: _Layout) -> NDArray[Any]:
-    """(H, W) or (H, W, 3): grey from dark to light, or RGB."""
+    """(H, W) grey, 0 being black, or (H, W, 3) RGB, of stored samples (H, W, samples)."""
     if layout.photometric == PALETTE:
         return _coloured(stored[:, :, 0], layout)
     if layout.photometric in (RGB, YCBCR):
@@ -268,7 +276,7 @@ def _coloured(indices: NDArray[Any], layout: _Layout) -> NDArray[np.uint8]:
     colours = np.array(layout.page.all(Tag.COLOUR_MAP), np.uint32).reshape(3, -1).T
     if len(colours) != 2**layout.bits:
         raise damaged(f"its palette has {len(colours)} colours")
-    eight = colours >> 8 if colours.max() > 255 else colours  # some write 8 bits, against the specification
+    eight = colours >> 8 if colours.max() > 255 else colours  # some programs write 8 bits instead of 16
     return np.ascontiguousarray(eight.astype(np.uint8)[indices])
 
 
@@ -280,7 +288,7 @@ def _deflate(stored: bytes, most: int) -> bytes:
     stream = zlib.decompressobj()
     try:
         raw = stream.decompress(stored, most)
-        if not stream.eof:  # its checksum comes after the last byte
+        if not stream.eof:  # reads the checksum after the last byte
             stream.decompress(stream.unconsumed_tail, 1)
     except zlib.error as error:
         raise damaged(error) from None
@@ -314,4 +322,4 @@ def _zstd(stored: bytes, most: int) -> bytes:
 DECODERS: Mapping[int, Callable[[bytes, int], bytes]] = MappingProxyType(
     {1: _plain, 5: _lzw, 8: _deflate, 32946: _deflate, 32773: _packbits, 34925: _lzma, 50000: _zstd}
 )
-"""Compression -> from the stored bytes of a strip or tile and the most it may hold to its bytes."""
+"""Compression -> function from a block's stored bytes and largest decoded length to its decoded bytes."""

@@ -1,4 +1,4 @@
-"""WebP: the chunks are checked; the pixels are libwebp's."""
+"""Decodes WebP with libwebp (in OpenCV), after checking that its chunks are complete."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import cv2
 import numpy as np
 
 from blemish.errors import BlemishError
-from blemish.imaging.formats.decoded import Decoded, check_size, damaged, several, strictly
+from blemish.imaging.formats.decoded import Decoded, check_size, damaged, several_images, strict_decoding
 
 
 def decode(data: bytes, max_pixels: int) -> Decoded:
-    """The image of a WebP; an animated one is refused. Raises BlemishError for damage that the decoder notices."""
+    """Decodes a WebP file. Raises BlemishError for damage that is noticed, an animation, and more than `max_pixels`."""
     if data[8:12] != b"WEBP":
         raise BlemishError("a RIFF file that is no WebP. Replace or remove it.")
     chunks = dict(_chunks(data))
     if b"ANIM" in chunks or b"ANMF" in chunks:
-        raise several("several", "images (it is animated)")
+        raise several_images("several", "images (it is animated)")
     for kind in (b"VP8X", b"VP8 ", b"VP8L"):
         if kind in chunks:
             check_size(*_size(kind, data[chunks[kind] : chunks[kind] + 10]), max_pixels)
-    with strictly():
+    with strict_decoding():
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     if image is None:
         raise damaged("it cannot be decoded")
@@ -30,7 +30,7 @@ def decode(data: bytes, max_pixels: int) -> Decoded:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """Each kind of chunk, and where its body begins."""
+    """(kind, offset of the body) of each chunk; raises BlemishError where one is incomplete."""
     end, place = struct.unpack_from("<I", data, 4)[0] + 8, 12
     if end > len(data):
         raise damaged("it ends before its last chunk")
