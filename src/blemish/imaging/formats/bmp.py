@@ -36,10 +36,13 @@ def decode(data: bytes, max_pixels: int) -> Decoded:
     elif len(data) < header.pixels + (header.width * header.bits + 31) // 32 * 4 * header.height:
         raise damaged(f"{len(data)} bytes cannot hold {header.width}x{header.height} pixels")
     with strictly():
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR)
+        mode = cv2.IMREAD_UNCHANGED if header.has_alpha else cv2.IMREAD_ANYCOLOR
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
     if image is None:
         raise damaged("it cannot be decoded")
-    return Decoded(cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 else image, header.has_alpha)
+    if image.ndim == 2:
+        return Decoded(image)
+    return Decoded(cv2.cvtColor(image[:, :, :3], cv2.COLOR_BGR2RGB), image[:, :, 3] if image.shape[2] == 4 else None)
 
 
 def _read_header(data: bytes) -> _Header:

@@ -17,7 +17,6 @@ from blemish.imaging.formats.decoded import (
     exif_orientation,
     several,
     strictly,
-    upright,
 )
 
 FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
@@ -57,7 +56,7 @@ def decode(data: bytes, max_pixels: int) -> Decoded:
         raise BlemishError("four bands (CMYK), where one (grey) or three (RGB) are read. Convert it to RGB.")
     check(header, data, max_pixels)
     _refuse_several(data, header)
-    return Decoded(upright(pixels_of(data, header), header.orientation))
+    return Decoded(pixels_of(data, header)).upright(header.orientation)
 
 
 def pixels_of(data: bytes, header: Header) -> Image:

@@ -16,12 +16,11 @@ from blemish.imaging.formats.decoded import (
     exif_orientation,
     several,
     strictly,
-    upright,
     without_alpha,
 )
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+CRITICAL, TRANSPARENCY = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"}), b"tRNS"
 SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Colour type -> samples of a pixel."""
 DEFLATED = 1032
@@ -47,14 +46,13 @@ def decode(data: bytes, max_pixels: int) -> Decoded:
     """The image of a PNG; an animated one is refused. Raises BlemishError for damage, which its checksums show."""
     chunks = list(_chunks(data))
     _check(data, chunks, max_pixels)
-    orientation, has_transparency = 1, False
+    orientation = 1
     for chunk in chunks:
-        has_transparency |= chunk.kind == b"tRNS"
         if chunk.kind == b"eXIf" and chunk.is_whole(data):
             orientation = exif_orientation(chunk.body(data))
     with strictly(harmless="Interlace handling should be turned on"):  # of how libpng was called, which mends it
         found = without_alpha(imagecodecs.png_decode(_essential(data, chunks)))
-    return Decoded(upright(found.pixels, orientation), found.has_alpha or has_transparency)
+    return found.upright(orientation)
 
 
 def _chunks(data: bytes) -> Iterator[_Chunk]:
@@ -92,9 +90,11 @@ def _check(data: bytes, chunks: list[_Chunk], max_pixels: int) -> None:
 
 
 def _essential(data: bytes, chunks: list[_Chunk]) -> bytes:
-    """The file without what does not make its pixels: colour profiles, texts, times."""
-    if all(chunk.kind in CRITICAL for chunk in chunks):
+    """The file without what does not make its pixels: colour profiles, texts, times, one more transparency."""
+    colour = chunks[0].body(data)[9]
+    kinds = CRITICAL | {TRANSPARENCY} if colour in (0, 2, 3) else CRITICAL
+    if all(chunk.kind in kinds for chunk in chunks):
         return data
     view = memoryview(data)
-    kept = [view[c.start - 8 : c.start + c.length + 4] for c in chunks if c.kind in CRITICAL]
+    kept = [view[c.start - 8 : c.start + c.length + 4] for c in chunks if c.kind in kinds]
     return b"".join([SIGNATURE, *kept])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from blemish.errors import BlemishError
 from blemish.imaging.formats import jpeg, lzw
-from blemish.imaging.formats.decoded import Decoded, check_size, damaged, several, strictly, upright
+from blemish.imaging.formats.decoded import Decoded, check_size, damaged, several, strictly
 from blemish.imaging.formats.ifd import Page, Tag, read_pages
 
 WHITE_IS_ZERO, GREY, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
@@ -111,7 +111,7 @@ def decode(data: bytes, max_pixels: int, page: int | None = None) -> Decoded:
         stored = _assembled(data, layout)
         pixels = _shown(stored, layout)
     is_alpha = layout.samples > (3 if layout.photometric in (RGB, YCBCR) else 1)
-    return Decoded(upright(pixels, chosen.get(Tag.ORIENTATION, 1)), is_alpha)
+    return Decoded(pixels, stored[:, :, -1] if is_alpha else None).upright(chosen.get(Tag.ORIENTATION, 1))
 
 
 def _refuse_stack(page: Page, num_pages: int) -> None:
