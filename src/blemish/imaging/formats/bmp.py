@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from blemish.errors import BlemishError
 from blemish.imaging.formats.decoded import Decoded, check_size, damaged, strictly
 
 PLAIN, RLE8, RLE4, MASKED = 0, 1, 2, 3
-"""Compressions that are read."""
+COMPRESSIONS = {PLAIN: (1, 4, 8, 16, 24, 32), RLE8: (8,), RLE4: (4,), MASKED: (16, 32)}
+"""Those that are read -> bits of a pixel."""
+LENGTHS = (40, 52, 56, 64, 108, 124)
+"""Of the header. All that OpenCV would complain of on standard error is refused before it decodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,11 @@ def _read_header(data: bytes) -> _Header:
     if len(data) < 54:
         raise damaged("its header is cut off")
     pixels, length, width, height, planes, bits, compression = struct.unpack_from("<IIiiHHI", data, 10)
-    if length < 40 or planes != 1 or bits not in (1, 4, 8, 16, 24, 32) or compression not in (0, 1, 2, 3):
-        raise damaged(f"its header says {bits} bits, compression {compression}")
+    if length not in LENGTHS or planes != 1 or bits not in COMPRESSIONS.get(compression, ()):
+        raise damaged(f"its header of {length} bytes says {bits} bits, compression {compression}")
+    num_colours = struct.unpack_from("<I", data, 46)[0] or 1 << bits
+    if bits <= 8 and (num_colours > 256 or 14 + length + 4 * num_colours > len(data)):
+        raise damaged(f"its palette has {num_colours} colours")
     has_masks = length >= 56 and compression == MASKED and len(data) >= 70
     has_alpha = has_masks and bits == 32 and struct.unpack_from("<I", data, 66)[0] != 0
     return _Header(width, abs(height), bits, compression, pixels, has_alpha)
@@ -58,8 +63,6 @@ def _read_header(data: bytes) -> _Header:
 
 def _check_runs(runs: bytes, header: _Header) -> None:
     """Raises BlemishError where run-length coding leaves a pixel out, or goes beyond its row or the file."""
-    if header.bits != {RLE8: 8, RLE4: 4}[header.compression]:
-        raise BlemishError(f"run lengths in {header.bits} bits, which is no BMP. Replace or remove it.")
     if header.width * header.height > 256 * len(runs):
         raise damaged(f"{len(runs)} bytes cannot hold {header.width}x{header.height} pixels")
     rows = column = place = 0
