@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from itertools import starmap
-from threading import Barrier
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from blemish.features.threads import set_own_threads
 
 Scored = tuple[Tensor, Tensor]
 """Scores (B,) and maps (B, h, w)."""
@@ -55,21 +56,13 @@ def _in_mode(compute: Compute, is_inference: bool, with_grad: bool, *image: Tens
         return compute(*image)
 
 
-def _compute_alone() -> None:
-    torch.get_num_threads()  # a thread that has not asked yet would take the number of all when it does
-    torch.set_num_threads(1)
-
-
 @cache
 def one_core_workers(number: int) -> ThreadPoolExecutor:
     """Threads that each compute on one core; the number of threads of all others stays what it is.
 
     A result then depends neither on that number nor on what waits for what.
     """
-    pool, started = ThreadPoolExecutor(number, initializer=_compute_alone), Barrier(number)
-    list(pool.map(lambda _: started.wait(), range(number)))
-    torch.set_num_threads(number)  # the last call is what threads that are started later take
-    return pool
+    return ThreadPoolExecutor(number, initializer=set_own_threads, initargs=(1,))
 
 
 if hasattr(os, "register_at_fork"):
