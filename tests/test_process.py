@@ -74,7 +74,7 @@ def test_importing_reading_and_loading_leave_the_process_as_it_was(run_folder: P
     (tmp_path / "short.jpg").write_bytes(b"\xff\xd8\xff\xe0" + bytes(40))
     (tmp_path / "short.bmp").write_bytes(b"BM" + bytes(90))
     (tmp_path / "short.webp").write_bytes(b"RIFF\x20\0\0\0WEBPVP8L" + bytes(24))
-    done = run(STATE + LOAD, run_folder / "data", run_folder / "part", tmp_path, OMP_NUM_THREADS="2")
+    done = run(STATE + LOAD, run_folder / "data/part/train", run_folder / "part", tmp_path, OMP_NUM_THREADS="2")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {}
     assert done.stderr == ""
