@@ -60,24 +60,12 @@ def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> Marks:
 
 
 def understand_mask(path: Path, max_pixels: int = MAX_PIXELS) -> Mask:
-    """Reads a mask file and decides by its values which pixels it marks.
-
-    Raises BlemishError where the file cannot be read, and where its values are not those of a mask.
-    """
-    data = read_content(path, max_pixels)
-    decoded = decode_file(data, path, max_pixels)
-    image, alpha = decoded.pixels, _alpha(data) if decoded.has_alpha else None
+    """What the file at `path` marks; raises BlemishError where it cannot be read, or its values do not tell."""
+    decoded = decode_file(read_content(path, max_pixels), path, max_pixels)
+    image, alpha = decoded.pixels, decoded.alpha
     if alpha is None or alpha.min() == alpha.max():
         return _judged(image, path)
-    if alpha.shape != image.shape[:2]:
-        raise BlemishError(f"{path}: its alpha channel is rotated against its pixels (EXIF orientation). {ADVICE}")
     return _with_alpha(image, alpha, path)
-
-
-def _alpha(data: bytes) -> Image | None:
-    """(H, W): the alpha channel; None where the decoder gives none."""
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    return image[:, :, 3] if image is not None and image.ndim == 3 and image.shape[2] == 4 else None
 
 
 def _with_alpha(image: Image, alpha: Image, path: Path) -> Mask:

@@ -5,17 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from blemish.errors import BlemishError
 from blemish.files import read_bytes
 from blemish.imaging.formats import EXTENSIONS, Decoded, Image, decode, num_pages
 from blemish.imaging.limits import BYTES_PER_PIXEL, HEADERS, MAX_PIXELS
-
-cv2.setNumThreads(1)  # several files are decoded at the same time instead
-# OpenCV prints errors about damaged files on standard error; blemish raises one error instead.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def is_image(path: Path) -> bool:

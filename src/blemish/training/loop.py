@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import signal
 import sys
 import time
@@ -19,10 +18,6 @@ from dataclasses import asdict, replace
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
-
-# Gradients are allocated in every step. Memory pages of 2 MB instead of 4 kB reduce a step with 95.7 million parameters
-# from 0.66 s to 0.48 s. torch reads the variable once, at its first allocation.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 import numpy as np
 import torch

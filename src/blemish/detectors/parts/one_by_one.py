@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from itertools import starmap
-from threading import Barrier
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from blemish.features.threads import set_own_threads
 
 Scored = tuple[Tensor, Tensor]
 """Scores (B,) and maps (B, h, w)."""
@@ -62,21 +63,13 @@ def _in_mode(compute: Compute, is_inference: bool, with_grad: bool, *image: Tens
         return compute(*image)
 
 
-def _use_one_core() -> None:
-    torch.get_num_threads()  # without this first call, torch would later reset the thread's number to the default
-    torch.set_num_threads(1)
-
-
 @cache
 def one_core_workers(number: int) -> ThreadPoolExecutor:
-    """A pool of `number` threads, in each of which torch computes on one core; the process's setting stays `number`.
+    """A pool of `number` threads, in each of which torch computes on one core; other threads keep their settings.
 
     So results do not depend on the number of threads.
     """
-    pool, started = ThreadPoolExecutor(number, initializer=_use_one_core), Barrier(number)
-    list(pool.map(lambda _: started.wait(), range(number)))
-    torch.set_num_threads(number)  # threads that are started later use the number of the last call
-    return pool
+    return ThreadPoolExecutor(number, initializer=set_own_threads, initargs=(1,))
 
 
 if hasattr(os, "register_at_fork"):

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from blemish.errors import BlemishError
 from blemish.imaging.formats.decoded import Decoded, check_size, damaged, strict_decoding
 
 PLAIN, RLE8, RLE4, MASKED = 0, 1, 2, 3
-"""Values of the header's compression field that are supported."""
+COMPRESSIONS = {PLAIN: (1, 4, 8, 16, 24, 32), RLE8: (8,), RLE4: (4,), MASKED: (16, 32)}
+"""Those that are read -> bits of a pixel."""
+LENGTHS = (40, 52, 56, 64, 108, 124)
+"""Of the header. All that OpenCV would complain of on standard error is refused before it decodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,27 +38,31 @@ def decode(data: bytes, max_pixels: int) -> Decoded:
     elif len(data) < header.pixels + (header.width * header.bits + 31) // 32 * 4 * header.height:
         raise damaged(f"{len(data)} bytes cannot hold {header.width}x{header.height} pixels")
     with strict_decoding():
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR)
+        mode = cv2.IMREAD_UNCHANGED if header.has_alpha else cv2.IMREAD_ANYCOLOR
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
     if image is None:
         raise damaged("it cannot be decoded")
-    return Decoded(cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 else image, header.has_alpha)
+    if image.ndim == 2:
+        return Decoded(image)
+    return Decoded(cv2.cvtColor(image[:, :, :3], cv2.COLOR_BGR2RGB), image[:, :, 3] if image.shape[2] == 4 else None)
 
 
 def _read_header(data: bytes) -> _Header:
     if len(data) < 54:
         raise damaged("its header is cut off")
     pixels, length, width, height, planes, bits, compression = struct.unpack_from("<IIiiHHI", data, 10)
-    if length < 40 or planes != 1 or bits not in (1, 4, 8, 16, 24, 32) or compression not in (0, 1, 2, 3):
-        raise damaged(f"its header says {bits} bits, compression {compression}")
+    if length not in LENGTHS or planes != 1 or bits not in COMPRESSIONS.get(compression, ()):
+        raise damaged(f"its header of {length} bytes says {bits} bits, compression {compression}")
+    num_colours = struct.unpack_from("<I", data, 46)[0] or 1 << bits
+    if bits <= 8 and (num_colours > 256 or 14 + length + 4 * num_colours > len(data)):
+        raise damaged(f"its palette has {num_colours} colours")
     has_masks = length >= 56 and compression == MASKED and len(data) >= 70
     has_alpha = has_masks and bits == 32 and struct.unpack_from("<I", data, 66)[0] != 0
     return _Header(width, abs(height), bits, compression, pixels, has_alpha)
 
 
 def _check_runs(runs: bytes, header: _Header) -> None:
-    """Raises BlemishError where run-length encoded data skips a pixel, overruns a row or ends too early."""
-    if header.bits != {RLE8: 8, RLE4: 4}[header.compression]:
-        raise BlemishError(f"run lengths in {header.bits} bits, which is no BMP. Replace or remove it.")
+    """Raises BlemishError where run-length coding leaves a pixel out, or goes beyond its row or the file."""
     if header.width * header.height > 256 * len(runs):
         raise damaged(f"{len(runs)} bytes cannot hold {header.width}x{header.height} pixels")
     rows = column = place = 0

@@ -25,8 +25,18 @@ class Decoded:
     """A decoded image file."""
 
     pixels: Image
-    has_alpha: bool = False
-    """Whether the file has an alpha channel; `pixels` do not contain it."""
+    alpha: Image | None = None
+    """(H, W): the alpha channel, which the pixels leave out; None where the file has none."""
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether the file has an alpha channel."""
+        return self.alpha is not None
+
+    def upright(self, orientation: int) -> Decoded:
+        """As EXIF's orientation (1 to 8) says that it is shown."""
+        alpha = None if self.alpha is None else _upright(self.alpha, orientation)
+        return Decoded(_upright(self.pixels, orientation), alpha)
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
@@ -72,8 +82,7 @@ def strict_decoding(harmless: str = "") -> Iterator[None]:
         _collected.messages = before
 
 
-def apply_orientation(pixels: Image, orientation: int) -> Image:
-    """The pixels, rotated or mirrored by an EXIF orientation from 1 to 8; unchanged for any other value."""
+def _upright(pixels: Image, orientation: int) -> Image:
     if orientation in (5, 6, 7, 8):
         pixels = cv2.transpose(pixels)
     flips = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}
@@ -84,10 +93,12 @@ def without_alpha(pixels: Image) -> Decoded:
     """Pixels (H, W) or (H, W, 1 to 4) without their alpha channel, which is the second of two or the fourth of four."""
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     if channels == 4:
-        return Decoded(cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB), has_alpha=True)
+        return Decoded(cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB), pixels[:, :, 3])
     if channels == 3:
         return Decoded(pixels)
-    return Decoded(np.ascontiguousarray(pixels if pixels.ndim == 2 else pixels[:, :, 0]), has_alpha=channels == 2)
+    if channels == 2:
+        return Decoded(np.ascontiguousarray(pixels[:, :, 0]), pixels[:, :, 1])
+    return Decoded(np.ascontiguousarray(pixels.reshape(pixels.shape[:2])))
 
 
 def exif_orientation(exif: bytes) -> int:

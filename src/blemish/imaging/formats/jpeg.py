@@ -12,7 +12,6 @@ from blemish.errors import BlemishError
 from blemish.imaging.formats.decoded import (
     Decoded,
     Image,
-    apply_orientation,
     check_size,
     damaged,
     exif_orientation,
@@ -63,7 +62,7 @@ def decode(data: bytes, max_pixels: int) -> Decoded:
         raise BlemishError("four bands (CMYK), where one (grey) or three (RGB) are read. Convert it to RGB.")
     check(header, data, max_pixels)
     _refuse_several(data, header)
-    return Decoded(apply_orientation(pixels_of(data, header), header.orientation))
+    return Decoded(pixels_of(data, header)).upright(header.orientation)
 
 
 def pixels_of(data: bytes, header: Header) -> Image:

@@ -11,7 +11,6 @@ import imagecodecs
 
 from blemish.imaging.formats.decoded import (
     Decoded,
-    apply_orientation,
     check_size,
     damaged,
     exif_orientation,
@@ -21,7 +20,7 @@ from blemish.imaging.formats.decoded import (
 )
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+CRITICAL, TRANSPARENCY = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"}), b"tRNS"
 SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Colour type -> samples per pixel."""
 DEFLATED = 1032
@@ -47,14 +46,13 @@ def decode(data: bytes, max_pixels: int) -> Decoded:
     """Decodes a PNG file. Raises BlemishError for damage, several images, and more than `max_pixels` pixels."""
     chunks = list(_chunks(data))
     _check(data, chunks, max_pixels)
-    orientation, has_transparency = 1, False
+    orientation = 1
     for chunk in chunks:
-        has_transparency |= chunk.kind == b"tRNS"
         if chunk.kind == b"eXIf" and chunk.is_whole(data):
             orientation = exif_orientation(chunk.body(data))
     with strict_decoding(harmless="Interlace handling should be turned on"):  # libpng then turns it on itself
         found = without_alpha(imagecodecs.png_decode(_essential(data, chunks)))
-    return Decoded(apply_orientation(found.pixels, orientation), found.has_alpha or has_transparency)
+    return found.upright(orientation)
 
 
 def _chunks(data: bytes) -> Iterator[_Chunk]:
@@ -92,9 +90,11 @@ def _check(data: bytes, chunks: list[_Chunk], max_pixels: int) -> None:
 
 
 def _essential(data: bytes, chunks: list[_Chunk]) -> bytes:
-    """The file without chunks that do not define its pixels, such as colour profiles, texts and times."""
-    if all(chunk.kind in CRITICAL for chunk in chunks):
+    """The file without what does not make its pixels: colour profiles, texts, times, one more transparency."""
+    colour = chunks[0].body(data)[9]
+    kinds = CRITICAL | {TRANSPARENCY} if colour in (0, 2, 3) else CRITICAL
+    if all(chunk.kind in kinds for chunk in chunks):
         return data
     view = memoryview(data)
-    kept = [view[c.start - 8 : c.start + c.length + 4] for c in chunks if c.kind in CRITICAL]
+    kept = [view[c.start - 8 : c.start + c.length + 4] for c in chunks if c.kind in kinds]
     return b"".join([SIGNATURE, *kept])

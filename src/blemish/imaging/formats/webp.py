@@ -5,11 +5,18 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-import cv2
-import numpy as np
+import imagecodecs
 
 from blemish.errors import BlemishError
-from blemish.imaging.formats.decoded import Decoded, check_size, damaged, several_images, strict_decoding
+from blemish.imaging.formats.decoded import (
+    Decoded,
+    check_size,
+    damaged,
+    exif_orientation,
+    several_images,
+    strict_decoding,
+    without_alpha,
+)
 
 
 def decode(data: bytes, max_pixels: int) -> Decoded:
@@ -23,10 +30,9 @@ def decode(data: bytes, max_pixels: int) -> Decoded:
         if kind in chunks:
             check_size(*_size(kind, data[chunks[kind] : chunks[kind] + 10]), max_pixels)
     with strict_decoding():
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise damaged("it cannot be decoded")
-    return Decoded(image, _has_alpha(data, chunks))
+        found = without_alpha(imagecodecs.webp_decode(data))
+    exif = data[chunks[b"EXIF"] :].removeprefix(b"Exif\0\0") if b"EXIF" in chunks else b""
+    return found.upright(exif_orientation(exif))
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
@@ -53,9 +59,3 @@ def _size(kind: bytes, body: bytes) -> tuple[int, int]:
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     width, height = struct.unpack_from("<HH", body, 6)
     return width & 0x3FFF, height & 0x3FFF
-
-
-def _has_alpha(data: bytes, chunks: dict[bytes, int]) -> bool:
-    if b"VP8X" in chunks:
-        return bool(data[chunks[b"VP8X"]] & 0x10)
-    return b"VP8L" in chunks and bool(data[chunks[b"VP8L"] + 4] & 0x10)
