@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from blemish.library.measuring import benchmark, evaluate, report
     from blemish.library.model import Model, load
     from blemish.library.result import Result
-    from blemish.metrics.table import register_metric
+    from blemish.metrics.registry import register_metric
 
 __version__ = "0.1.0"
 
@@ -36,7 +36,7 @@ _PLACES = {
     "register_detector": "blemish.detectors",
     "register_features": "blemish.features.registry",
     "register_layout": "blemish.data.category",
-    "register_metric": "blemish.metrics.table",
+    "register_metric": "blemish.metrics.registry",
     "report": "blemish.library.measuring",
 }
 """Public name -> the module that it is in."""

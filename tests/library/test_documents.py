@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import blemish
-from blemish.metrics.table import _METRICS
+from blemish.metrics.registry import _METRICS
 
 ROOT = Path(__file__).parents[2]
 

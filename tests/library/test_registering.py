@@ -20,7 +20,7 @@ from blemish.evaluation.results import read_results
 from blemish.features.base import FILTER_BANKS, Backbone
 from blemish.features.gabor import GaborFeatures
 from blemish.metrics import METRICS, Metric
-from blemish.metrics.table import _METRICS
+from blemish.metrics.registry import _METRICS
 from blemish.types import Sample
 
 SMALL = {"size": 32, "align": "off"}

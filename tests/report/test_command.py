@@ -42,7 +42,7 @@ def test_the_command_that_reproduces_a_run_is_read_as_its_configuration(options,
     facts = {"config": json.loads(config.model_dump_json())} if is_old else {"command": words_of(config)}
     words = shlex.split(command(facts, ["bolt"]))
     read: list[RunConfig] = []
-    monkeypatch.setattr("blemish.cli.learning.train", read.append)
+    monkeypatch.setattr("blemish.cli.commands.train.train", read.append)
     with pytest.raises(SystemExit) as stopped:
         main(words[1:])
     assert not stopped.value.code

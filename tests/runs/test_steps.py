@@ -13,7 +13,7 @@ import pytest
 
 import blemish.files
 import blemish.imaging.read
-from blemish.data.category import find_category, good_alone
+from blemish.data.category import find_category, only_good
 from blemish.evaluation.results import EVALUATION
 from blemish.inference.inspector import Inspector
 from blemish.runs.config import RunConfig
@@ -115,6 +115,6 @@ def test_each_step_is_usable_alone(folder, tmp_path):
 
 def test_a_service_fits_without_evaluating(folder, tmp_path):
     config = RunConfig.create(model="padim", data_path=folder, ckpt_path=tmp_path / "out", **SMALL)
-    artifact = calibrate(fit(prepare(plan(config, good_alone(find_category(folder, "part")))))).artifact
+    artifact = calibrate(fit(prepare(plan(config, only_good(find_category(folder, "part")))))).artifact
     assert artifact.calibration.num_images == 2
     assert not (tmp_path / "out").exists()

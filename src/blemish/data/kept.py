@@ -12,7 +12,7 @@ from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.masks import Marks, PackedMarks, read_mask
 from blemish.imaging.pixels import thumbnail
 from blemish.imaging.read import read_image
-from blemish.imaging.thumbnails import PICTURE_SIDE, Picture, decoded
+from blemish.imaging.thumbnails import PICTURE_SIDE, Thumbnail, decoded
 from blemish.types import Sample
 
 
@@ -30,7 +30,7 @@ class KeptImages:
         pictures = {sample.image: info.picture for sample, info in zip(samples, files, strict=True) if info.picture}
         return cls(pictures, {path: info.marks for path, info in masks.items() if info.marks})
 
-    def picture(self, sample: Sample) -> Picture:
+    def picture(self, sample: Sample) -> Thumbnail:
         """(h, w, 3) RGB: the image, small."""
         if kept := self.pictures.get(sample.image):
             return decoded(kept)

@@ -15,7 +15,7 @@ from blemish.imaging.formats import Decoded, Image
 from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.read import decode_file, read_content
 from blemish.parallel import map_ahead
-from blemish.progress import Progress, no_progress, told
+from blemish.progress import Progress, no_progress, with_progress
 from blemish.types import Sample
 
 
@@ -99,7 +99,7 @@ def file_digests(
     reader = reader or FileReader()
     in_memory = {sample.image: digest_in_memory(sample) for sample in samples if sample.content is not None}
     paths = [path for sample in samples for path in (sample.image, sample.mask) if path and path not in in_memory]
-    digests = told(map_ahead(reader.digest, paths), len(paths), progress, "files")
+    digests = with_progress(map_ahead(reader.digest, paths), len(paths), progress, "files")
     return in_memory | dict(zip(paths, digests, strict=True))
 
 

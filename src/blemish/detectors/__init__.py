@@ -1,4 +1,4 @@
-"""The detectors, by name. A new one is a file here and a line in DETECTORS."""
+"""Detectors by name. A new detector takes a module here and a line in DETECTORS."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib import import_module
 from inspect import Parameter
 from typing import TYPE_CHECKING
 
-from blemish.errors import BlemishError, check_new_name, shown
+from blemish.errors import BlemishError, check_new_name, short_repr
 
 if TYPE_CHECKING:
     from blemish.detectors.base import Detector
@@ -23,7 +23,7 @@ DETECTORS: dict[str, str | type[Detector]] = {
 
 
 def detector_class(name: str) -> type[Detector]:
-    """The class registered under `name`; raises BlemishError for a name that is not."""
+    """The class registered under `name`; raises BlemishError where there is none."""
     if name not in DETECTORS:
         raise BlemishError(f"model {name}: not a detector. Choose from: {', '.join(sorted(DETECTORS))}.")
     registered = DETECTORS[name]
@@ -44,7 +44,7 @@ def register_detector(name: str, cls: type[Detector]) -> None:
 
     check_new_name("detector", name, DETECTORS)
     if not isinstance(cls, type) or not issubclass(cls, Detector):
-        raise BlemishError(f"detector {name}: {shown(cls)} is no class of blemish.detectors.base.Detector.")
+        raise BlemishError(f"detector {name}: {short_repr(cls)} is no class of blemish.detectors.base.Detector.")
     if missing := sorted(cls.__abstractmethods__):
         raise BlemishError(f"detector {name}: {cls.__name__} has no {', '.join(missing)}. Write what is missing.")
     try:

@@ -1,4 +1,4 @@
-"""The features, by name: the filter banks, and every network of timm."""
+"""Backbones by name: the filter banks, and every network of timm."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from importlib import import_module
 
 import torch
 
-from blemish.errors import BlemishError, check_new_name, shown
+from blemish.errors import BlemishError, check_new_name, short_repr
 from blemish.features.base import FILTER_BANKS, Backbone
 
 
 def create_backbone(
     name: str, layers: Sequence[int] = (), weights: str = "hub", dtype: torch.dtype = torch.float32
 ) -> Backbone:
-    """The backbone of this name, not fitted yet. Raises BlemishError where there is none, or none of these layers.
+    """A backbone of this name, not fitted yet; raises BlemishError for an unknown name, and for layers it lacks.
 
-    The dtype is what a network computes in; filters have to cancel, so theirs is always float32.
+    A network computes in `dtype`; filter banks always in float32, since their responses are differences.
     """
     if name in FILTER_BANKS:
         registered = FILTER_BANKS[name]
@@ -38,7 +38,7 @@ def register_features(name: str, cls: type[Backbone]) -> None:
     """
     check_new_name("features", name, FILTER_BANKS)
     if not isinstance(cls, type) or not issubclass(cls, Backbone):
-        raise BlemishError(f"features {name}: {shown(cls)} is no class of blemish.features.base.Backbone.")
+        raise BlemishError(f"features {name}: {short_repr(cls)} is no class of blemish.features.base.Backbone.")
     if missing := sorted(cls.__abstractmethods__):
         raise BlemishError(f"features {name}: {cls.__name__} has no {', '.join(missing)}. Write what is missing.")
     FILTER_BANKS[name] = cls

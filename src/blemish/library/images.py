@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.category import Category, find_categories, good_alone
+from blemish.data.category import Category, find_categories, only_good
 from blemish.data.selection import find_images
-from blemish.errors import BlemishError, shown
+from blemish.errors import BlemishError, short_repr
 from blemish.files import absolute
 from blemish.imaging.formats import Image
 from blemish.types import Sample, Split
@@ -60,7 +60,7 @@ def to_category(images: AnyImages, argument: str) -> Category:
         if len(found) > 1:
             names = ", ".join(category.name for category in found)
             raise BlemishError(f"{argument} {images}: holds several categories ({names}). Give the folder of one.")
-        return good_alone(found[0])
+        return only_good(found[0])
     several = [_absolute(image) for image in _several(images, argument)]
     if not several:
         raise BlemishError(f"{argument}: there are none. Give a folder or a list of images.")
@@ -75,7 +75,7 @@ def _several(images: Any, argument: str) -> Iterable[Any]:
     """The images, if they are several."""
     is_stack = isinstance(images, np.ndarray) and (images.ndim == 4 or (images.ndim == 3 and images.shape[2] != 3))
     if isinstance(images, bytes | bytearray | dict) or not isinstance(images, Iterable) or _is_pil(images):
-        raise BlemishError(f"{argument}: {shown(images)} was given. Give a folder or a list of images.")
+        raise BlemishError(f"{argument}: {short_repr(images)} was given. Give a folder or a list of images.")
     if isinstance(images, np.ndarray) and not is_stack:
         raise BlemishError(f"{argument}: an array of the shape {images.shape} is one image. Give a list of images.")
     return images
@@ -99,7 +99,7 @@ def _array(image: Any, name: str) -> NDArray[Any]:
     if isinstance(image, np.ndarray):
         return image
     if not _is_pil(image):
-        raise BlemishError(f"{name}: {shown(image)} was given. Give {KINDS}.")
+        raise BlemishError(f"{name}: {short_repr(image)} was given. Give {KINDS}.")
     from PIL import ImageOps
 
     upright = ImageOps.exif_transpose(image)  # as a file's orientation is honoured

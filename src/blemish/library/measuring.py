@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from blemish.data.category import find_categories, find_category
-from blemish.errors import BlemishError, shown
+from blemish.errors import BlemishError, short_repr
 from blemish.library.learning import configuration
 from blemish.library.model import Model, load
 from blemish.report.render import report as write_report
@@ -40,7 +40,7 @@ def benchmark(
     `options` are those of `blemish train`. Gives the folders of the runs, `out/<method>`, which `report` takes.
     """
     if isinstance(methods, str) or not all(isinstance(method, str) for method in methods):
-        raise BlemishError(f"methods: {shown(methods)} was given; a list of names is needed.")
+        raise BlemishError(f"methods: {short_repr(methods)} was given; a list of names is needed.")
     configs = [
         configuration(method, seed, options, data_path=Path(data_path), ckpt_path=Path(out) / method)
         for method in dict.fromkeys(methods)

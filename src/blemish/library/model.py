@@ -10,20 +10,20 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from blemish.calibration.thresholds import Calibration, succeeding
-from blemish.errors import BlemishError, number_of, shown
+from blemish.calibration.thresholds import Calibration, with_history
+from blemish.errors import BlemishError, number_of, short_repr
 from blemish.files import making_folder
 from blemish.inference.inspector import Backend, Inspector, backend_of
 from blemish.library.images import AnyImage, AnyImages, to_category, to_sample, to_samples
 from blemish.library.result import Result
-from blemish.model.changes import changing, write_model
-from blemish.model.folder import DOCUMENT, TENSORS, ModelFolder, find_model, reading
+from blemish.model.changes import updating_model, write_model
+from blemish.model.folder import DOCUMENT, TENSORS, ModelFolder, find_model, read_consistently
 from blemish.runs.recalibrate import calibrate_on, unseen, with_chosen
 from blemish.types import Prediction, Sample
 
 if TYPE_CHECKING:
     from blemish.export.graphs import Precision
-    from blemish.model.tensors import Artifact
+    from blemish.model.artifact import Artifact
     from blemish.runs.export import Export
 
 NOWHERE = Path(os.devnull)
@@ -81,7 +81,7 @@ class Model:
         cannot be used.
         """
         if not isinstance(batch_size, int) or batch_size < 1:
-            raise BlemishError(f"batch_size: {shown(batch_size)} was given; allowed are whole numbers from 1.")
+            raise BlemishError(f"batch_size: {short_repr(batch_size)} was given; allowed are whole numbers from 1.")
         return self._results(to_samples(images, "images"), batch_size)
 
     def _results(self, samples: Iterable[Sample], batch_size: int) -> Iterator[Result]:
@@ -112,7 +112,7 @@ class Model:
         found = self.calibration if images is None else self._by_images(images, given.get("false_alarm_rate"))
         if found is None and threshold is None:
             raise BlemishError("calibrate: no good images were held out. Give images, or a threshold.")
-        calibration = succeeding(with_chosen(found, given, self.calibration, "calibrate"), self.calibration)
+        calibration = with_history(with_chosen(found, given, self.calibration, "calibrate"), self.calibration)
         self._about = replace(self._about, calibration=calibration)
         return self
 
@@ -140,7 +140,7 @@ class Model:
         if is_own and self._is_saved:
             self._save_calibration()
             return
-        from blemish.model.tensors import save
+        from blemish.model.artifact import save
 
         if (folder / DOCUMENT).exists() and not force and not is_own:
             raise BlemishError(f"{folder}: holds a model already. Give another path, or force=True to replace it.")
@@ -161,7 +161,7 @@ class Model:
         if not self._is_saved:
             raise BlemishError("export: the model is not saved as it is now. Call model.save(path) first.")
         if precision not in ("float32", "half", "int8"):
-            raise BlemishError(f"precision: {shown(precision)} was given; allowed are float32, half and int8.")
+            raise BlemishError(f"precision: {short_repr(precision)} was given; allowed are float32, half and int8.")
         return export(self._about.folder, name, precision, None if data_path is None else Path(data_path))
 
     def inspector(self, batch_size: int = 32) -> Inspector:
@@ -214,7 +214,7 @@ class Model:
 
     def _artifact(self, doing: str) -> Artifact:
         from blemish.inference.torch_backend import TorchBackend
-        from blemish.model.tensors import Artifact
+        from blemish.model.artifact import Artifact
 
         if not isinstance(self._backend, TorchBackend):
             raise BlemishError(f"{doing}: the model was loaded to predict alone. Load it with backend='torch'.")
@@ -232,7 +232,7 @@ class Model:
         return replace(found, defect_scores=before.defect_scores) if found and before else found
 
     def _save_calibration(self) -> None:
-        with changing(self._about.folder, "saving") as present:
+        with updating_model(self._about.folder, "saving") as present:
             if present.sha256.get(TENSORS) != self._about.sha256[TENSORS]:
                 raise BlemishError(f"{present.folder}: holds another model by now. Load it anew, or save elsewhere.")
             self._about = write_model(replace(present, calibration=self.calibration))
@@ -244,10 +244,10 @@ def load(path: str | os.PathLike[str], backend: str = "torch", *, device: str = 
     Raises BlemishError where there is none, it is damaged, or what runs it is not installed.
     """
     folder = find_model(Path(path))
-    return reading(folder, lambda found: Model(found, backend_of(found, backend, device=device)))
+    return read_consistently(folder, lambda found: Model(found, backend_of(found, backend, device=device)))
 
 
 def _number(value: object, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BlemishError(f"{name}: {shown(value)} was given; a number is needed.")
+        raise BlemishError(f"{name}: {short_repr(value)} was given; a number is needed.")
     return float(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from blemish.data.category import good_alone
+from blemish.data.category import only_good
 from blemish.features.devices import is_main_process
 from blemish.files import discard, making_folder
 from blemish.model.changes import refuse_overwriting
@@ -20,7 +20,7 @@ def fit(config: RunConfig, phases: Phases = no_phases, *, is_forced: bool = Fals
     """
     folder = config.ckpt_path
     refuse_overwriting(folder, is_forced)
-    planned = plan(config, good_alone(only_category(config)), phases)
+    planned = plan(config, only_good(only_category(config)), phases)
     with making_folder(folder), writer(folder, "fit", config):
         if is_main_process():
             refuse_overwriting(folder, is_forced)  # which nobody writes to from now on

@@ -7,16 +7,16 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from blemish.evaluation.record import RECORD, write_measured
+from blemish.evaluation.report_data import REPORT_DATA, write_evaluation
 from blemish.evaluation.results import EVALUATION, write_results
 from blemish.features.devices import device_named, is_main_process
 from blemish.files import discard, making_folder
-from blemish.model.changes import claimed, write_model
+from blemish.model.artifact import save
+from blemish.model.changes import locked_folder, write_model
 from blemish.model.folder import ModelFolder
-from blemish.model.locking import REFUSES
-from blemish.model.tensors import save
+from blemish.model.locking import SHORT_WAIT
 from blemish.progress import Phases, no_phases
-from blemish.report import plots as figures
+from blemish.report import run_figures
 from blemish.runs.config import RunConfig
 from blemish.runs.provenance import finished
 from blemish.runs.steps import Calibrated, Planned, calibrate, fit, only_category, plan, prepare
@@ -51,7 +51,7 @@ def learn(planned: Planned, folder: Path, phases: Phases) -> tuple[Calibrated, M
     if not is_main_process():
         return None
     calibrated = calibrate(fitted, phases)
-    for stale in (EVALUATION, RECORD):  # of an earlier run: with the new model they would be taken for its own
+    for stale in (EVALUATION, REPORT_DATA):  # of an earlier run: with the new model they would be taken for its own
         discard(folder / stale)
     return calibrated, save(calibrated.artifact, folder)
 
@@ -61,7 +61,7 @@ def record(tested: Tested, model: ModelFolder) -> Evaluation:
     evaluation = tested.measured.evaluation
     draw(tested, model.folder.parent / "figures")
     write_model(replace(model, calibration=tested.calibration, metrics=evaluation.metrics))
-    write_measured(tested.measured, tested.previews, facts_of(tested), model.folder)
+    write_evaluation(tested.measured, tested.previews, facts_of(tested), model.folder)
     discard(model.folder / CHECKPOINT)  # until now a resumed run would have gone on with what was learned
     return evaluation
 
@@ -70,10 +70,10 @@ def write_run(evaluations: Sequence[Evaluation], folder: Path) -> None:
     """Writes the tables and the chart of a run on several categories, or of several runs, into `folder`."""
     write_results(evaluations, folder)
     if any(evaluation.images for evaluation in evaluations):
-        figures.averages(evaluations, folder / "figures" / "auroc.png")
+        run_figures.averages(evaluations, folder / "figures" / "auroc.png")
 
 
 def writer(folder: Path, doing: str, config: RunConfig) -> AbstractContextManager[None]:
     """The folder for this process alone, or nothing in the processes that only help."""
     device_named(config.device)  # which says who is the first of several processes
-    return claimed(folder, doing, REFUSES) if is_main_process() else nullcontext()
+    return locked_folder(folder, doing, SHORT_WAIT) if is_main_process() else nullcontext()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from blemish.calibration.thresholds import Calibration
-from blemish.data.category import Category, data_hash, examples_of, find_categories, fitted_to, hold_out
+from blemish.data.category import Category, data_hash, examples_of, find_categories, hold_out, part_name
 from blemish.data.check import Problem, find_problems, read_mask_infos, refuse
 from blemish.data.kept import KeptImages
 from blemish.data.learned import learned_images
@@ -28,8 +28,8 @@ from blemish.imaging.preprocess import Preprocess
 from blemish.imaging.roi import Roi, read_roi
 from blemish.inference.inspector import Inspector
 from blemish.inference.torch_backend import TorchBackend
-from blemish.model.tensors import Artifact
-from blemish.progress import Phases, no_phases, told
+from blemish.model.artifact import Artifact
+from blemish.progress import Phases, no_phases, with_progress
 from blemish.runs.config import RunConfig
 from blemish.runs.provenance import identity_of, versions
 from blemish.runs.recalibrate import calibrate_on, digests, without_copies
@@ -99,7 +99,7 @@ class Calibrated:
     def artifact(self) -> Artifact:
         """What is saved of it."""
         prepared = self.fitted.prepared
-        name, category = prepared.config.model, fitted_to(prepared.category)
+        name, category = prepared.config.model, part_name(prepared.category)
         preprocess, provenance = prepared.source.preprocess, provenance_of(self.fitted)
         return Artifact(name, self.fitted.detector, preprocess, provenance, self.calibration, category=category)
 
@@ -159,7 +159,7 @@ def calibrate(fitted: Fitted, phases: Phases = no_phases) -> Calibrated:
     preprocess = prepared.source.preprocess
     inspector = Inspector(TorchBackend(fitted.detector), preprocess, batch_size=prepared.config.batch_size)
     validation = without_copies(prepared.of("val"))
-    predictions = told(inspector.predict(validation), len(validation.samples), phases("calibrating"))
+    predictions = with_progress(inspector.predict(validation), len(validation.samples), phases("calibrating"))
     calibration, held_out = calibrate_on(predictions, preprocess.roi)
     return Calibrated(fitted, inspector, calibration, held_out)
 

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from blemish.calibration.thresholds import Calibration, to_plain
+from blemish.calibration.thresholds import Calibration, to_dict
 from blemish.data.facts import image_facts
 from blemish.data.source import ImageSource
 from blemish.detectors.base import ReconstructingDetector
-from blemish.evaluation.evaluate import NUM_RESAMPLES, Measured, measure
-from blemish.evaluation.record import previewed, with_reconstructions
+from blemish.evaluation.evaluate import NUM_RESAMPLES, EvaluationDetails, evaluate_in_detail
+from blemish.evaluation.report_data import collect_previews, with_reconstructions
 from blemish.imaging.pixels import thumbnail
-from blemish.imaging.thumbnails import PICTURE_SIDE, Picture
+from blemish.imaging.thumbnails import PICTURE_SIDE, Thumbnail
 from blemish.inference.previews import Preview
-from blemish.progress import Phases, no_phases, told
-from blemish.report import plots as figures
+from blemish.progress import Phases, no_phases, with_progress
+from blemish.report import run_figures
 from blemish.runs.command import words_of
 from blemish.runs.provenance import machine, versions
 from blemish.runs.recalibrate import with_defects
@@ -34,11 +34,11 @@ class Tested:
     """The figures of a run on its test images, and what is drawn and recorded of them."""
 
     calibrated: Calibrated
-    measured: Measured
+    measured: EvaluationDetails
     previews: list[Preview]
     shown: list[Prediction]
     """Predictions of some test images, with their maps."""
-    rebuilt: dict[Sample, Picture]
+    rebuilt: dict[Sample, Thumbnail]
     """Test image -> what the detector takes the good version of it to be; none where it rebuilds no images."""
 
     @property
@@ -55,10 +55,10 @@ def evaluate(calibrated: Calibrated, phases: Phases = no_phases) -> Tested:
     previews: list[Preview] = []
     spent = [0.0]
     started = time.perf_counter()
-    predictions = told(_timed(calibrated.inspector.predict(test), spent), len(test.samples), phases("testing"))
+    predictions = with_progress(_timed(calibrated.inspector.predict(test), spent), len(test.samples), phases("testing"))
     some = _kept(predictions, set(choose(test.samples, config.figures)), shown)
-    measured = measure(
-        previewed(some, category.root, previews, calibration, prepared.kept),
+    measured = evaluate_in_detail(
+        collect_previews(some, category.root, previews, calibration, prepared.kept),
         test.samples,
         method=config.model,
         category=category.name,
@@ -83,7 +83,7 @@ def _with_origin(tested: Tested, durations: dict[str, float]) -> Tested:
         tested.measured.evaluation,
         durations=durations,
         validation=[{"path": path, "score": score} for path, score in held_out],
-        calibration=to_plain(calibration) if calibration else None,
+        calibration=to_dict(calibration) if calibration else None,
     )
     return replace(tested, measured=replace(tested.measured, evaluation=evaluation))
 
@@ -106,12 +106,12 @@ def draw(tested: Tested, folder: Path) -> None:
     """Writes the figures of a category into `folder`: examples of its images, losses, and predictions."""
     prepared, training = tested.calibrated.fitted.prepared, tested.calibrated.fitted.training
     name, kept = prepared.category.name, prepared.kept
-    figures.examples(prepared.category, folder / f"{name}_examples.png", kept)
+    run_figures.examples(prepared.category, folder / f"{name}_examples.png", kept)
     if training:
-        figures.losses(training, f"{prepared.config.model} on {name}", folder / f"{name}_losses.png")
+        run_figures.losses(training, f"{prepared.config.model} on {name}", folder / f"{name}_losses.png")
     if tested.shown:
         rebuilt = [tested.rebuilt[found.sample] for found in tested.shown] if tested.rebuilt else None
-        figures.predictions(tested.shown, rebuilt, folder / f"{name}_predictions.png", kept)
+        run_figures.predictions(tested.shown, rebuilt, folder / f"{name}_predictions.png", kept)
 
 
 def choose(samples: list[Sample], count: int) -> list[Sample]:
@@ -142,7 +142,7 @@ def _kept(predictions: Iterable[Prediction], chosen: set[Sample], shown: list[Pr
         yield prediction
 
 
-def _rebuilt(calibrated: Calibrated, test: ImageSource) -> dict[Sample, Picture]:
+def _rebuilt(calibrated: Calibrated, test: ImageSource) -> dict[Sample, Thumbnail]:
     """What the detector takes the good version of each image to be, in the shape of the image's file."""
     detector = calibrated.fitted.detector
     if not isinstance(detector, ReconstructingDetector):
