@@ -24,7 +24,7 @@ ROOMS = (
     "export",
     "metrics",
     "evaluation",
-    "report",
+    "reporting",
     "runs",
     "library",
     "cli",

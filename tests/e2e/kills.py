@@ -33,7 +33,7 @@ import numpy as np
 import onnx
 import onnxruntime  # noqa: F401 - imported once for all that are forked
 
-import blemish.report.render
+import blemish.reporting.render
 import blemish.runs.export
 import blemish.runs.testing
 import blemish.runs.update

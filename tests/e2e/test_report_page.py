@@ -11,9 +11,9 @@ import pytest
 
 from blemish.cli import main
 from blemish.evaluation.report_data import read_report_data
-from blemish.report.decisions import confusion_counts
-from blemish.report.read_runs import read_runs
-from blemish.report.render import report
+from blemish.reporting.decisions import confusion_counts
+from blemish.reporting.read_runs import read_runs
+from blemish.reporting.render import report
 
 
 @pytest.fixture(scope="module")

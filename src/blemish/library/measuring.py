@@ -11,7 +11,7 @@ from blemish.data.category import find_categories, find_category
 from blemish.errors import BlemishError, short_repr
 from blemish.library.learning import configuration
 from blemish.library.model import Model, load
-from blemish.report.render import report as write_report
+from blemish.reporting.render import report as write_report
 from blemish.runs.evaluate import evaluate_on
 from blemish.runs.run import run, write_run
 from blemish.types import Evaluation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from blemish.report.command import words
+from blemish.reporting.command import words
 from blemish.runs.config import RunConfig
 
 ALWAYS = ("model", "seed", "data_path", "ckpt_path")

@@ -9,7 +9,7 @@ from rich.console import Console
 from blemish.data.synthetic import synthesize
 from blemish.evaluation.results import comparison_tables
 from blemish.progress import shown_progress
-from blemish.report.render import report
+from blemish.reporting.render import report
 from blemish.runs.config import RunConfig
 from blemish.runs.run import run, write_run
 from blemish.types import Evaluation

@@ -16,7 +16,7 @@ from blemish.model.changes import locked_folder, write_model
 from blemish.model.folder import ModelFolder
 from blemish.model.locking import SHORT_WAIT
 from blemish.progress import Phases, no_phases
-from blemish.report import run_figures
+from blemish.reporting import run_figures
 from blemish.runs.config import RunConfig
 from blemish.runs.provenance import finished
 from blemish.runs.steps import Calibrated, Planned, calibrate, fit, only_category, plan, prepare

@@ -21,7 +21,7 @@ from blemish.imaging.pixels import thumbnail
 from blemish.imaging.thumbnails import PICTURE_SIDE, Thumbnail
 from blemish.inference.previews import Preview
 from blemish.progress import Phases, no_phases, with_progress
-from blemish.report import run_figures
+from blemish.reporting import run_figures
 from blemish.runs.command import words_of
 from blemish.runs.provenance import machine, versions
 from blemish.runs.recalibrate import with_defects

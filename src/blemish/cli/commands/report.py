@@ -28,7 +28,7 @@ def report_command(
     For folders of `train` it shows metrics, curves, images and the data. For folders of `predict` it shows scores,
     decisions and images without labels, and anomaly maps if they were made with `predict --report`.
     """
-    from blemish.report.render import report
+    from blemish.reporting.render import report
 
     if out.is_dir():
         raise BlemishError(f"out {out}: a folder. Name the file to write, such as {out / 'report.html'}.")
@@ -48,8 +48,8 @@ def compare_command(
     By images: a paired bootstrap over the test images, averaged over categories; it decides, at p < 0.05. By
     categories: the Wilcoxon signed-rank test, with at least six categories.
     """
-    from blemish.report.compare import compare_runs, verdicts_table
-    from blemish.report.read_runs import read_runs
+    from blemish.reporting.compare import compare_runs, verdicts_table
+    from blemish.reporting.read_runs import read_runs
 
     runs = read_runs([first, second])
     verdicts = compare_runs(*runs)

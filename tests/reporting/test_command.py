@@ -9,7 +9,7 @@ import pytest
 
 from blemish.cli import main
 from blemish.detectors import detector_class
-from blemish.report.command import command
+from blemish.reporting.command import command
 from blemish.runs.command import words_of
 from blemish.runs.config import RunConfig
 

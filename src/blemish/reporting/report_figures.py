@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from blemish.evaluation.results import AVERAGE
-from blemish.report.run_figures import ACCENT, BARS, MUTED, STYLE, new_figure
+from blemish.reporting.run_figures import ACCENT, BARS, MUTED, STYLE, new_figure
 from blemish.types import GOOD
 
 JsonDict = dict[str, Any]

@@ -16,7 +16,7 @@ from blemish.imaging.pixels import thumbnail
 from blemish.imaging.thumbnails import decoded, small_map
 from blemish.inference.previews import Preview
 from blemish.parallel import map_ahead
-from blemish.report.read_runs import Run
+from blemish.reporting.read_runs import Run
 
 BUDGET = 7 << 20
 """Bytes for up to NUM_BUDGETED images, before base64 adds a third; it grows in proportion with more images."""

@@ -9,8 +9,8 @@ import numpy as np
 
 from blemish.inference.previews import Preview
 from blemish.metrics import OperatingPoints
-from blemish.report.page_images import PageImages, maps_of
-from blemish.report.read_runs import Part
+from blemish.reporting.page_images import PageImages, maps_of
+from blemish.reporting.read_runs import Part
 
 DIGITS = 5
 """Significant digits of the points of a curve."""

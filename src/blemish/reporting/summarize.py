@@ -8,12 +8,12 @@ from typing import Any
 import blemish
 from blemish.evaluation.results import AVERAGE, applicable, average_interval, average_of
 from blemish.metrics import METRICS
-from blemish.report.command import command
-from blemish.report.compare import best_of
-from blemish.report.data_checks import CHECKS
-from blemish.report.decisions import part_summary
-from blemish.report.page_images import PageImages
-from blemish.report.read_runs import Part, Run, categories_of
+from blemish.reporting.command import command
+from blemish.reporting.compare import best_of
+from blemish.reporting.data_checks import CHECKS
+from blemish.reporting.decisions import part_summary
+from blemish.reporting.page_images import PageImages
+from blemish.reporting.read_runs import Part, Run, categories_of
 from blemish.types import GOOD
 
 FIRST = "pixel_auroc"

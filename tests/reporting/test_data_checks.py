@@ -16,8 +16,8 @@ from blemish.evaluation.report_data import ReportData
 from blemish.imaging.preprocess import Preprocess
 from blemish.imaging.read import read_image
 from blemish.inference.previews import Preview
-from blemish.report import data_checks
-from blemish.report.read_runs import Part
+from blemish.reporting import data_checks
+from blemish.reporting.read_runs import Part
 from blemish.types import Evaluation
 
 

@@ -20,9 +20,9 @@ from blemish.inference.previews import INSPECTED_BY, MOST_REGIONS, Preview, read
 from blemish.inference.rows import ROWS, Row, read_rows, row_file
 from blemish.parallel import map_ahead
 from blemish.progress import Progress, no_progress, with_progress
-from blemish.report.decisions import part_summary
-from blemish.report.page_images import PageImages
-from blemish.report.read_runs import Part, Run, labelled, refuse_twice
+from blemish.reporting.decisions import part_summary
+from blemish.reporting.page_images import PageImages
+from blemish.reporting.read_runs import Part, Run, labelled, refuse_twice
 from blemish.types import Evaluation
 
 CATEGORY = "images"

@@ -11,7 +11,7 @@ import pytest
 from blemish.data import find_categories
 from blemish.data.kept import KeptImages
 from blemish.imaging.read import read_image
-from blemish.report import run_figures
+from blemish.reporting import run_figures
 from blemish.types import Evaluation, Prediction
 
 
