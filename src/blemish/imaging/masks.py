@@ -80,9 +80,9 @@ def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> Marks:
 
 
 def understand_mask(path: Path, max_pixels: int = MAX_PIXELS, data: bytes | None = None) -> Mask:
-    """What the file at `path` marks, whose content may be given as `data`.
+    """Reads a mask file, whose content may be given as `data`, and decides by its values which pixels it marks.
 
-    Raises BlemishError where it cannot be read, or its values do not tell.
+    Raises BlemishError where the file cannot be read, and where its values are not those of a mask.
     """
     data = read_content(path, max_pixels) if data is None else data
     decoded = decode_file(data, path, max_pixels)
