@@ -19,9 +19,6 @@ from blemish.types import MapFormat
 if TYPE_CHECKING:
     from blemish.inference.predict import Summary
 
-if TYPE_CHECKING:
-    pass
-
 
 def predict_command(
     model: Model,
