@@ -214,7 +214,7 @@ def test_what_is_stored_is_decided_again(model: Path, images: Path, tmp_path: Pa
     )
     assert {row["threshold"] for row in rows_of(out)} == {-1}
     one = sorted((images / "good").iterdir())[0]
-    assert "1 image: 1 defect, 0 unreadable, none left" in run(capsys, model, one, "--out", out)[1]
+    assert "1 image: 1 defect, 0 unreadable, nothing left" in run(capsys, model, one, "--out", out)[1]
     assert len(rows_of(out)) == 8
     (one.parent / "new.png").write_bytes(one.read_bytes()[:-50])
     one.write_bytes(sorted((images / "bad").iterdir())[0].read_bytes())
@@ -282,9 +282,9 @@ WRONG = {
     "no such device": (["MODEL", "IMAGES", "--out", "OUT", "--device", "cuda:99"], "device: cuda:99 was given, but"),
     "a device that the backend has not": (
         ["MODEL", "IMAGES", "--out", "OUT", "--device", "cuda", "--backend", "onnx"],
-        "device: cuda was given, but onnx runs on the processor alone",
+        "device: cuda was given, but onnx runs on the processor only",
     ),
-    "no such backend": (["MODEL", "IMAGES", "--out", "OUT", "--backend", "x"], "backend x: there is none"),
+    "no such backend": (["MODEL", "IMAGES", "--out", "OUT", "--backend", "x"], "backend x: unknown"),
     "out is a file": (["MODEL", "IMAGES", "--out", "MODEL/model.json"], "cannot make this folder"),
 }
 
