@@ -90,11 +90,11 @@ def make_preview(prediction: Prediction, path: str, pixel_threshold: float | Non
     found = () if pixel_threshold is None else find_regions(values, pixel_threshold)
     size = values.shape[0], values.shape[1]
     mask = read_mask(sample.mask, _limit(size)) if sample.mask else None
-    picture = read_thumbnail(sample.image, size, prediction.sha256) if prediction.image is None else prediction.image
+    image = read_thumbnail(sample.image, size, prediction.sha256) if prediction.image is None else prediction.image
     return Preview(
         path,
         size,
-        b"" if picture is None else to_jpeg(thumbnail(picture, PICTURE_SIDE)),
+        b"" if image is None else to_jpeg(thumbnail(image, PICTURE_SIDE)),
         small_map(values, MAP_SIDE),
         [] if mask is None else outline_of(mask),
         None if mask is None else float(mask.mean()),

@@ -45,7 +45,7 @@ STYLE: Any = {
     "legend.frameon": False,
     "text.parse_math": False,  # names come from folders
 }
-Picture = NDArray[np.float32]
+Image = NDArray[np.float32]
 """(H, W, 3) in [0, 1]."""
 
 
@@ -58,11 +58,11 @@ def examples(category: Category, path: Path) -> None:
     num_rows = 1 + math.ceil(len(defects) / 2)
     sheet = _Sheet(num_rows, 4, f"{category.name}: good images, and one of each defect type with its mask")
     for cell, sample in enumerate(good):
-        sheet.show(cell, _picture(sample), GOOD)
+        sheet.show(cell, _image(sample), GOOD)
     for cell, sample in zip(count(4, 2), defects, strict=False):
-        picture = _picture(sample)
-        sheet.show(cell, picture, sample.defect)
-        sheet.show(cell + 1, _mask(sample, picture), "mask" if sample.mask else "no mask")
+        image = _image(sample)
+        sheet.show(cell, image, sample.defect)
+        sheet.show(cell + 1, _mask(sample, image), "mask" if sample.mask else "no mask")
     sheet.save(path)
 
 
@@ -103,13 +103,13 @@ def predictions(shown: Sequence[Prediction], rebuilt: Sequence[NDArray[Any]] | N
     sheet = _Sheet(num_rows, num_columns * per_row)
     low, high = _scale([prediction.map for prediction in shown])
     for index, prediction in enumerate(shown):
-        cell, picture = index * num_columns, _picture(prediction.sample)
-        sheet.show(cell, picture, f"{prediction.sample.defect} / {prediction.sample.image.stem}")
-        sheet.show(cell + 1, _mask(prediction.sample, picture), "mask")
+        cell, image = index * num_columns, _image(prediction.sample)
+        sheet.show(cell, image, f"{prediction.sample.defect} / {prediction.sample.image.stem}")
+        sheet.show(cell + 1, _mask(prediction.sample, image), "mask")
         if rebuilt:
-            sheet.show(cell + 2, _resized(rebuilt[index], picture.shape[:2]), "reconstruction")
-        heat = np.clip((_resized(prediction.map, picture.shape[:2]) - low) / (high - low), 0, 1)
-        sheet.show(cell + num_columns - 1, _over(picture, heat), f"map, score {prediction.score:.3g}")
+            sheet.show(cell + 2, _resized(rebuilt[index], image.shape[:2]), "reconstruction")
+        heat = np.clip((_resized(prediction.map, image.shape[:2]) - low) / (high - low), 0, 1)
+        sheet.show(cell + num_columns - 1, _over(image, heat), f"map, score {prediction.score:.3g}")
     sheet.save(path)
 
 
@@ -164,13 +164,13 @@ class _Sheet:
         self._canvas = np.ones((height, GAP + num_columns * (CELL + GAP), 3), np.float32)
         self._captions: list[tuple[float, float, str]] = []
 
-    def show(self, cell: int, picture: NDArray[Any], caption: str) -> None:
+    def show(self, cell: int, image: NDArray[Any], caption: str) -> None:
         """Puts an image, (H, W) or (H, W, 3), in [0, 1] or 8-bit, into a cell, counted row by row."""
         row, column = divmod(cell, self._columns)
         top, left = self._top + row * (CAPTION + CELL + GAP) + CAPTION, GAP + column * (CELL + GAP)
-        factor = CELL / max(picture.shape[:2])
-        shape = tuple(max(1, round(side * factor)) for side in picture.shape[:2])
-        small = _resized(picture, shape).reshape(*shape, -1)  # one channel becomes three
+        factor = CELL / max(image.shape[:2])
+        shape = tuple(max(1, round(side * factor)) for side in image.shape[:2])
+        small = _resized(image, shape).reshape(*shape, -1)  # one channel becomes three
         if small.dtype == np.uint8:
             small = small / np.float32(255)
         y, x = top + (CELL - shape[0]) // 2, left + (CELL - shape[1]) // 2
@@ -191,15 +191,15 @@ class _Sheet:
         _save(figure, path)
 
 
-def _picture(sample: Sample) -> Picture:
+def _image(sample: Sample) -> Image:
     return np.asarray(thumbnail(read_image(sample.image), SHOWN_SIDE) / np.float32(255), np.float32)
 
 
-def _mask(sample: Sample, picture: Picture) -> NDArray[np.float32]:
+def _mask(sample: Sample, image: Image) -> NDArray[np.float32]:
     """The mask, resized to the image; black without a mask."""
     if sample.mask is None:
-        return np.zeros(picture.shape[:2], np.float32)
-    return _resized(read_mask(sample.mask).astype(np.float32), picture.shape[:2])
+        return np.zeros(image.shape[:2], np.float32)
+    return _resized(read_mask(sample.mask).astype(np.float32), image.shape[:2])
 
 
 def _resized(image: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
@@ -212,9 +212,9 @@ def _scale(maps: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
     return float(low), float(max(high, low + 1e-12))
 
 
-def _over(picture: Picture, heat: NDArray[Any]) -> Picture:
+def _over(image: Image, heat: NDArray[Any]) -> Image:
     """The colour-mapped map over the grey image, more opaque at higher values."""
-    grey = np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2) * 0.75
+    grey = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2) * 0.75
     colours = mpl.colormaps["inferno"](heat)[:, :, :3]
     opacity = np.clip(1.6 * heat, 0, 0.9)[:, :, None]
     return np.asarray(grey * (1 - opacity) + colours * opacity, np.float32)
