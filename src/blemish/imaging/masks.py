@@ -60,7 +60,10 @@ def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> Marks:
 
 
 def understand_mask(path: Path, max_pixels: int = MAX_PIXELS) -> Mask:
-    """What the file at `path` marks; raises BlemishError where it cannot be read, or its values do not tell."""
+    """Reads a mask file and decides by its values which pixels it marks.
+
+    Raises BlemishError where the file cannot be read, and where its values are not those of a mask.
+    """
     decoded = decode_file(read_content(path, max_pixels), path, max_pixels)
     image, alpha = decoded.pixels, decoded.alpha
     if alpha is None or alpha.min() == alpha.max():

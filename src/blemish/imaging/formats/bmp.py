@@ -12,9 +12,9 @@ from blemish.imaging.formats.decoded import Decoded, check_size, damaged, strict
 
 PLAIN, RLE8, RLE4, MASKED = 0, 1, 2, 3
 COMPRESSIONS = {PLAIN: (1, 4, 8, 16, 24, 32), RLE8: (8,), RLE4: (4,), MASKED: (16, 32)}
-"""Those that are read -> bits of a pixel."""
+"""Supported compression -> allowed numbers of bits per pixel."""
 LENGTHS = (40, 52, 56, 64, 108, 124)
-"""Of the header. All that OpenCV would complain of on standard error is refused before it decodes."""
+"""Allowed lengths of the header. What OpenCV would print an error about is refused before it decodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def _read_header(data: bytes) -> _Header:
 
 
 def _check_runs(runs: bytes, header: _Header) -> None:
-    """Raises BlemishError where run-length coding leaves a pixel out, or goes beyond its row or the file."""
+    """Raises BlemishError where run-length encoded data skips a pixel, overruns a row or ends too early."""
     if header.width * header.height > 256 * len(runs):
         raise damaged(f"{len(runs)} bytes cannot hold {header.width}x{header.height} pixels")
     rows = column = place = 0

@@ -26,7 +26,7 @@ class Decoded:
 
     pixels: Image
     alpha: Image | None = None
-    """(H, W): the alpha channel, which the pixels leave out; None where the file has none."""
+    """(H, W): the alpha channel, which `pixels` do not contain; None where the file has none."""
 
     @property
     def has_alpha(self) -> bool:
@@ -34,7 +34,7 @@ class Decoded:
         return self.alpha is not None
 
     def upright(self, orientation: int) -> Decoded:
-        """As EXIF's orientation (1 to 8) says that it is shown."""
+        """The image rotated or mirrored by an EXIF orientation from 1 to 8; unchanged for any other value."""
         alpha = None if self.alpha is None else _upright(self.alpha, orientation)
         return Decoded(_upright(self.pixels, orientation), alpha)
 

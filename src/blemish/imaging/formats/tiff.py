@@ -1,4 +1,4 @@
-"""TIFF: one page, each of its strips and tiles held against its size: a damaged one is never filled with black."""
+"""Decodes one page of a TIFF; the length of each strip or tile is checked, and a damaged one is an error."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TYPES = {(8, 1): np.uint8, (16, 1): np.uint16, (32, 3): np.float32}
 FORMATS = {1: "uint", 2: "int", 3: "float", 4: "bits", 5: "complex int", 6: "complex"}
 Bytes = bytes | NDArray[np.uint8]
 Decoder = Callable[[Sequence[bytes], int], Iterable[Bytes]]
-"""From the stored bytes of strips or tiles, and the number of bytes in each, to these bytes; fewer are told after."""
+"""(stored bytes of strips or tiles, decoded length of each) -> their decoded bytes; the caller checks the lengths."""
 JPEG = 7
 REFUSED = {
     2: "CCITT (2)",
@@ -75,7 +75,7 @@ class _Layout:
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """How many bands, stored apart, of how many blocks down, of how many blocks across."""
+        """(separately stored bands, blocks down, blocks across)."""
         down, across = -(-self.height // self.block_height), -(-self.width // self.block_width)
         return self.samples if self.is_planar else 1, down, across
 
@@ -147,7 +147,7 @@ def _layout(page: Page, max_pixels: int) -> _Layout:
 
 
 def _filled(side: int, block: int) -> int:
-    """Of all blocks side by side."""
+    """The length of all blocks along a side."""
     return -(-side // block) * block
 
 
@@ -192,7 +192,7 @@ def _refuse_kinds(layout: _Layout) -> None:
 
 
 def _assembled(data: bytes, layout: _Layout) -> NDArray[Any]:
-    """(H, W, samples) in the machine's byte order: all strips or tiles, side by side."""
+    """(H, W, samples) in native byte order: the pixels of all strips or tiles."""
     blocks = _unpredicted(_decoded(data, layout), layout)
     bands, down, across = layout.grid
     shape = bands, down, across, layout.block_height, layout.block_width, layout.block_samples
@@ -202,7 +202,7 @@ def _assembled(data: bytes, layout: _Layout) -> NDArray[Any]:
 
 
 def _decoded(data: bytes, layout: _Layout) -> NDArray[np.uint8]:
-    """(blocks, bytes of one) of all strips or tiles; what a last strip has not is left as it is."""
+    """The decompressed bytes (blocks, bytes per block) of all strips or tiles; a short last strip is not filled."""
     stored = list(_blocks(data, layout))
     if layout.page.get(Tag.FILL_ORDER, 1) == 2 and layout.compression != JPEG:
         stored = [bytes(imagecodecs.bitorder_decode(block)) for block in stored]
@@ -226,7 +226,7 @@ def _decoded(data: bytes, layout: _Layout) -> NDArray[np.uint8]:
 
 
 def _decompressed(blocks: Sequence[bytes], needed: int, most: int, decoder: Decoder) -> Iterable[Bytes]:
-    """The bytes of strips or tiles of `needed` bytes each; some fill the last strip, and it has `most`."""
+    """The decompressed bytes of blocks of `needed` bytes each; of `most` where a program padded the last strip."""
     try:
         return decoder(blocks, needed)
     except (BlemishError, RuntimeError):
@@ -251,7 +251,7 @@ def _blocks(data: bytes, layout: _Layout) -> Iterator[bytes]:
 
 
 def _unpredicted(raw: NDArray[np.uint8], layout: _Layout) -> NDArray[Any]:
-    """(rows of all blocks, block width, block samples): pixels, of which each may be stored as its difference."""
+    """The pixels (rows of all blocks, block width, block samples), with the differences of a predictor undone."""
     rows = len(raw) * layout.block_height
     if layout.bits < 8:
         bits = np.unpackbits(raw.reshape(rows, -1), axis=1)
@@ -270,7 +270,7 @@ def _unpredicted(raw: NDArray[np.uint8], layout: _Layout) -> NDArray[Any]:
 
 
 def _jpeg_block(stored: bytes, rows: int, layout: _Layout) -> NDArray[np.uint8]:
-    """The pixels of a JPEG whose tables may stand in the directory, and whose colours the directory names."""
+    """The pixels of a JPEG-compressed block; its tables may be in the directory, and its colour space is."""
     tables = layout.page.bytes(Tag.JPEG_TABLES)[2:-2]
     transform = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0" + bytes([layout.photometric == YCBCR])
     whole = b"\xff\xd8" + (transform if layout.block_samples == 3 else b"") + tables + stored[2:]
@@ -311,7 +311,7 @@ def _deflate(stored: bytes, size: int) -> bytes:
     stream = zlib.decompressobj()
     try:
         raw = stream.decompress(stored, size)
-        if not stream.eof:  # its checksum comes after the last byte
+        if not stream.eof:  # reads the checksum after the last byte
             stream.decompress(stream.unconsumed_tail, 1)
     except zlib.error as error:
         raise damaged(error) from None
@@ -350,4 +350,4 @@ DECODERS: Mapping[int, Decoder] = MappingProxyType(
         50000: _each(_zstd),
     }
 )
-"""Compression -> what decodes it."""
+"""Compression -> its decoder."""
