@@ -15,9 +15,9 @@ from blemish.errors import BlemishError
 from blemish.features.devices import device_named, is_main_process, uses_bfloat16
 from blemish.features.timm_features import NetworkFeatures
 from blemish.imaging.preprocess import Preprocess
-from blemish.model import tensors as artifact
+from blemish.model import artifact as artifact
+from blemish.model.artifact import Artifact, load, load_detector, save
 from blemish.model.folder import read_model
-from blemish.model.tensors import Artifact, load, load_detector, save
 from blemish.runs import export
 from blemish.runs.config import RunConfig
 from blemish.runs.run import fit
@@ -60,7 +60,7 @@ def test_a_network_computes_in_bfloat16_where_the_hardware_does(part_images, har
     assert dtypes(detector) == {torch.bfloat16}
     assert detector.chosen("precision") == "bfloat16"
     assert [reason for reason in detector.reasons if "bfloat16" in reason] == [
-        "precision: bfloat16, which this hardware computes in"
+        "precision: bfloat16, which this hardware supports"
     ]
     hardware(False)
     detector.fit(part_images)

@@ -150,7 +150,7 @@ UNCLEAR = {
     "black on white without black": (255 - DRAWN * 100, "nothing in it is black"),
     "a photograph": (PHOTOGRAPH, "shades all over"),
     "a heat map": (cv2.GaussianBlur(DRAWN * 255, (41, 41), 0), "shades all over"),
-    "the shape is cut out of alpha": (with_alpha(255, 255 - DRAWN * 255), "what its alpha channel shows"),
+    "the shape is cut out of alpha": (with_alpha(255, 255 - DRAWN * 255), "opaque part of its alpha channel"),
     "a photograph of a cut-out part": (
         np.dstack([PHOTOGRAPH, PHOTOGRAPH[::-1], PHOTOGRAPH, DRAWN * 255]),
         "not a mask by its values",

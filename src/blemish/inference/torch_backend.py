@@ -1,4 +1,4 @@
-"""What runs a fitted detector with torch."""
+"""The torch backend."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from blemish.detectors.base import Detector
 from blemish.features.threads import computing_on
+from blemish.model.artifact import load_detector
 from blemish.model.folder import ModelFolder
-from blemish.model.tensors import load_detector
 
 
 class TorchBackend:
-    """Runs a fitted detector with torch, on the device that it is on.
+    """Computes a fitted detector with torch, on the detector's device.
 
-    On a processor it takes `threads` cores (0: as many as torch does in the thread that calls).
+    On a CPU it uses `threads` threads; 0: torch's number in the calling thread.
     """
 
     def __init__(self, detector: Detector, threads: int = 0):
@@ -24,7 +24,7 @@ class TorchBackend:
     def __call__(
         self, images: NDArray[np.float32], inside: NDArray[np.bool_] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Scores and maps of the batch."""
+        """Scores (B,) and maps (B, h, w) of a batch; see `blemish.inference.inspector.Backend`."""
         given = [torch.from_numpy(array).to(self.detector.device) for array in (images, inside) if array is not None]
         with torch.inference_mode(), computing_on(self.threads):
             scores, maps = self.detector(*given)
@@ -32,5 +32,5 @@ class TorchBackend:
 
 
 def torch_backend(model: ModelFolder, threads: int = 0, device: str = "auto") -> TorchBackend:
-    """What runs the detector of a model folder with torch, on so many threads (0: as many as usual) or on a device."""
+    """The torch backend of a model, which computes on a device, on a CPU with `threads` threads; 0: torch's number."""
     return TorchBackend(load_detector(model, device), threads)

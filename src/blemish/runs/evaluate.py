@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from blemish.calibration.thresholds import to_plain
+from blemish.calibration.thresholds import to_dict
 from blemish.data.category import Category, find_categories, find_category
 from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import evaluate
 from blemish.inference.inspector import Inspector
 from blemish.model.folder import DOCUMENT, ModelFolder, read_model
-from blemish.progress import Phases, no_progress, told
+from blemish.progress import Phases, no_progress, with_progress
 from blemish.types import Evaluation
 
 
@@ -33,7 +33,7 @@ def evaluate_run(
         batch_size = model.provenance["config"]["batch_size"]
         inspector = Inspector.load(model.folder, batch_size=batch_size)
         samples = category.of("test")
-        predictions = told(inspector.predict(samples), len(samples), phases(category.name))
+        predictions = with_progress(inspector.predict(samples), len(samples), phases(category.name))
         evaluation = evaluate(
             predictions,
             samples,
@@ -44,7 +44,7 @@ def evaluate_run(
             roi=inspector.preprocess.roi,
             pixel_threshold=inspector.calibration.pixel_threshold if inspector.calibration else None,
         )
-        calibration = to_plain(inspector.calibration) if inspector.calibration else None
+        calibration = to_dict(inspector.calibration) if inspector.calibration else None
         evaluations.append(replace(evaluation, calibration=calibration))
     return evaluations
 

@@ -1,4 +1,4 @@
-"""BMP: what the header says is held against the length of the file; the pixels are OpenCV's."""
+"""Decodes BMP with OpenCV, after checking that the file is long enough for the size in its header."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from blemish.imaging.formats.decoded import Decoded, check_size, damaged, strictly
+from blemish.imaging.formats.decoded import Decoded, check_size, damaged, strict_decoding
 
 PLAIN, RLE8, RLE4, MASKED = 0, 1, 2, 3
 COMPRESSIONS = {PLAIN: (1, 4, 8, 16, 24, 32), RLE8: (8,), RLE4: (4,), MASKED: (16, 32)}
-"""Those that are read -> bits of a pixel."""
+"""Supported compression -> bits per pixel."""
 LENGTHS = (40, 52, 56, 64, 108, 124)
-"""Of the header. All that OpenCV would complain of on standard error is refused before it decodes."""
+"""Lengths of the header. What OpenCV would report on standard error is refused before it decodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,22 +22,22 @@ class _Header:
     width: int
     height: int
     bits: int
-    """Of a pixel."""
+    """Bits per pixel."""
     compression: int
     pixels: int
-    """Where they begin."""
+    """Offset of the pixel data in the file."""
     has_alpha: bool
 
 
 def decode(data: bytes, max_pixels: int) -> Decoded:
-    """The image of a BMP; raises BlemishError where the file is shorter than its pixels."""
+    """Decodes a BMP file. Raises BlemishError where it is damaged or has more than `max_pixels` pixels."""
     header = _read_header(data)
     check_size(header.width, header.height, max_pixels)
     if header.compression in (RLE8, RLE4):
         _check_runs(data[header.pixels :], header)
     elif len(data) < header.pixels + (header.width * header.bits + 31) // 32 * 4 * header.height:
         raise damaged(f"{len(data)} bytes cannot hold {header.width}x{header.height} pixels")
-    with strictly():
+    with strict_decoding():
         mode = cv2.IMREAD_UNCHANGED if header.has_alpha else cv2.IMREAD_ANYCOLOR
         image = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
     if image is None:
@@ -62,14 +62,14 @@ def _read_header(data: bytes) -> _Header:
 
 
 def _check_runs(runs: bytes, header: _Header) -> None:
-    """Raises BlemishError where run-length coding leaves a pixel out, or goes beyond its row or the file."""
+    """Raises BlemishError where run-length encoded data skips a pixel, overruns a row or ends too early."""
     if header.width * header.height > 256 * len(runs):
         raise damaged(f"{len(runs)} bytes cannot hold {header.width}x{header.height} pixels")
     rows = column = place = 0
     while place + 2 <= len(runs):
         count, value = runs[place], runs[place + 1]
         place += 2
-        if count == 0 and value > 2:  # so many pixels as they are, to an even number of bytes
+        if count == 0 and value > 2:  # `value` literal pixels, padded to an even number of bytes
             num_bytes = value if header.bits == 8 else (value + 1) // 2
             column, place = column + value, place + num_bytes + num_bytes % 2
         elif count:

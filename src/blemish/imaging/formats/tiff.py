@@ -1,4 +1,4 @@
-"""TIFF: one page, each of its strips and tiles held against its size: a damaged one is never filled with black."""
+"""Decodes one page of a TIFF; a strip or tile that is damaged is an error, never filled with black."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from numpy.typing import NDArray
 
 from blemish.errors import BlemishError
 from blemish.imaging.formats import jpeg, lzw
-from blemish.imaging.formats.decoded import Decoded, check_size, damaged, several, strictly
+from blemish.imaging.formats.decoded import Decoded, check_size, damaged, several_images, strict_decoding
 from blemish.imaging.formats.ifd import Page, Tag, read_pages
 
 WHITE_IS_ZERO, GREY, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
-"""Photometric interpretations that are read."""
+"""Photometric interpretations that are supported."""
 OTHERS = {4: "a transparency mask", 5: "CMYK", 8: "CIE L*a*b*", 9: "ICC L*a*b*", 10: "ITU L*a*b*", 32844: "LogL"}
+"""Photometric interpretations that are named in an error message."""
 SENSOR = (32803, 34892)
-"""Those of cameras' sensors."""
+"""Photometric interpretations of raw sensor data."""
 TYPES = {(8, 1): np.uint8, (16, 1): np.uint16, (32, 3): np.float32}
-"""(bits, format) of a sample -> type of its pixels."""
+"""(bits, sample format) -> type of the pixels."""
 FORMATS = {1: "uint", 2: "int", 3: "float", 4: "bits", 5: "complex int", 6: "complex"}
 Bytes = bytes | NDArray[np.uint8]
 Decoder = Callable[[Sequence[bytes], int], Iterable[Bytes]]
-"""From the stored bytes of strips or tiles, and the number of bytes in each, to these bytes; fewer are told after."""
+"""From the stored bytes of blocks (strips or tiles) and the decoded length of each to the decoded bytes."""
 JPEG = 7
 REFUSED = {
     2: "CCITT (2)",
@@ -62,7 +63,7 @@ class _Layout:
     is_planar: bool
     block_width: int
     block_height: int
-    """Of a tile, or of a strip: all blocks are as large, but for the last strip."""
+    """Size of a block, which is a tile or a strip; only the last strip may have fewer rows."""
 
     @property
     def is_tiled(self) -> bool:
@@ -74,17 +75,17 @@ class _Layout:
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """How many bands, stored apart, of how many blocks down, of how many blocks across."""
+        """The number of separate planes, of blocks down and of blocks across."""
         down, across = -(-self.height // self.block_height), -(-self.width // self.block_width)
         return self.samples if self.is_planar else 1, down, across
 
     def block_bytes(self, rows: int) -> int:
-        """Of so many rows of a block, each of which begins with a whole byte."""
+        """The length of `rows` rows of a decoded block; each row begins at a byte."""
         return rows * ((self.block_width * self.block_samples * self.bits + 7) // 8)
 
 
 def pages(data: bytes) -> list[Page]:
-    """The pages that are images by themselves: without thumbnails and masks of others."""
+    """The pages of a TIFF without thumbnails and masks. Raises BlemishError for a damaged file and for raw data."""
     found = read_pages(data)
     if Tag.DNG_VERSION in found[0].tags or any(page.get(Tag.PHOTOMETRIC, 1) in SENSOR for page in found):
         raise BlemishError("RAW of a camera, which is not read. Develop it to 16-bit TIFF or PNG.")
@@ -92,10 +93,10 @@ def pages(data: bytes) -> list[Page]:
 
 
 def decode(data: bytes, max_pixels: int, page: int | None = None) -> Decoded:
-    """The image of a TIFF; `page`, from 1, of one that holds several.
+    """Decodes a TIFF file; `page`, counted from 1, chooses one of several images.
 
-    Raises BlemishError where there are several and none is named, where a strip or tile is missing or damaged, and for
-    pixels that are neither grey nor RGB of 8 bits, 16 bits or float.
+    Raises BlemishError where there are several images and `page` is None, where a strip or tile is missing or damaged,
+    for more than `max_pixels` pixels, and for pixels other than grey or RGB of 8 bits, 16 bits or float32.
     """
     found = pages(data)
     if page is None and len(found) > 1:
@@ -107,7 +108,7 @@ def decode(data: bytes, max_pixels: int, page: int | None = None) -> Decoded:
     chosen = found[(page or 1) - 1]
     _refuse_stack(chosen, len(found))
     layout = _layout(chosen, max_pixels)
-    with strictly():
+    with strict_decoding():
         stored = _assembled(data, layout)
         pixels = _shown(stored, layout)
     is_alpha = layout.samples > (3 if layout.photometric in (RGB, YCBCR) else 1)
@@ -115,15 +116,15 @@ def decode(data: bytes, max_pixels: int, page: int | None = None) -> Decoded:
 
 
 def _refuse_stack(page: Page, num_pages: int) -> None:
-    """Raises BlemishError where one directory stands for several images, as ImageJ writes large stacks."""
+    """Raises BlemishError where one directory describes several images, as in large stacks by ImageJ."""
     images = re.search(rb"^images=(\d{1,9})", page.bytes(Tag.DESCRIPTION), re.MULTILINE)
     is_stack = page.bytes(Tag.DESCRIPTION).startswith(b"ImageJ") and images and int(images[1]) > num_pages
     if is_stack or page.get(Tag.DEPTH, 1) > 1:
-        raise several("several")
+        raise several_images("several")
 
 
 def _layout(page: Page, max_pixels: int) -> _Layout:
-    """How the page is stored; raises BlemishError, before anything is allocated, where that is not read."""
+    """How the pixels of a page are stored; raises BlemishError where that is unsupported, before allocating memory."""
     width, height = page.get(Tag.WIDTH, 0), page.get(Tag.HEIGHT, 0)
     check_size(width, height, max_pixels)
     samples, photometric = page.get(Tag.SAMPLES, 1), page.get(Tag.PHOTOMETRIC, GREY)
@@ -146,7 +147,7 @@ def _layout(page: Page, max_pixels: int) -> _Layout:
 
 
 def _filled(side: int, block: int) -> int:
-    """Of all blocks side by side."""
+    """The length of a side that is covered with whole blocks."""
     return -(-side // block) * block
 
 
@@ -201,7 +202,7 @@ def _assembled(data: bytes, layout: _Layout) -> NDArray[Any]:
 
 
 def _decoded(data: bytes, layout: _Layout) -> NDArray[np.uint8]:
-    """(blocks, bytes of one) of all strips or tiles; what a last strip has not is left as it is."""
+    """(blocks, bytes of a block): all strips or tiles decompressed; the rest of a shorter last strip is undefined."""
     stored = list(_blocks(data, layout))
     if layout.page.get(Tag.FILL_ORDER, 1) == 2 and layout.compression != JPEG:
         stored = [bytes(imagecodecs.bitorder_decode(block)) for block in stored]
@@ -225,7 +226,7 @@ def _decoded(data: bytes, layout: _Layout) -> NDArray[np.uint8]:
 
 
 def _decompressed(blocks: Sequence[bytes], needed: int, most: int, decoder: Decoder) -> Iterable[Bytes]:
-    """The bytes of strips or tiles of `needed` bytes each; some fill the last strip, and it has `most`."""
+    """Decompresses blocks of `needed` bytes each. Some writers fill up the last strip: it then has `most`."""
     try:
         return decoder(blocks, needed)
     except (BlemishError, RuntimeError):
@@ -250,7 +251,7 @@ def _blocks(data: bytes, layout: _Layout) -> Iterator[bytes]:
 
 
 def _unpredicted(raw: NDArray[np.uint8], layout: _Layout) -> NDArray[Any]:
-    """(rows of all blocks, block width, block samples): pixels, of which each may be stored as its difference."""
+    """(rows of all blocks, block width, block samples): the pixels, with the differences of a predictor undone."""
     rows = len(raw) * layout.block_height
     if layout.bits < 8:
         bits = np.unpackbits(raw.reshape(rows, -1), axis=1)
@@ -269,7 +270,7 @@ def _unpredicted(raw: NDArray[np.uint8], layout: _Layout) -> NDArray[Any]:
 
 
 def _jpeg_block(stored: bytes, rows: int, layout: _Layout) -> NDArray[np.uint8]:
-    """The pixels of a JPEG whose tables may stand in the directory, and whose colours the directory names."""
+    """The pixels of a JPEG-compressed block; its tables may be in the directory, and its colour space is."""
     tables = layout.page.bytes(Tag.JPEG_TABLES)[2:-2]
     transform = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0" + bytes([layout.photometric == YCBCR])
     whole = b"\xff\xd8" + (transform if layout.block_samples == 3 else b"") + tables + stored[2:]
@@ -281,7 +282,7 @@ def _jpeg_block(stored: bytes, rows: int, layout: _Layout) -> NDArray[np.uint8]:
 
 
 def _shown(stored: NDArray[Any], layout: _Layout) -> NDArray[Any]:
-    """(H, W) or (H, W, 3): grey from dark to light, or RGB."""
+    """(H, W) grey, 0 being black, or (H, W, 3) RGB, of stored samples (H, W, samples)."""
     if layout.photometric == PALETTE:
         return _coloured(stored[:, :, 0], layout)
     if layout.photometric in (RGB, YCBCR):
@@ -298,7 +299,7 @@ def _coloured(indices: NDArray[Any], layout: _Layout) -> NDArray[np.uint8]:
     colours = np.array(layout.page.all(Tag.COLOUR_MAP), np.uint32).reshape(3, -1).T
     if len(colours) != 2**layout.bits:
         raise damaged(f"its palette has {len(colours)} colours")
-    eight = colours >> 8 if colours.max() > 255 else colours  # some write 8 bits, against the specification
+    eight = colours >> 8 if colours.max() > 255 else colours  # some programs write 8 bits instead of 16
     return np.ascontiguousarray(eight.astype(np.uint8)[indices])
 
 
@@ -310,7 +311,7 @@ def _deflate(stored: bytes, size: int) -> bytes:
     stream = zlib.decompressobj()
     try:
         raw = stream.decompress(stored, size)
-        if not stream.eof:  # its checksum comes after the last byte
+        if not stream.eof:  # reads the checksum after the last byte
             stream.decompress(stream.unconsumed_tail, 1)
     except zlib.error as error:
         raise damaged(error) from None
@@ -349,4 +350,4 @@ DECODERS: Mapping[int, Decoder] = MappingProxyType(
         50000: _each(_zstd),
     }
 )
-"""Compression -> what decodes it."""
+"""Compression -> function that decodes its blocks."""

@@ -1,4 +1,4 @@
-"""WebP: the chunks are checked; the pixels are libwebp's."""
+"""Decodes WebP with libwebp (in OpenCV), after checking that its chunks are complete."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from blemish.imaging.formats.decoded import (
     check_size,
     damaged,
     exif_orientation,
-    several,
-    strictly,
+    several_images,
+    strict_decoding,
     without_alpha,
 )
 
 
 def decode(data: bytes, max_pixels: int) -> Decoded:
-    """The image of a WebP; an animated one is refused. Raises BlemishError for damage that the decoder notices."""
+    """Decodes a WebP file. Raises BlemishError for damage that is noticed, an animation, and more than `max_pixels`."""
     if data[8:12] != b"WEBP":
         raise BlemishError("a RIFF file that is no WebP. Replace or remove it.")
     chunks = dict(_chunks(data))
     if b"ANIM" in chunks or b"ANMF" in chunks:
-        raise several("several", "images (it is animated)")
+        raise several_images("several", "images (it is animated)")
     for kind in (b"VP8X", b"VP8 ", b"VP8L"):
         if kind in chunks:
             check_size(*_size(kind, data[chunks[kind] : chunks[kind] + 10]), max_pixels)
-    with strictly():
+    with strict_decoding():
         found = without_alpha(imagecodecs.webp_decode(data))
     exif = data[chunks[b"EXIF"] :].removeprefix(b"Exif\0\0") if b"EXIF" in chunks else b""
     return found.upright(exif_orientation(exif))
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """Each kind of chunk, and where its body begins."""
+    """(kind, offset of the body) of each chunk; raises BlemishError where one is incomplete."""
     end, place = struct.unpack_from("<I", data, 4)[0] + 8, 12
     if end > len(data):
         raise damaged("it ends before its last chunk")

@@ -1,0 +1,59 @@
+"""`blemish synth`, `demo` and `data check`: creating and checking data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from blemish.cli.terminal import Folder, MaxPixels, console, errors, quoted
+from blemish.errors import number_of
+from blemish.imaging.limits import MAX_PIXELS
+from blemish.progress import shown_progress
+
+
+def synth_command(
+    out: Annotated[Path, typer.Argument(help="Folder to write the data set to.")],
+    category: Annotated[list[str] | None, typer.Option(help="Category to create, repeatable; default: all.")] = None,
+    size: Annotated[int, typer.Option(help="Side length of the images in pixels.")] = 256,
+    seed: Annotated[int, typer.Option(help="Seed of the random generator.")] = 0,
+) -> None:
+    """Create the built-in data set: synthetic images of parts, with and without defects, in the layout of MVTec AD."""
+    from blemish.data.synthetic import synthesize
+
+    with shown_progress("", errors) as phases:
+        folders = synthesize(out, categories=category or None, size=size, seed=seed, progress=phases("drawing"))
+    console.print(f"the data set is in {out}: {', '.join(folder.name for folder in folders)}", soft_wrap=True)
+    console.print(f"next: blemish fit {quoted(folders[0] / 'train' / 'good')} --out model", soft_wrap=True)
+
+
+def demo_command(
+    out: Annotated[Path, typer.Argument(help="Folder for the data, the runs and the comparison.")] = Path("runs/demo"),
+) -> None:
+    """Create the built-in data set, run every method on it, and compare them."""
+    from blemish.runs.demo import demo
+
+    demo(out, console, errors)
+
+
+def check_command(path: Folder, max_pixels: MaxPixels = MAX_PIXELS) -> None:
+    """Print the content of a data set and all problems in it.
+
+    Exit code 2 if it has errors, so that training is not possible, and 0 otherwise.
+    """
+    from blemish.data.overview import overview
+
+    with shown_progress("", errors) as phases:
+        table, problems, masks = overview(path, phases("reading"), max_pixels)
+    console.print(table)
+    for line in masks:
+        console.print(line, soft_wrap=True)
+    for problem in problems:
+        style = "bold red" if problem.severity == "error" else "bold yellow"
+        console.print(Text.assemble((problem.severity, style), f" {problem}"), soft_wrap=True)
+    num_errors = sum(problem.severity == "error" for problem in problems)
+    console.print(f"{number_of(num_errors, 'error')}, {number_of(len(problems) - num_errors, 'warning')}")
+    if num_errors:
+        raise typer.Exit(2)
