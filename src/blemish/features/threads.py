@@ -1,4 +1,4 @@
-"""On how many cores a thread computes with torch, without a word in that of the others."""
+"""Sets torch's number of threads for the calling thread alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _one_at_a_time = Lock()
 
 @contextmanager
 def computing_on(threads: int) -> Iterator[None]:
-    """Has the thread that enters, and no other, compute on so many cores; 0: on as many as it does."""
+    """Torch uses `threads` threads in the calling thread in the context (0: unchanged); others keep theirs."""
     before = set_own_threads(threads)
     try:
         yield
@@ -23,13 +23,13 @@ def computing_on(threads: int) -> Iterator[None]:
 
 
 def set_own_threads(number: int) -> int:
-    """Has this thread compute on so many cores from now on (0: as before), and gives how many it did before.
+    """Sets torch's number of threads for the calling thread (0: unchanged), and returns the previous one.
 
-    torch's own call says so for all threads too that use torch for the first time later. What these take is asked for
-    and put back by one of them.
+    torch.set_num_threads also sets the default of threads that use torch for the first time later. A new thread reads
+    this default before, and restores it.
     """
     with _one_at_a_time:
-        before = torch.get_num_threads()  # or this thread would be one of them
+        before = torch.get_num_threads()  # its first call would take the default later
         if number not in (0, before):
             with ThreadPoolExecutor(1) as other:
                 usual = other.submit(torch.get_num_threads).result()

@@ -1,4 +1,4 @@
-"""LZW, as TIFF has it: decoded by libtiff, and held against the number of bytes that there must be."""
+"""Decodes the LZW streams of a TIFF with libtiff, and checks that each has exactly the expected length."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 from blemish.imaging.formats.decoded import damaged
 
 CLEAR, END = 256, 257
-"""Codes: the table is empty again, and codes have nine bits; the stream ends."""
+"""The codes that empty the table, after which codes have nine bits, and that end the stream."""
 MARK = b"\xa5\x5a\xc3\x3c"
-"""What is put behind the pixels. libtiff stops where it has all bytes that are asked for, so that a damaged stream of
-too many would pass; with the mark it ends elsewhere."""
+"""Bytes that are appended to each stream. libtiff stops after the requested length, so a damaged stream that decodes to
+more bytes would pass; the mark is then not where it should be."""
 
 
 def decode(streams: Sequence[bytes], size: int) -> NDArray[np.uint8]:
-    """(streams, size): the bytes of streams of `size` each.
+    """(streams, size): the decoded bytes of streams that decode to `size` bytes each.
 
-    Raises BlemishError where one holds more, RuntimeError where it is damaged.
+    Raises BlemishError where one decodes to more, RuntimeError where it is damaged otherwise.
     """
-    # imagecodecs' own decoder trusts the first code after CLEAR and reads wherever a damaged one points to.
+    # imagecodecs.lzw_decode does not check the first code after CLEAR: a damaged one makes it read out of bounds.
     marked = [_marked(stream) for stream in streams]
     if not all(marked):
         return _read(streams, size)
@@ -35,9 +35,9 @@ def decode(streams: Sequence[bytes], size: int) -> NDArray[np.uint8]:
 
 
 def _marked(stored: bytes) -> bytes:
-    """The stream with the mark before its end; empty where it does not end as it should, which some do not.
+    """The stream with the mark before its end; empty where it has no END, which some encoders leave out.
 
-    The last bit that is set is that of END. Without it the code is CLEAR, and codes of nine bits can follow.
+    The last set bit is the lowest bit of END. Without this bit the code is CLEAR, and codes of nine bits can follow.
     """
     body = stored.rstrip(b"\0")
     tail = int.from_bytes(body[-3:], "big")
@@ -52,7 +52,7 @@ def _marked(stored: bytes) -> bytes:
 
 
 def _read(streams: Sequence[bytes], size: int) -> NDArray[np.uint8]:
-    """(streams, size): by libtiff, from a TIFF of 8-bit grey in which each stream is a row."""
+    """(streams, size): the streams decoded by libtiff, as the rows of an 8-bit grey TIFF."""
     number, lengths = len(streams), [len(stream) for stream in streams]
     behind = 8 + 2 + 12 * 9 + 4  # the directory: where the streams lie and how long they are, then the streams
     start = behind + 8 * number
