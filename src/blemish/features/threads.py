@@ -1,4 +1,4 @@
-"""Sets torch's number of threads for the calling thread alone."""
+"""Sets the number of cores that torch uses in one thread, without changing it for other threads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _one_at_a_time = Lock()
 
 @contextmanager
 def computing_on(threads: int) -> Iterator[None]:
-    """Torch uses `threads` threads in the calling thread in the context (0: unchanged); others keep theirs."""
+    """Within the block, torch uses `threads` cores in the calling thread; 0: unchanged."""
     before = set_own_threads(threads)
     try:
         yield
@@ -23,13 +23,13 @@ def computing_on(threads: int) -> Iterator[None]:
 
 
 def set_own_threads(number: int) -> int:
-    """Sets torch's number of threads for the calling thread (0: unchanged), and returns the previous one.
+    """Sets the number of cores that torch uses in the calling thread (0: unchanged), and returns the number before.
 
-    torch.set_num_threads also sets the default of threads that use torch for the first time later. A new thread reads
-    this default before, and restores it.
+    `torch.set_num_threads` also changes the default of threads that use torch for the first time later. A new thread
+    reads that default before the call and restores it afterwards.
     """
     with _one_at_a_time:
-        before = torch.get_num_threads()  # its first call would take the default later
+        before = torch.get_num_threads()  # without this first call, this thread would later take the default
         if number not in (0, before):
             with ThreadPoolExecutor(1) as other:
                 usual = other.submit(torch.get_num_threads).result()

@@ -12,9 +12,9 @@ from blemish.imaging.formats.decoded import Decoded, check_size, damaged, strict
 
 PLAIN, RLE8, RLE4, MASKED = 0, 1, 2, 3
 COMPRESSIONS = {PLAIN: (1, 4, 8, 16, 24, 32), RLE8: (8,), RLE4: (4,), MASKED: (16, 32)}
-"""Supported compression -> bits per pixel."""
+"""Supported compression -> allowed numbers of bits per pixel."""
 LENGTHS = (40, 52, 56, 64, 108, 124)
-"""Lengths of the header. What OpenCV would report on standard error is refused before it decodes."""
+"""Allowed lengths of the header. What OpenCV would print an error about is refused before it decodes."""
 
 
 @dataclass(frozen=True, slots=True)

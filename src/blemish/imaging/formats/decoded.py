@@ -26,7 +26,7 @@ class Decoded:
 
     pixels: Image
     alpha: Image | None = None
-    """(H, W); `pixels` do not contain it. None where the file has no alpha channel."""
+    """(H, W): the alpha channel, which `pixels` do not contain; None where the file has none."""
 
     @property
     def has_alpha(self) -> bool:
@@ -34,9 +34,9 @@ class Decoded:
         return self.alpha is not None
 
     def upright(self, orientation: int) -> Decoded:
-        """Rotated or mirrored by an EXIF orientation from 1 to 8; unchanged for any other value."""
-        alpha = None if self.alpha is None else _oriented(self.alpha, orientation)
-        return Decoded(_oriented(self.pixels, orientation), alpha)
+        """The image rotated or mirrored by an EXIF orientation from 1 to 8; unchanged for any other value."""
+        alpha = None if self.alpha is None else _upright(self.alpha, orientation)
+        return Decoded(_upright(self.pixels, orientation), alpha)
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:

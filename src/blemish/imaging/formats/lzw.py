@@ -1,4 +1,4 @@
-"""Decodes the LZW streams of a TIFF with libtiff, and checks that each has exactly the expected length."""
+"""Decodes the LZW compression of TIFF with libtiff, and checks the number of decoded bytes."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 from blemish.imaging.formats.decoded import damaged
 
 CLEAR, END = 256, 257
-"""The codes that empty the table, after which codes have nine bits, and that end the stream."""
+"""Special codes: CLEAR empties the table, after which codes have nine bits; END ends the stream."""
 MARK = b"\xa5\x5a\xc3\x3c"
-"""Bytes that are appended to each stream. libtiff stops after the requested length, so a damaged stream that decodes to
-more bytes would pass; the mark is then not where it should be."""
+"""Bytes that are appended to a stream. libtiff stops after the requested number of bytes, so it would accept a damaged
+stream that is too long; there the mark is not at the expected position."""
 
 
 def decode(streams: Sequence[bytes], size: int) -> NDArray[np.uint8]:
-    """(streams, size): the decoded bytes of streams that decode to `size` bytes each.
+    """The decoded bytes (streams, size) of streams that hold `size` bytes each.
 
-    Raises BlemishError where one decodes to more, RuntimeError where it is damaged otherwise.
+    Raises BlemishError where a stream holds more bytes, RuntimeError where it is damaged.
     """
-    # imagecodecs.lzw_decode does not check the first code after CLEAR: a damaged one makes it read out of bounds.
+    # The LZW decoder of imagecodecs does not check the first code after CLEAR and may read outside of its table.
     marked = [_marked(stream) for stream in streams]
     if not all(marked):
         return _read(streams, size)
@@ -35,9 +35,9 @@ def decode(streams: Sequence[bytes], size: int) -> NDArray[np.uint8]:
 
 
 def _marked(stored: bytes) -> bytes:
-    """The stream with the mark before its end; empty where it has no END, which some encoders leave out.
+    """The stream with MARK before its end; empty where the stream does not end with END, as some programs write.
 
-    The last set bit is the lowest bit of END. Without this bit the code is CLEAR, and codes of nine bits can follow.
+    The last bit that is set belongs to END. Without that bit the code is CLEAR, so codes of nine bits can follow.
     """
     body = stored.rstrip(b"\0")
     tail = int.from_bytes(body[-3:], "big")
@@ -52,9 +52,9 @@ def _marked(stored: bytes) -> bytes:
 
 
 def _read(streams: Sequence[bytes], size: int) -> NDArray[np.uint8]:
-    """(streams, size): the streams decoded by libtiff, as the rows of an 8-bit grey TIFF."""
+    """The bytes (streams, size), decoded by libtiff from a TIFF of 8-bit grey in which each stream is one row."""
     number, lengths = len(streams), [len(stream) for stream in streams]
-    behind = 8 + 2 + 12 * 9 + 4  # the directory: where the streams lie and how long they are, then the streams
+    behind = 8 + 2 + 12 * 9 + 4  # end of the directory; there follow the streams' offsets and lengths, then the streams
     start = behind + 8 * number
     places = [start, *(start + length for length in accumulate(lengths))][:number]
     offsets, counts = (behind, behind + 4 * number) if number > 1 else (*places, *lengths)

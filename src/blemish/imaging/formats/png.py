@@ -90,7 +90,7 @@ def _check(data: bytes, chunks: list[_Chunk], max_pixels: int) -> None:
 
 
 def _essential(data: bytes, chunks: list[_Chunk]) -> bytes:
-    """The file without chunks that do not define its pixels, such as colour profiles, texts and times."""
+    """The file without chunks that do not define its pixels (profiles, texts, times) or duplicate its alpha channel."""
     colour = chunks[0].body(data)[9]
     kinds = CRITICAL | {TRANSPARENCY} if colour in (0, 2, 3) else CRITICAL
     if all(chunk.kind in kinds for chunk in chunks):

@@ -1,4 +1,4 @@
-"""Decodes one page of a TIFF; a strip or tile that is damaged is an error, never filled with black."""
+"""Decodes one page of a TIFF; the length of each strip or tile is checked, and a damaged one is an error."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TYPES = {(8, 1): np.uint8, (16, 1): np.uint16, (32, 3): np.float32}
 FORMATS = {1: "uint", 2: "int", 3: "float", 4: "bits", 5: "complex int", 6: "complex"}
 Bytes = bytes | NDArray[np.uint8]
 Decoder = Callable[[Sequence[bytes], int], Iterable[Bytes]]
-"""From the stored bytes of blocks (strips or tiles) and the decoded length of each to the decoded bytes."""
+"""(stored bytes of strips or tiles, decoded length of each) -> their decoded bytes; the caller checks the lengths."""
 JPEG = 7
 REFUSED = {
     2: "CCITT (2)",
@@ -75,7 +75,7 @@ class _Layout:
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """The number of separate planes, of blocks down and of blocks across."""
+        """(separately stored bands, blocks down, blocks across)."""
         down, across = -(-self.height // self.block_height), -(-self.width // self.block_width)
         return self.samples if self.is_planar else 1, down, across
 
@@ -147,7 +147,7 @@ def _layout(page: Page, max_pixels: int) -> _Layout:
 
 
 def _filled(side: int, block: int) -> int:
-    """The length of a side that is covered with whole blocks."""
+    """The length of all blocks along a side."""
     return -(-side // block) * block
 
 
@@ -192,7 +192,7 @@ def _refuse_kinds(layout: _Layout) -> None:
 
 
 def _assembled(data: bytes, layout: _Layout) -> NDArray[Any]:
-    """(H, W, samples) in the machine's byte order: all strips or tiles, side by side."""
+    """(H, W, samples) in native byte order: the pixels of all strips or tiles."""
     blocks = _unpredicted(_decoded(data, layout), layout)
     bands, down, across = layout.grid
     shape = bands, down, across, layout.block_height, layout.block_width, layout.block_samples
@@ -202,7 +202,7 @@ def _assembled(data: bytes, layout: _Layout) -> NDArray[Any]:
 
 
 def _decoded(data: bytes, layout: _Layout) -> NDArray[np.uint8]:
-    """(blocks, bytes of a block): all strips or tiles decompressed; the rest of a shorter last strip is undefined."""
+    """The decompressed bytes (blocks, bytes per block) of all strips or tiles; a short last strip is not filled."""
     stored = list(_blocks(data, layout))
     if layout.page.get(Tag.FILL_ORDER, 1) == 2 and layout.compression != JPEG:
         stored = [bytes(imagecodecs.bitorder_decode(block)) for block in stored]
@@ -226,7 +226,7 @@ def _decoded(data: bytes, layout: _Layout) -> NDArray[np.uint8]:
 
 
 def _decompressed(blocks: Sequence[bytes], needed: int, most: int, decoder: Decoder) -> Iterable[Bytes]:
-    """Decompresses blocks of `needed` bytes each. Some writers fill up the last strip: it then has `most`."""
+    """The decompressed bytes of blocks of `needed` bytes each; of `most` where a program padded the last strip."""
     try:
         return decoder(blocks, needed)
     except (BlemishError, RuntimeError):
@@ -251,7 +251,7 @@ def _blocks(data: bytes, layout: _Layout) -> Iterator[bytes]:
 
 
 def _unpredicted(raw: NDArray[np.uint8], layout: _Layout) -> NDArray[Any]:
-    """(rows of all blocks, block width, block samples): the pixels, with the differences of a predictor undone."""
+    """The pixels (rows of all blocks, block width, block samples), with the differences of a predictor undone."""
     rows = len(raw) * layout.block_height
     if layout.bits < 8:
         bits = np.unpackbits(raw.reshape(rows, -1), axis=1)
@@ -350,4 +350,4 @@ DECODERS: Mapping[int, Decoder] = MappingProxyType(
         50000: _each(_zstd),
     }
 )
-"""Compression -> function that decodes its blocks."""
+"""Compression -> its decoder."""
