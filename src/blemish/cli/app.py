@@ -54,14 +54,14 @@ DATA_COMMANDS: dict[str, Callable[..., None]] = {"check": data.check_command}
 
 
 SETTINGS = {
-    "OPENCV_FOR_THREADS_NUM": "1",  # several files are decoded at the same time instead
-    "OPENCV_LOG_LEVEL": "SILENT",  # blemish reports a damaged file itself
-    # Gradients are allocated in every step. Memory pages of 2 MB instead of 4 kB reduce a step with 95.7 million
+    "OPENCV_FOR_THREADS_NUM": "1",  # several files are decoded at a time instead
+    "OPENCV_LOG_LEVEL": "SILENT",  # blemish reports what is wrong with a file itself
+    # Gradients are allocated anew in every step. In pages of 2 MB instead of 4 kB that takes a step of 95.7 million
     # parameters from 0.66 s to 0.48 s.
     "THP_MEM_ALLOC_ENABLE": "1",
 }
-"""Environment variables of the process of a command, where the user has not set them. OpenCV and torch read them when
-they are first used, which is later. A program that imports blemish keeps its own settings."""
+"""Of the whole process, which is the command's own; who imports blemish keeps theirs. OpenCV and torch read them when
+they are first used, which no command has done yet."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -140,7 +140,7 @@ def _read_map(base: Path) -> NDArray[Any]:
     try:
         is_array = path.suffix == ".npy"
         content = np.load(BytesIO(data), allow_pickle=False) if is_array else imagecodecs.tiff_decode(data)
-    except (EOFError, ValueError, RuntimeError, LookupError, MemoryError):  # numpy's message would advise allow_pickle
+    except (EOFError, ValueError, RuntimeError, LookupError, MemoryError):  # numpy would advise to run what is in it
         content = None
     if not isinstance(content, np.ndarray) or content.ndim != 2 or content.dtype.kind not in "biuf":
         raise BlemishError(f"{path}: not an anomaly map of one numeric channel. Write it as float32 TIFF or as .npy.")

@@ -13,9 +13,9 @@ from blemish.model.folder import ModelFolder
 
 
 class TorchBackend:
-    """Computes a fitted detector with torch, on the detector's device.
+    """Runs a fitted detector with torch, on the device that it is on.
 
-    On a CPU it uses `threads` threads; 0: torch's number in the calling thread.
+    On a processor it takes `threads` cores (0: as many as torch does in the thread that calls).
     """
 
     def __init__(self, detector: Detector, threads: int = 0):
@@ -32,5 +32,5 @@ class TorchBackend:
 
 
 def torch_backend(model: ModelFolder, threads: int = 0, device: str = "auto") -> TorchBackend:
-    """The torch backend of a model, which computes on a device, on a CPU with `threads` threads; 0: torch's number."""
+    """What runs the detector of a model folder with torch, on so many threads (0: as many as usual) or on a device."""
     return TorchBackend(load_detector(model, device), threads)

@@ -65,7 +65,7 @@ def _in_mode(compute: Compute, is_inference: bool, with_grad: bool, *image: Tens
 
 @cache
 def one_core_workers(number: int) -> ThreadPoolExecutor:
-    """A pool of `number` threads, in each of which torch computes on one core; other threads keep their number.
+    """A pool of `number` threads, in each of which torch computes on one core; other threads keep their settings.
 
     So results do not depend on the number of threads.
     """

@@ -82,7 +82,7 @@ def strict_decoding(harmless: str = "") -> Iterator[None]:
         _collected.messages = before
 
 
-def _oriented(pixels: Image, orientation: int) -> Image:
+def _upright(pixels: Image, orientation: int) -> Image:
     if orientation in (5, 6, 7, 8):
         pixels = cv2.transpose(pixels)
     flips = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}
