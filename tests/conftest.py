@@ -24,6 +24,16 @@ from blemish.types import Sample
 MakeCategory = Callable[..., Path]
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says how many tests a browser would have run, and how to get one."""
+    reasons = [str(report.longrepr[-1]) for report in terminalreporter.getreports("skipped")]
+    count = sum(reason.endswith("no browser") for reason in reasons)
+    if count:
+        terminalreporter.section("no browser")
+        terminalreporter.line(f"{count} tests of the report's page were skipped: there is no Chromium here.")
+        terminalreporter.line("To run them: apt-get install chromium, or put chromium or google-chrome on the PATH.")
+
+
 @pytest.fixture(autouse=True)
 def _without_progress() -> Iterator[None]:
     """Commands that a test calls print results and errors alone; progress has tests of its own."""

@@ -64,7 +64,7 @@ def test_a_bank_of_one_patch_has_nothing_to_weigh_by(part_images):
     assert scores[0] > 0.9 * maps.max() > 0
 
 
-@pytest.mark.parametrize("backbone", ["gabor", "resnet18"])
+@pytest.mark.parametrize("backbone", ["gabor", pytest.param("resnet18", marks=pytest.mark.slow)])
 def test_the_weighed_score_is_the_same_in_a_graph(part_images, tmp_path, backbone):
     detector = PatchCore.create(
         size=64,
