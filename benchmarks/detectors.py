@@ -147,7 +147,7 @@ def fit_and_test(folder: str, options: dict[str, Any]) -> dict[str, Any]:
     from blemish.files import make_folder
     from blemish.inference.inspector import Inspector
     from blemish.inference.torch_backend import TorchBackend
-    from blemish.model.tensors import Artifact, save
+    from blemish.model.artifact import Artifact, save
 
     (category,) = find_categories(Path(folder))
     detector, preprocess = _create(options)

@@ -180,8 +180,8 @@ def infer(model: str, backend: str, in_float32: bool, data: str) -> dict[str, An
 
     inspector = Inspector.load(Path(model), backend, batch_size=BATCH)
     if in_float32:
+        from blemish.model.artifact import load_detector
         from blemish.model.folder import read_model
-        from blemish.model.tensors import load_detector
 
         inspector.backend = TorchBackend(load_detector(read_model(Path(model)), in_float32=True))
     files = sorted(Path(data).glob("test/*/*.png"))

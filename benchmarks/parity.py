@@ -14,7 +14,7 @@ import logging
 from collections import defaultdict
 from pathlib import Path
 
-from blemish.calibration.thresholds import changed, smallest_rate
+from blemish.calibration.thresholds import smallest_rate, with_thresholds
 from blemish.data import find_categories
 from blemish.data.source import load
 from blemish.data.synthetic import CATEGORIES, synthesize
@@ -22,8 +22,8 @@ from blemish.detectors import DETECTORS
 from blemish.export.graphs import to_onnx
 from blemish.inference.inspector import Inspector
 from blemish.inference.torch_backend import TorchBackend
+from blemish.model.artifact import load_detector
 from blemish.model.folder import read_model
-from blemish.model.tensors import load_detector
 from blemish.runs.config import RunConfig
 from blemish.runs.export import FORMATS, Parity, compare
 from blemish.runs.run import fit
@@ -61,7 +61,9 @@ def parities(folder: Path, model: str, category: str, size: int | None) -> dict[
     known = read_model(out)
     assert known.calibration is not None
     # Where the threshold lies among the scores, decisions are the likelier to change.
-    calibration = changed(known.calibration, false_alarm_rate=max(0.2, smallest_rate(known.calibration.num_images)))
+    calibration = with_thresholds(
+        known.calibration, false_alarm_rate=max(0.2, smallest_rate(known.calibration.num_images))
+    )
     detector = load_detector(known, in_float32=True)
     source = load(find_categories(data, [category])[0].of("test"), known.preprocess)
     reference = Inspector(TorchBackend(detector), known.preprocess, calibration)

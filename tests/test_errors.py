@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from blemish.errors import LONGEST_LINE, BlemishError, first_problem, one_line, shown
+from blemish.errors import LONGEST_LINE, BlemishError, first_problem, one_line, short_repr
 
 
 @given(st.text(st.characters()), st.integers(20, 600))
@@ -46,10 +46,10 @@ def test_values_that_python_cannot_write():
     endless: list[object] = []
     for _ in range(100_000):
         endless = [endless]
-    assert shown(endless) == "list"
-    assert shown(10**5000) == "int"
-    assert shown("a\nb") == "'a\\nb'"
-    assert len(shown("x" * 1000)) == 80
+    assert short_repr(endless) == "list"
+    assert short_repr(10**5000) == "int"
+    assert short_repr("a\nb") == "'a\\nb'"
+    assert len(short_repr("x" * 1000)) == 80
     with pytest.raises(ValidationError) as raised:
         TypeAdapter(dict[str, int]).validate_python({"epochs": "x" * 1000})
     assert len(first_problem(raised.value)) < 200

@@ -1,4 +1,4 @@
-"""The one kind of error that is the user's to mend."""
+"""BlemishError, the error that a user can fix, and helpers that phrase messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PURPOSES = {
     "openvino": "exporting to OpenVINO and inspecting with it",
     "timm": "networks as backbones",
 }
-"""Optional extra -> what it is for."""
+"""Optional extra of the package -> its purpose."""
 EXTRAS = {
     "accelerate": "train",
     "jinja2": "train",
@@ -33,17 +33,18 @@ EXTRAS = {
     "onnxscript": "onnx",
     "openvino": "openvino",
 }
-"""Package -> the extra that installs it."""
+"""Imported package -> the extra that installs it."""
 
 
 LONGEST_LINE = 480
-"""Characters of a message at most. What is longer is cut in its middle: the place stands first, the advice last."""
+"""The most characters of a message. A longer one loses its middle, since the file stands first and the advice last."""
 
 
 class BlemishError(Exception):
-    """What was wrong, where (file, field), what is allowed and what to do next, in one line of LONGEST_LINE at most.
+    """An error that the user can fix. Its message is one line of at most LONGEST_LINE characters.
 
-    The command line prints the message and exits with 2.
+    The message names the file or field, says what is wrong, what is allowed, and what to do next. The command line
+    prints it and exits with code 2.
     """
 
     def __init__(self, message: str):
@@ -51,9 +52,10 @@ class BlemishError(Exception):
 
 
 def one_line(text: object, longest: int = LONGEST_LINE) -> str:
-    """The text as a line that any terminal and file takes: without line breaks, control characters and lone surrogates.
+    """The text as a single printable line of at most `longest` characters.
 
-    What is longer than `longest` characters is cut in its middle.
+    Line breaks become spaces. Control characters and lone surrogates become escapes such as \\x1b. The middle of a
+    longer text is replaced by " ... ".
     """
     words = re.sub(r"\s*[\r\n\v\f\x85\u2028\u2029]+\s*", " ", str(text)).strip()
     printable = "".join(
@@ -69,13 +71,13 @@ def one_line(text: object, longest: int = LONGEST_LINE) -> str:
 
 
 def number_of(count: int, noun: str) -> str:
-    """'1 image', '2 images', '1,000 images': for messages, so that singular and plural are right."""
+    """A number with its noun, such as '1 image', '2 images' or '1,000 images'."""
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 @contextmanager
 def extras() -> Iterator[None]:
-    """Has a package of an optional extra that is not installed told in one line, what it is for and how to get it."""
+    """A context that turns a missing optional package into a BlemishError with the command to install it."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -89,17 +91,17 @@ def extras() -> Iterator[None]:
 
 
 def first_problem(error: ValidationError) -> str:
-    """One line for the first field that pydantic found wrong: its name, the value given, what is allowed."""
+    """One line on the first field that pydantic rejected: its name, what is allowed, and the given value."""
     problem = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in problem["loc"])
     is_size = problem["type"].startswith("byte_size")
     allowed = "a number of bytes, such as 2GB" if is_size else problem["msg"].removeprefix("Value error, ")
-    return f"{field}: {allowed[0].lower()}{allowed[1:]}; {shown(problem['input'])} was given."
+    return f"{field}: {allowed[0].lower()}{allowed[1:]}; {short_repr(problem['input'])} was given."
 
 
-def shown(value: object) -> str:
-    """A value as Python writes it, in 80 characters at most; its type's name where it cannot be written."""
+def short_repr(value: object) -> str:
+    """The repr of a value, cut to 80 characters; the name of its type if it has no repr."""
     try:
         return one_line(repr(value), 80)
-    except (ValueError, RecursionError):  # a number of more than 4300 digits; lists without an end
+    except (ValueError, RecursionError):  # an integer of more than 4300 digits; recursive lists
         return type(value).__name__

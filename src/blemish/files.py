@@ -1,4 +1,4 @@
-"""State on disk is written whole or not at all; only regular files are read."""
+"""Reading regular files only, and writing files atomically: a file on disk is complete, or it is not there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from blemish.errors import BlemishError
 
 FORMULA = frozenset("=+-@'\t\r\n\uff1d\uff0b\uff0d\uff20")
-"""What a spreadsheet takes for the beginning of a formula (the last four are the wide forms), and what marks a text."""
+"""Characters at which a spreadsheet begins a formula (the last four are full-width forms), and the text mark (')."""
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +37,7 @@ _KINDS = {
 
 
 def check_file(path: Path) -> None:
-    """Raises BlemishError where there is no regular file: a pipe or a device would be waited for."""
+    """Raises BlemishError unless the path is a regular file: reading from a pipe or a device could block forever."""
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:
@@ -48,7 +48,7 @@ def check_file(path: Path) -> None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[BufferedReader]:
-    """A regular file, open to be read; raises BlemishError where it cannot be."""
+    """A context with a regular file opened for reading bytes; raises BlemishError if it cannot be opened."""
     check_file(path)
     try:
         with path.open("rb") as file:
@@ -58,7 +58,7 @@ def opened(path: Path) -> Iterator[BufferedReader]:
 
 
 def read_bytes(path: Path, largest: int | None = None) -> bytes:
-    """The content of a regular file; raises BlemishError where it cannot be read, or has more than `largest` bytes."""
+    """The content of a regular file; raises BlemishError if it cannot be read, or has more than `largest` bytes."""
     with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         if largest is not None and size > largest:
@@ -75,17 +75,18 @@ def _unreadable(path: Path, error: OSError | ValueError) -> BlemishError:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path to write to, which takes the place of `path` once all is written and on the disk.
+    """A context with a temporary path to write to. At its end the file is flushed to disk and renamed to `path`.
 
-    Two processes must not write the same file at the same time: one of them then fails, and what is there is whole.
-    Raises BlemishError where it cannot be written, or would take the place of a folder or a device.
+    If the body raises, `path` stays as it was. Two processes must not write the same path at the same time: one of
+    them fails, and the file is complete. Raises BlemishError if the file cannot be written, or `path` is a folder or a
+    device.
     """
     make_folder(path.parent)
-    if os.path.exists(path):  # noqa: PTH110 - it never raises
+    if os.path.exists(path):  # noqa: PTH110 - never raises
         check_file(path)
-    clear_left(path)
+    remove_temporaries(path)
     with writing(path):
-        # A folder of its own: a writer may make temporary files beside what it writes, as safetensors does.
+        # In a folder of its own, because some writers (safetensors) create temporary files beside their output.
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         temporary = folder / path.name
         try:
@@ -98,22 +99,22 @@ def replacing(path: Path) -> Iterator[Path]:
             rmtree(folder, ignore_errors=True)
 
 
-def clear_left(path: Path) -> None:
-    """Removes what a process that was killed while it wrote `path` left beside it; nobody may be writing it now."""
+def remove_temporaries(path: Path) -> None:
+    """Removes temporary files that killed writers of `path` left behind; no process may be writing it now."""
     for left in path.parent.glob(f".{escape(path.name)}.????????"):
         rmtree(left, ignore_errors=True)
 
 
 def discard(path: Path) -> None:
-    """Removes a file, and what killed processes left beside it, as far as there is any of it."""
+    """Removes a file and the temporary files of killed writers, if there are any."""
     with writing(path):
-        clear_left(path)
+        remove_temporaries(path)
         path.unlink(missing_ok=True)
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Has what the system says of a file that cannot be written told in one line: a full disk, no permission."""
+    """A context that turns an OSError, such as a full disk, into a BlemishError about writing `path`."""
     try:
         yield
     except OSError as error:
@@ -122,16 +123,16 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file, whole or not at all."""
+    """Writes a text file in UTF-8, atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def csv_cells(values: Iterable[Any]) -> list[Any]:
-    """The values as cells of a CSV file, of which none is a formula to a spreadsheet.
+    """The values as cells of a CSV file that no spreadsheet reads as formulas.
 
-    A text that begins with one of FORMULA, after any blanks, has an apostrophe before it: one apostrophe taken off the
-    front gives the text itself. Numbers stay numbers, and None is empty.
+    A text that begins with a character of FORMULA, possibly after blanks, gets an apostrophe in front. Removing one
+    leading apostrophe restores the text. Numbers stay numbers, and None becomes an empty cell.
     """
 
     def is_formula(value: Any) -> bool:
@@ -141,12 +142,12 @@ def csv_cells(values: Iterable[Any]) -> list[Any]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes JSON, indented and in the given order; a value that JSON does not have (NaN) is a ValueError."""
+    """Writes indented JSON atomically, keys in the given order; raises ValueError for NaN and infinity."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Writes a safetensors file, whole or not at all."""
+    """Writes tensors as a safetensors file, atomically."""
     from safetensors.torch import save_file
 
     with _replacing_tensors(path) as temporary:
@@ -154,7 +155,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: dict[str, str] | None = None) -> None:
-    """The same from numpy arrays, without torch."""
+    """Writes numpy arrays as a safetensors file, atomically and without torch."""
     from safetensors.numpy import save_file
 
     with _replacing_tensors(path) as temporary:
@@ -168,31 +169,31 @@ def _replacing_tensors(path: Path) -> Iterator[Path]:
     with replacing(path) as temporary:
         try:
             yield temporary
-        except SafetensorError as error:  # its word for what the system says
+        except SafetensorError as error:  # safetensors wraps an OSError
             raise OSError(str(error)) from None
 
 
 def absolute(path: Path) -> Path:
-    """The path as it is named, from the root: links unresolved, but without ".."."""
-    return Path(os.path.abspath(path))  # noqa: PTH100 - the method beside it resolves no ".."
+    """The absolute path without ".."; symbolic links are not resolved."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - Path.absolute keeps ".."
 
 
 @contextmanager
 def making_folder(path: Path) -> Iterator[None]:
-    """Makes a folder and those above it, which are gone again where the body fails before anything is in them."""
-    made = [folder for folder in (path, *path.parents) if not os.path.exists(folder)]  # noqa: PTH110 - it never raises
+    """A context that creates a folder and its parents, and removes those that are still empty if the body raises."""
+    made = [folder for folder in (path, *path.parents) if not os.path.exists(folder)]  # noqa: PTH110 - never raises
     make_folder(path)
     try:
         yield
     except BaseException:
-        with suppress(OSError):  # of one that is not empty, or gone
+        with suppress(OSError):  # not empty, or already removed
             for folder in made:
                 folder.rmdir()
         raise
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder and those above it; raises BlemishError where that cannot be done."""
+    """Creates a folder and its parents; raises BlemishError if that fails."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

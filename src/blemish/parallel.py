@@ -1,4 +1,4 @@
-"""Work that is done a little ahead of its use, in threads."""
+"""A lazy parallel map in threads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ Result = TypeVar("Result")
 def map_ahead(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int = 0, ahead: int = 0
 ) -> Iterator[Result]:
-    """The results in the order of the items, a few computed ahead in threads, so that memory stays bounded."""
+    """The results of `function` in the order of the items, computed in threads.
+
+    `workers` is the number of threads (0: one per core). At most `ahead` results (0: twice the workers) are computed
+    before they are consumed, so that memory stays bounded.
+    """
     workers = workers or os.cpu_count() or 1
     ahead = ahead or 2 * workers
     pending: deque[Future[Result]] = deque()

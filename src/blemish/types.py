@@ -1,4 +1,4 @@
-"""The plain data that travels along the line: frozen, and free of torch."""
+"""The data types that all rooms share: frozen dataclasses, without torch."""
 
 from __future__ import annotations
 
@@ -11,94 +11,97 @@ from numpy.typing import NDArray
 
 Split = Literal["train", "val", "test"]
 MapFormat = Literal["uint16", "float32"]
-"""Of a map in a file. uint16: each value within 1/8190 of the map's range. float32: exact, several times as long."""
+"""How a map file stores its values. uint16: with an error of at most 1/8190 of the map's range. float32: exactly, in a
+file several times as large."""
 Size = tuple[int, int]
 """(height, width) in pixels."""
 
 GOOD = "good"
-"""The defect type of a picture without a defect."""
+"""The defect type of an image without a defect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image file and what is known of it."""
+    """An image file with its label and mask."""
 
     image: Path
     label: bool | None = None
-    """True: anomalous; False: good; None: not known."""
+    """True: anomalous. False: good. None: unknown."""
     mask: Path | None = None
-    """The file that marks the anomalous pixels, where there is one."""
+    """The file that marks the anomalous pixels; None without a mask."""
     defect: str = GOOD
-    """The defect type, or "good"."""
+    """The defect type; GOOD for a good image."""
     split: Split = "test"
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a detector says of one image. Scores are raw: never clamped, never normalised."""
+    """The score and the anomaly map of one image. Both are raw: neither clamped nor normalised."""
 
     sample: Sample
     score: float
-    """Higher is more anomalous."""
+    """Higher means more anomalous."""
     map: NDArray[np.float32]
-    """(H, W) at the image file's own size; higher is more anomalous."""
+    """(H, W), the size of the image file; higher means more anomalous."""
     sha256: str = ""
-    """Of the content that was inspected; empty where it came from no file."""
+    """SHA-256 of the file's content, in hexadecimal; empty for a prediction without a file."""
     image: NDArray[np.uint8] | None = None
-    """(h, w, 3) RGB: what was inspected, as it is shown, where that was asked for; reduced where it is very large."""
+    """(h, w, 3) RGB, the image for display, reduced if it is very large; None unless requested."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """In the place of a prediction: an image file that cannot be used."""
+    """An image file that cannot be used; it takes the place of a prediction."""
 
     sample: Sample
     error: str
-    """What is wrong with it and what to do, in one line."""
+    """One line: what is wrong, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A connected part of an image that is anomalous. Places are (x, y) in pixels of the file, from its upper left."""
+    """A connected anomalous region. Coordinates are (x, y) in pixels of the file; (0, 0) is the upper left pixel."""
 
     box: tuple[int, int, int, int]
-    """x, y, width, height of the smallest rectangle around it."""
+    """x, y, width and height of the bounding box."""
     area: int
-    """Pixels."""
+    """Number of pixels."""
     peak: float
-    """The highest value of the map in it."""
+    """The highest map value in the region."""
     peak_at: tuple[int, int]
+    """The pixel with the highest map value."""
     centroid: tuple[float, float]
+    """The mean of the pixel coordinates."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a calibration makes of a prediction."""
+    """The decision on one image."""
 
     is_defect: bool
     p_value: float
-    """The chance at most of a good image to score so high."""
+    """A upper bound on the probability that a good image scores this high."""
     regions: tuple[Region, ...] = ()
-    """The highest peak first; none where the image is no defect."""
+    """The defect regions, the highest peak first; empty if the image is no defect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The figures of one detector on one category: plain data, as it stands in results.json."""
+    """The metrics of one method on one category, as stored in results.json."""
 
     method: str
     category: str
     metrics: dict[str, float | None]
-    """Metric name -> value in [0, 1]; None where the metric is not applicable."""
+    """Metric name -> value in [0, 1]; None if the metric is not applicable."""
     reasons: dict[str, str] = field(default_factory=dict)
-    """Metric name -> why it is not applicable."""
+    """Metric name -> the reason why it is not applicable."""
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """Metric name -> low and high end of its 95 % confidence interval, where that was asked for."""
+    """Metric name -> lower and upper end of its 95 % confidence interval; empty unless requested."""
     images: list[dict[str, Any]] = field(default_factory=list)
     """One row per test image: path, defect, label, score."""
     durations: dict[str, float] = field(default_factory=dict)
-    """Phase -> seconds: fit, predict (the detector on the decoded test images), test (that and the evaluation)."""
+    """Phase -> seconds: fit, predict (scores and maps of the test images), test (predict and evaluation)."""
     validation: list[dict[str, Any]] = field(default_factory=list)
     """One row per held-out good image: path, score."""
     calibration: dict[str, Any] | None = None
-    """The `Calibration` that was made from them, as plain data; None where there is none."""
+    """The `Calibration` computed from `validation`, as plain data; None without one."""

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from blemish.calibration.influence import look_defective, num_above, support, without
-from blemish.calibration.thresholds import PIXEL_RATES, Calibration, calibrate, changed, conformal_threshold
+from blemish.calibration.influence import exceed_too_often, excluding, num_above, support
+from blemish.calibration.thresholds import PIXEL_RATES, Calibration, calibrate, conformal_threshold, with_thresholds
 from blemish.errors import BlemishError
 
 LEVELS = tuple(float(level) for level in range(len(PIXEL_RATES)))
@@ -27,60 +27,60 @@ def test_one_image_far_above_the_others_sets_the_threshold_alone_and_stands_apar
     assert found.rest == tuple(GOOD)
     assert found.gap == pytest.approx(2.7 - 1.08)
     assert found.spread == pytest.approx(0.58)
-    assert found.without == conformal_threshold(GOOD, 0.05)
-    assert found.is_apart
+    assert found.threshold_without == conformal_threshold(GOOD, 0.05)
+    assert found.is_outlying
 
 
 def test_two_images_that_are_alike_do_not_hide_each_other():
     found = support(calibrated([2.7, 2.6, *GOOD], 0.07))
     assert found.scores == (2.6, 2.7)
     assert found.images == ("/good/1.png", "/good/0.png")
-    assert found.is_apart
+    assert found.is_outlying
 
 
 @pytest.mark.parametrize("scores", [GOOD, [1.6, *GOOD], [1.0] * 20, [9.0, 0.1, 0.1, 0.1, 0.1]])
 def test_what_is_within_the_spread_of_the_rest_or_compared_with_too_few_stands_not_apart(scores):
-    assert not support(calibrated(list(scores), max(0.05, 1 / (len(scores) + 1)))).is_apart
+    assert not support(calibrated(list(scores), max(0.05, 1 / (len(scores) + 1)))).is_outlying
 
 
 def test_nothing_sets_a_threshold_that_was_set_by_hand_and_one_image_has_no_rest():
-    assert support(changed(calibrated(GOOD, 0.05), threshold=3.0)) is None
+    assert support(with_thresholds(calibrated(GOOD, 0.05), threshold=3.0)) is None
     assert support(Calibration(1.0, 1.0, None, None, (), ())) is None
     alone = support(calibrated([1.0], 0.5))
-    assert (alone.rest, alone.without, alone.is_apart) == ((), None, False)
+    assert (alone.rest, alone.threshold_without, alone.is_outlying) == ((), None, False)
     unnamed = support(calibrate(GOOD, LEVELS, 0.05))
     assert (unnamed.images, unnamed.scores) == ((), (GOOD[-1],))
 
 
 def test_without_an_image_the_threshold_is_that_of_the_others_at_the_same_rate():
     calibration = calibrated([2.7, *GOOD], 0.1)
-    found = without(calibration, ["/good/0.png"])
+    found = excluding(calibration, ["/good/0.png"])
     assert found.good_scores == tuple(GOOD)
     assert "/good/0.png" not in found.images
     assert (found.threshold, found.false_alarm_rate) == (conformal_threshold(GOOD, 0.1), 0.1)
     assert (found.left_out, found.pixel_threshold) == (("/good/0.png",), calibration.pixel_threshold)
-    again = without(found, ["/good/30.png"])
+    again = excluding(found, ["/good/30.png"])
     assert again.left_out == ("/good/0.png", "/good/30.png")
     assert again.num_images == 29
 
 
 def test_without_an_image_the_rate_is_the_smallest_that_the_others_support():
-    found = without(calibrated([2.7, *GOOD], 1 / 32), ["/good/0.png"])
+    found = excluding(calibrated([2.7, *GOOD], 1 / 32), ["/good/0.png"])
     assert found.false_alarm_rate == 1 / 31
     assert found.threshold == conformal_threshold(GOOD, 1 / 31)
-    by_hand = changed(calibrated([2.7, *GOOD], 0.1), threshold=5.0)
-    assert without(by_hand, ["/good/0.png"]).threshold == 5.0
+    by_hand = with_thresholds(calibrated([2.7, *GOOD], 0.1), threshold=5.0)
+    assert excluding(by_hand, ["/good/0.png"]).threshold == 5.0
     with pytest.raises(BlemishError, match="no good image would be left"):
-        without(calibrated([1.0], 0.5), ["/good/0.png"])
+        excluding(calibrated([1.0], 0.5), ["/good/0.png"])
 
 
 def test_good_images_look_defective_where_more_are_above_the_threshold_than_chance_explains():
     former = calibrated(list(np.linspace(0, 1, 99)), 0.01)
     assert num_above([0.5, 2.0, 3.0], former.threshold) == 2
-    assert look_defective(former, [2.0] * 3 + [0.5] * 17)
-    assert not look_defective(former, [2.0] + [0.5] * 19)  # 0.18 by chance
-    assert not look_defective(former, [0.5] * 20)
+    assert exceed_too_often(former, [2.0] * 3 + [0.5] * 17)
+    assert not exceed_too_often(former, [2.0] + [0.5] * 19)  # 0.18 by chance
+    assert not exceed_too_often(former, [0.5] * 20)
     few = calibrated([0.1, 0.2, 0.3], 0.25)
-    assert not look_defective(few, [2.0] * 3 + [0.1] * 7)
-    assert look_defective(few, [2.0] * 9 + [0.1])
-    assert not look_defective(replace(few, good_scores=(), images=()), [2.0] * 20)  # of nothing nothing is known
+    assert not exceed_too_often(few, [2.0] * 3 + [0.1] * 7)
+    assert exceed_too_often(few, [2.0] * 9 + [0.1])
+    assert not exceed_too_often(replace(few, good_scores=(), images=()), [2.0] * 20)  # of nothing nothing is known

@@ -1,4 +1,4 @@
-"""From scores to decisions: the guarantee by simulation, values by hand, regions against a flood fill."""
+"""Thresholds from scores: the guarantee by simulation, and values computed by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 import sys
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,25 +15,21 @@ from hypothesis import strategies as st
 from blemish.calibration.thresholds import (
     MARGIN,
     PIXEL_RATES,
-    Calibration,
     calibrate,
-    changed,
     conformal_rank,
     conformal_threshold,
-    decide,
     false_alarm_bound,
-    find_regions,
-    from_plain,
+    from_dict,
     miss_rate,
     num_images_for,
     p_value,
     pixel_levels,
     smallest_rate,
-    succeeding,
-    to_plain,
+    to_dict,
+    with_history,
+    with_thresholds,
 )
 from blemish.errors import BlemishError
-from blemish.types import Prediction, Sample
 
 SCORES = tuple(float(score) for score in range(1, 100))
 """99 held-out good images."""
@@ -145,20 +140,20 @@ def test_a_calibration_is_changed_without_images():
     calibration = calibrate(SCORES, LEVELS, 0.01)
     assert (calibration.threshold, calibration.num_images, calibration.false_alarm_rate) == (99.099, 99, 0.01)
     assert calibration.pixel_threshold == PIXEL_RATES.index(0.001)
-    assert changed(calibration) == calibration
-    other = changed(calibration, false_alarm_rate=0.05, pixel_rate=0.1, min_area=7)
+    assert with_thresholds(calibration) == calibration
+    other = with_thresholds(calibration, false_alarm_rate=0.05, pixel_rate=0.1, min_area=7)
     assert (other.threshold, other.false_alarm_rate, other.pixel_threshold, other.min_area) == (95.099, 0.05, 0, 7)
-    by_hand = changed(other, threshold=3.2, pixel_threshold=1.5)
+    by_hand = with_thresholds(other, threshold=3.2, pixel_threshold=1.5)
     assert (by_hand.threshold, by_hand.false_alarm_rate, by_hand.pixel_threshold) == (3.2, None, 1.5)
-    assert changed(by_hand, false_alarm_rate=0.01, pixel_rate=0.001, min_area=0) == calibration
+    assert with_thresholds(by_hand, false_alarm_rate=0.01, pixel_rate=0.001, min_area=0) == calibration
     for wrong in ({"threshold": math.nan}, {"pixel_threshold": math.inf}, {"pixel_rate": 0.3}):
         with pytest.raises(BlemishError, match=f"{next(iter(wrong)).replace('_', '-')}: "):
-            changed(calibration, **wrong)
+            with_thresholds(calibration, **wrong)
 
 
 def test_a_calibration_comes_back_from_plain_data():
-    calibration = changed(calibrate(SCORES, LEVELS, 0.02), min_area=3)
-    assert from_plain(to_plain(calibration)) == calibration
+    calibration = with_thresholds(calibrate(SCORES, LEVELS, 0.02), min_area=3)
+    assert from_dict(to_dict(calibration)) == calibration
     wrong = {
         "threshold": [math.nan],
         "good_scores": [["a"]],
@@ -166,12 +161,12 @@ def test_a_calibration_comes_back_from_plain_data():
         "method": ["luck"],
         "images": [["one of 99"], ["a"] * 98 + [1], "a" * 99],
         "left_out": [[1], "abc"],
-        "previous": [["before"], [1], [to_plain(calibration)] * 4, [to_plain(calibration) | {"threshold": math.inf}]],
+        "previous": [["before"], [1], [to_dict(calibration)] * 4, [to_dict(calibration) | {"threshold": math.inf}]],
     }
     for name, values in wrong.items():
         for value in values:
             with pytest.raises((ValueError, TypeError, AttributeError)):
-                from_plain(to_plain(calibration) | {name: value})
+                from_dict(to_dict(calibration) | {name: value})
 
 
 def test_a_calibration_remembers_what_was_before_three_times():
@@ -180,73 +175,23 @@ def test_a_calibration_remembers_what_was_before_three_times():
     assert calibrations[0].images == tuple(names)
     found = None
     for calibration in calibrations:
-        found = succeeding(calibration, found)
+        found = with_history(calibration, found)
     assert found == calibrations[-1]
     assert found.previous == tuple(calibrations[-2:-5:-1])
     assert all(former.previous == () for former in found.previous)
-    assert succeeding(calibrations[-1], found).previous == found.previous  # nothing has changed
-    again = from_plain(json.loads(json.dumps(to_plain(found))))
+    assert with_history(calibrations[-1], found).previous == found.previous  # nothing has changed
+    again = from_dict(json.loads(json.dumps(to_dict(found))))
     assert (again, again.previous) == (found, found.previous)
-    older = to_plain(found)
+    older = to_dict(found)
     for name in ("images", "left_out", "previous"):  # which versions before did not know
         del older[name]
-    assert from_plain(older) == replace(found, images=())
-
-
-def prediction(score: float, anomaly_map: np.ndarray) -> Prediction:
-    return Prediction(Sample("a.png"), score, anomaly_map.astype(np.float32))
-
-
-def test_decisions():
-    spots = np.zeros((20, 30))
-    spots[2:4, 3:8] = 5
-    spots[10:16, 20:22] = 3
-    spots[12, 21] = 9
-    calibration = Calibration(2.0, 1.0, 0.1, 0.001, (1.0, 2.0, 4.0), ())
-    decision = decide(prediction(3.0, spots), calibration)
-    assert (decision.is_defect, decision.p_value) == (True, 0.5)
-    assert [region.box for region in decision.regions] == [(20, 10, 2, 6), (3, 2, 5, 2)]  # the highest peak first
-    first, second = decision.regions
-    assert (first.area, first.peak, first.peak_at, first.centroid) == (12, 9.0, (21, 12), (20.5, 12.5))
-    assert (second.area, second.peak, second.peak_at, second.centroid) == (10, 5.0, (3, 2), (5.0, 2.5))
-    good = decide(prediction(2.0, spots), calibration)  # a score at the threshold is none above it
-    assert (good.is_defect, good.p_value, good.regions) == (False, 0.75, ())
-
-
-def test_a_minimum_area_takes_small_regions_and_decisions_away():
-    spot = np.zeros((9, 9))
-    spot[4, 4:7] = 2
-    calibration = Calibration(1.0, 1.0, 0.1, 0.001, (0.5,), (), min_area=3)
-    assert len(decide(prediction(2.0, spot), calibration).regions) == 1
-    larger = changed(calibration, min_area=4)
-    assert decide(prediction(2.0, spot), larger).is_defect is False
-    assert decide(prediction(2.0, spot), larger).regions == ()
-
-
-def test_diagonal_neighbours_are_one_region_and_nothing_is_none():
-    assert len(find_regions(np.eye(6, dtype=np.float32), 0.5)) == 1
-    assert find_regions(np.zeros((6, 6), np.float32), 0.0) == ()
-
-
-@settings(deadline=None)
-@given(st.integers(0, 2**32 - 1))
-def test_regions_cover_what_is_above_the_threshold_once(seed):
-    generator = np.random.default_rng(seed)
-    values = cv2.GaussianBlur(generator.normal(size=(24, 31)).astype(np.float32), (0, 0), 1.5)
-    regions = find_regions(values, 0.1)
-    assert sum(region.area for region in regions) == (values > 0.1).sum()
-    for region in regions:
-        x, y, width, height = region.box
-        assert values[region.peak_at[1], region.peak_at[0]] == np.float32(region.peak)
-        assert region.peak <= values[y : y + height, x : x + width].max()
-        assert x <= region.centroid[0] <= x + width - 1
-        assert y <= region.centroid[1] <= y + height - 1
+    assert from_dict(older) == replace(found, images=())
 
 
 def test_calibrating_and_reading_a_model_need_no_torch():
     import subprocess
 
-    modules = "calibration.thresholds", "model.folder", "inference.inspector", "inference.table", "runs.recalibrate"
+    modules = "calibration.thresholds", "model.folder", "inference.inspector", "inference.predict", "runs.recalibrate"
     code = f"import sys, {', '.join(f'blemish.{name}' for name in modules)}\n"
     code += "print([name for name in ('torch', 'scipy', 'matplotlib', 'safetensors') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

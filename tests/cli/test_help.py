@@ -119,12 +119,18 @@ def test_without_a_command_there_is_help(capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["prdict"], "No such command 'prdict'. Did you mean 'predict'? 'blemish --help' says what there is."),
-        (["data", "chck"], "No such command 'chck'. Did you mean 'check'? 'blemish data --help' says what there is."),
-        (["xyz"], "No such command 'xyz'. 'blemish --help' says what there is."),
-        (["--verson"], "No such option: --verson (Possible options: --version). 'blemish --help' says what there is."),
-        (["fit"], "Missing argument 'images'. 'blemish fit --help' says what there is."),
-        (["data", "check"], "Missing argument 'path'. 'blemish data check --help' says what there is."),
+        (["prdict"], "No such command 'prdict'. Did you mean 'predict'? 'blemish --help' lists what is available."),
+        (
+            ["data", "chck"],
+            "No such command 'chck'. Did you mean 'check'? 'blemish data --help' lists what is available.",
+        ),
+        (["xyz"], "No such command 'xyz'. 'blemish --help' lists what is available."),
+        (
+            ["--verson"],
+            "No such option: --verson (Possible options: --version). 'blemish --help' lists what is available.",
+        ),
+        (["fit"], "Missing argument 'images'. 'blemish fit --help' lists what is available."),
+        (["data", "check"], "Missing argument 'path'. 'blemish data check --help' lists what is available."),
         (["fit", "d", "--ot", "x"], "No such option: --ot (Possible options: --out, --roi, --tile). "),
         (["fit", "d", "--model", "gan"], "model: not a detector; choose from ae, ensemble"),
         (["fit", "d", "--beta", "3"], "beta: not an option of Ensemble. It has: backbone, "),

@@ -23,8 +23,8 @@ from blemish.imaging.roi import read_roi
 from blemish.inference.backends import ONNX, OPENVINO, OnnxBackend, OpenVinoBackend
 from blemish.inference.inspector import Inspector
 from blemish.inference.torch_backend import TorchBackend
+from blemish.model.artifact import Artifact, load, load_detector, save
 from blemish.model.folder import read_model
-from blemish.model.tensors import Artifact, load, load_detector, save
 from blemish.training.settings import Training
 from blemish.types import Sample
 

@@ -37,8 +37,8 @@ import blemish.runs.export
 import blemish.runs.run
 import blemish.runs.update
 from blemish.cli import main
+from blemish.model.artifact import load, load_detector
 from blemish.model.folder import DOCUMENT, TENSORS, read_model
-from blemish.model.tensors import load, load_detector
 
 EVENTS = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "fcntl.flock", "shutil.rmtree"}
 """What is counted, beside files that are opened to be written."""

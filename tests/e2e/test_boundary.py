@@ -65,7 +65,7 @@ def test_a_fault_in_blemish_says_so_and_keeps_where_it_was(capsys, tmp_path: Pat
     code, said = told(KeyError("colour\n" * 500), capsys)
     assert code == 1
     assert said.startswith("error unexpected KeyError: 'colour")
-    assert "This is a fault in blemish." in said
+    assert "This is a bug in blemish." in said
     log = Path(re.search(r"is in (\S+\.log)", said)[1])
     assert log.parent == tmp_path
     assert "raise error" in log.read_text()
@@ -74,8 +74,8 @@ def test_a_fault_in_blemish_says_so_and_keeps_where_it_was(capsys, tmp_path: Pat
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        ("predict", "stopped. The same command goes on from here."),
-        ("train", "stopped. The same command with --resume goes on from here."),
+        ("predict", "stopped. The same command continues from here."),
+        ("train", "stopped. The same command with --resume continues from here."),
         ("synth", "stopped."),
     ],
 )

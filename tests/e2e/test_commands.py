@@ -16,7 +16,7 @@ from blemish.data import find_categories
 from blemish.evaluation.results import read_results
 from blemish.inference.inspector import Inspector
 from blemish.inference.torch_backend import TorchBackend
-from blemish.model.tensors import load
+from blemish.model.artifact import load
 from blemish.runs.demo import MODELS, SETTINGS
 
 ROOT = Path(__file__).parents[2]
@@ -151,7 +151,7 @@ def test_runs_on_the_root_and_on_the_category_are_on_the_same_images(make_catego
         arguments = ["--model", model, "--data_path", str(data), "--ckpt_path", str(tmp_path / model), *given]
         assert run(["train", *arguments], capsys)[0] == 0
     code, text = run(["compare", str(tmp_path / "padim"), str(tmp_path / "patchcore")], capsys)
-    assert (code, "other test images" in text) == (0, False)
+    assert (code, "different test images" in text) == (0, False)
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from blemish.calibration.thresholds import PIXEL_RATES, conformal_threshold, to_plain
+from blemish.calibration.thresholds import PIXEL_RATES, conformal_threshold, to_dict
 from blemish.cli import main
 from blemish.detectors import detector_class
 from blemish.errors import BlemishError
 from blemish.export.graphs import to_onnx, write_onnx
 from blemish.imaging.preprocess import Preprocess
 from blemish.inference.inspector import Inspector
+from blemish.model.artifact import Artifact, load_detector, save
 from blemish.model.changes import write_model
 from blemish.model.folder import TENSORS, read_model
-from blemish.model.tensors import Artifact, load_detector, save
 from blemish.runs.config import RunConfig
 from blemish.runs.export import export
 from blemish.runs.run import fit, run
@@ -39,7 +39,7 @@ def test_a_run_calibrates_on_the_images_that_it_held_out(run_folder: Path):
     assert model.calibration.threshold == expected > scores[-1]
     assert model.calibration.false_alarm_rate == pytest.approx(1 / 41)
     assert list(model.calibration.good_scores) == scores
-    assert evaluation["calibration"] == json.loads(json.dumps(to_plain(model.calibration)))
+    assert evaluation["calibration"] == json.loads(json.dumps(to_dict(model.calibration)))
     bad = sorted(row["score"] for row in evaluation["images"] if row["label"])
     assert list(model.calibration.defect_scores) == bad
     assert model.metrics == evaluation["metrics"]
@@ -95,7 +95,7 @@ def test_what_images_would_change_is_shown_and_written_when_it_is_asked_for(
     before, bytes_before = read_model(model).calibration, (model / "model.json").read_bytes()
     code, out, _ = calibrate(capsys, model, "--images", folder)
     assert (code, (model / "model.json").read_bytes()) == (0, bytes_before)
-    assert "nothing is changed yet: add --apply, or choose with --false-alarm-rate" in out
+    assert "nothing is saved yet: add --apply, or give a --false-alarm-rate" in out
     assert calibrate(capsys, model, "--images", folder, "--apply")[0] == 0
     after = read_model(model).calibration
     assert f"threshold: {before.threshold:.6g} before, now {after.threshold:.6g}" in out
@@ -332,7 +332,7 @@ def test_an_export_scores_within_tiles_and_the_region_too(make_category, tmp_pat
     staged.mkdir()
     write_onnx(to_onnx(load_detector(read_model(folder))), staged)
     write_model(read_model(folder), {"model.onnx": staged / "model.onnx"})  # as an earlier version left it
-    with pytest.raises(BlemishError, match="knows of no tiles and no region, since an earlier version wrote it"):
+    with pytest.raises(BlemishError, match="supports neither tiles nor a region, because an earlier version wrote it"):
         list(Inspector.load(folder, "onnx").predict(images))
 
 

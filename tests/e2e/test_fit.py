@@ -42,12 +42,12 @@ def test_a_folder_is_enough_and_choices_are_told(good, tmp_path, capsys):
         f"ensemble has learned from 8 images; the model is in {tmp_path / 'model'}",
         f"an image that scores above {threshold:.4g} is a defect: about 1 in 2 good parts will be flagged, "
         "by 1 good image held out",
-        "99 held-out images, about 990 good ones in all, are needed to promise 1 in 100",
+        "99 held-out images, about 990 good ones in all, are needed to guarantee 1 in 100",
         "next:",
         f"  blemish predict {tmp_path / 'model'} {good.parents[1] / 'test'} --out predictions --report",
         "    finds the defects: look at predictions/report.html; the table is predictions/predictions.csv",
         f"  blemish calibrate {tmp_path / 'model'}",
-        "    shows the threshold and what others would mean, and sets another",
+        "    shows the threshold and alternatives, and sets another one",
     ]
     scores = [found.score for found in Inspector.load(tmp_path / "model").predict(sorted(good.glob("*.png")))]
     assert np.isfinite(scores).all()
@@ -58,7 +58,7 @@ def test_one_image_gives_no_threshold_and_that_is_told(make_category, tmp_path, 
     assert run("fit", good, "--out", tmp_path / "model", "--size", 48) == 0
     said = capsys.readouterr().out
     assert f"ensemble has learned from 1 image; the model is in {tmp_path / 'model'}\n" in said
-    assert "there is no threshold, since no good image could be held out: learn from more images, or run\n" in said
+    assert "there is no threshold, because no good image could be held out: use more images, or run\n" in said
     assert f"  blemish calibrate {tmp_path / 'model'} --images FOLDER_OF_OTHER_GOOD_IMAGES\n" in said
 
 

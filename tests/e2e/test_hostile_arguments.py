@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from blemish.cli import main
-from blemish.errors import shown
+from blemish.errors import short_repr
 
 NUMBERS = ("nan", "inf", "-1", "0", "1e400", "9" * 30, "9" * 5000, "1.5", "\u0661", "0x10", "1,5")
 WORDS = ("", " ", "x" * 5000, "[bold]x[/bold]", "\udcff", "a\nb", "a\0b", "--", "-", "~", "*", "\u202ex", "%s%n", "[")
@@ -150,7 +150,7 @@ def walk(command: Command, count: int, place: Path, capsys, monkeypatch) -> None
     step = max(1, len(found) // count) | 1  # odd: it meets all values, whose number is even, in turn
     for arguments in found[step // 2 :: step]:
         if problem := check(arguments, capsys):
-            wrong.append(f"{shown(arguments)}: {problem}")
+            wrong.append(f"{short_repr(arguments)}: {problem}")
         for name in ("out", "page.html"):
             shutil.rmtree(name, ignore_errors=True) if Path(name).is_dir() else Path(name).unlink(missing_ok=True)
     assert not wrong, "\n".join(wrong)

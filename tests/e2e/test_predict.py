@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from blemish.calibration.thresholds import decide
+from blemish.calibration.decisions import decide
 from blemish.cli import main
 from blemish.data.selection import find_images
 from blemish.inference.inspector import Inspector
-from blemish.inference.table import predict, written_to
+from blemish.inference.predict import output_folders, predict
 
 
 @pytest.fixture
@@ -210,7 +210,8 @@ def test_what_is_stored_is_decided_again(model: Path, images: Path, tmp_path: Pa
     code, said = run(capsys, model, images, "--out", out, "--fail-on-defect")
     assert code == 3
     assert (
-        "8 images: 8 defects, 0 unreadable, none left to inspect\nfrom what is stored: 8 decided again by map\n" in said
+        "8 images: 8 defects, 0 unreadable, nothing left to predict\nfrom stored results: 8 decided again by map\n"
+        in said
     )
     assert {row["threshold"] for row in rows_of(out)} == {-1}
     one = sorted((images / "good").iterdir())[0]
@@ -220,7 +221,7 @@ def test_what_is_stored_is_decided_again(model: Path, images: Path, tmp_path: Pa
     one.write_bytes(sorted((images / "bad").iterdir())[0].read_bytes())
     code, said = run(capsys, model, images, "--out", out, "--overlays")
     assert (code, "9 images: 8 defects, 1 unreadable" in said) == (2, True)
-    assert "from what is stored: 7 drawn by map\ninspected anew: 1 changed since\n" in said
+    assert "from stored results: 7 drawn by map\ninspected again: 1 changed since then\n" in said
 
 
 def test_predictions_of_another_model_are_not_mixed(model: Path, images: Path, tmp_path: Path, capsys):
@@ -309,8 +310,8 @@ def test_what_it_wrote_is_not_inspected(model: Path, images: Path, capsys):
     for _ in range(2):
         assert run(capsys, model, images, "--out", out, "--maps", "--overlays")[0] == 0
         assert len(rows_of(out)) == 8
-    assert set(find_images([f"{images}/**/*"], own=written_to(out)).images) == set(images.glob("*/*.png"))
-    assert set(find_images([str(images / "good")], own=written_to(images)).images) == set(images.glob("good/*.png"))
+    assert set(find_images([f"{images}/**/*"], own=output_folders(out)).images) == set(images.glob("*/*.png"))
+    assert set(find_images([str(images / "good")], own=output_folders(images)).images) == set(images.glob("good/*.png"))
 
 
 def test_a_map_is_not_taken_by_a_later_picture_of_the_same_name(model: Path, images: Path, tmp_path: Path, capsys):
@@ -389,7 +390,7 @@ def test_pictures_that_a_full_disk_does_not_take_are_told_in_their_rows(model: P
     arguments = [sys.executable, "-c", code, str(model), *files, "--out", str(tmp_path / "out")]
     done = subprocess.run([*arguments, "--maps-format", "float32"], capture_output=True, text=True, check=False)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
-    assert "0 unreadable, 2 without the files that were asked for" in done.stdout
+    assert "0 unreadable, 2 without the requested files" in done.stdout
     assert "000.tiff: cannot be written (File too large)" in done.stderr
     rows = rows_of(tmp_path / "out")
     assert all(row["score"] > 0 and "cannot be written" in row["error"] and "map" not in row for row in rows)

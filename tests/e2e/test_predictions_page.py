@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from blemish.calibration.thresholds import changed, false_alarm_bound
+from blemish.calibration.thresholds import false_alarm_bound, with_thresholds
 from blemish.cli import main
 from blemish.model.changes import write_model
 from blemish.model.folder import read_model
-from blemish.report.decisions import called_at
+from blemish.report.decisions import decision_counts
 from blemish.report.render import report
 
 LONG = "a_very_long_name_of_line_7_and_station_12_2026-11-28T12-04-55.123456_left_side"
@@ -44,7 +44,7 @@ def page(open_page, written) -> Iterator[Any]:
 
 
 def check_counts(page: Any, part: dict[str, Any], threshold: float) -> None:
-    expected, good = called_at(part["images"], threshold), part["held_out"]
+    expected, good = decision_counts(part["images"], threshold), part["held_out"]
     assert {name: int(page.inner_text(f"#{name}")) for name in expected} == expected
     share = 100 * expected["defects"] / len(part["images"])
     assert page.inner_text("#defects-rate") == f"{share:.1f} %"
@@ -89,7 +89,7 @@ def test_the_gallery_begins_with_the_highest_score_and_opens_large(page: Any, wr
     page.locator(".card").first.click()
     assert page.inner_text("#viewer-outcome") == "defect"
     page.wait_for_selector("#viewer-map:not([hidden])", state="attached")
-    assert page.inner_text("#regions-of") == "of the whole map"
+    assert page.inner_text("#regions-of") == "from the full-size map"
     region = ordered[0]["regions"][0]
     x, y, width, height = region["box"]
     cells = page.locator("#regions tr >> nth=0").locator("td").all_inner_texts()
@@ -117,7 +117,7 @@ def test_nothing_lies_over_anything_else(open_page, check_cards, written, width,
 
 
 def test_the_counts_regard_a_minimum_area(open_page, model: Path, written, tmp_path: Path):
-    write_model(replace(read_model(model), calibration=changed(read_model(model).calibration, min_area=30)))
+    write_model(replace(read_model(model), calibration=with_thresholds(read_model(model).calibration, min_area=30)))
     predict(model, written[0].parent.parent / "images", tmp_path / "out")
     part = report([tmp_path / "out"], tmp_path / "again.html")["parts"][0]
     assert {image["has_region"] for image in part["images"]} == {True, False}
@@ -143,8 +143,8 @@ def test_without_a_calibration_nothing_is_decided_until_a_threshold_is_chosen(
         page.keyboard.press("Escape")
         scores = sorted(image["score"] for image in part["images"])
         page.fill("#threshold", repr(scores[3]))
-        assert page.inner_text("#defects") == str(called_at(part["images"], scores[3])["defects"]) == "4"
-        assert page.inner_text("#good-above") == "none known"
+        assert page.inner_text("#defects") == str(decision_counts(part["images"], scores[3])["defects"]) == "4"
+        assert page.inner_text("#good-above") == "no scores known"
         page.click("#reset")
         assert page.inner_text("#defects") == DASH
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from blemish.cli import main
-from blemish.evaluation.record import read_record
-from blemish.report.decisions import counts_at
-from blemish.report.read import read_runs
+from blemish.evaluation.report_data import read_report_data
+from blemish.report.decisions import confusion_counts
+from blemish.report.read_runs import read_runs
 from blemish.report.render import report
 
 
@@ -61,7 +61,7 @@ def opened(open_page, written) -> Iterator[Opened]:
 
 
 def predicted(part: dict[str, Any], threshold: float) -> dict[str, int]:
-    counts = counts_at(part["images"], threshold)
+    counts = confusion_counts(part["images"], threshold)
     return {name: counts[name] for name in ("found", "missed", "false_alarms", "passed")}
 
 
@@ -75,7 +75,7 @@ def test_the_counts_follow_the_threshold(opened: Opened):
         for threshold in (scores[0] - 1, scores[2], (scores[4] + scores[5]) / 2, scores[-1]):
             page.fill("#threshold", repr(threshold))
             assert opened.counts() == predicted(part, threshold)
-            counts = counts_at(part["images"], threshold)
+            counts = confusion_counts(part["images"], threshold)
             expected = "\N{EN DASH}" if counts["precision"] is None else f"{100 * counts['precision']:.1f} %"
             assert page.inner_text("#precision") == expected
             assert page.inner_text("#recall") == f"{100 * counts['recall']:.1f} %"
@@ -164,7 +164,7 @@ def test_regions_are_those_of_the_whole_map_until_the_level_moves(opened: Opened
     best = max(part["images"], key=lambda image: image["score"])
     page.locator(".card").first.click()
     page.wait_for_selector("#viewer-map:not([hidden])", state="attached")
-    assert page.inner_text("#regions-of") == "of the whole map"
+    assert page.inner_text("#regions-of") == "from the full-size map"
     region = best["regions"][0]
     x, y, width, height = region["box"]
     cells = page.locator("#regions tr >> nth=0").locator("td").all_inner_texts()
@@ -172,8 +172,8 @@ def test_regions_are_those_of_the_whole_map_until_the_level_moves(opened: Opened
     assert float(cells[4]) == pytest.approx(region["peak"], rel=5e-3)
     assert page.locator(".contour-line").get_attribute("d")
     page.locator("#level").press("ArrowRight")
-    assert page.inner_text("#regions-of") == "measured on the map at display size"
-    record = read_record(folders[0] / "bolt")
+    assert page.inner_text("#regions-of") == "from the map at display size"
+    record = read_report_data(folders[0] / "bolt")
     highest = next(shown.map.max() for shown in record.previews if shown.path == best["path"])
     low, high = part["map_range"]
     peak = float(page.locator("#regions td").nth(4).inner_text())

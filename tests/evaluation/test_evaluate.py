@@ -132,7 +132,7 @@ def test_maps_of_another_program_give_the_same_figures(category, tmp_path: Path,
     ("spoil", "said"),
     [
         (lambda path: path.unlink(), "no such map"),
-        (lambda path: path.write_bytes(b"no map"), "not a map of one channel"),
+        (lambda path: path.write_bytes(b"no map"), "not an anomaly map of one"),
         (lambda path: cv2.imwrite(str(path), np.zeros((9, 9), np.float32)), "the map is 9 x 9, its image 48 x 48"),
     ],
 )
@@ -146,7 +146,7 @@ def test_a_map_that_cannot_be_judged_is_named(category, tmp_path: Path, spoil, s
 def test_a_map_can_run_no_code(category, tmp_path: Path):
     write_maps(category, tmp_path / "maps", ".npy")
     np.save(tmp_path / "maps/bolt/test/bad/001.npy", np.array([{"a": 1}], object), allow_pickle=True)
-    with pytest.raises(BlemishError, match=r"bad/001\.npy: not a map of one channel of numbers") as raised:
+    with pytest.raises(BlemishError, match=r"bad/001\.npy: not an anomaly map of one numeric channel") as raised:
         list(predictions_from_maps(tmp_path / "maps", category))
     assert "allow_pickle" not in str(raised.value)
 
@@ -154,9 +154,9 @@ def test_a_map_can_run_no_code(category, tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "not a map of one channel of numbers"),
-        (np.full((48, 48), "a"), "not a map of one channel of numbers"),
-        (np.full((48, 48), np.nan), "has values that are no finite numbers"),
+        (b"", "not an anomaly map of one numeric channel"),
+        (np.full((48, 48), "a"), "not an anomaly map of one numeric channel"),
+        (np.full((48, 48), np.nan), "has values that are not finite numbers"),
     ],
 )
 def test_an_array_that_is_no_map_is_named(category, tmp_path: Path, content, said):

@@ -24,8 +24,8 @@ from blemish.export.graphs import to_half, to_int8, to_onnx, write_onnx, write_o
 from blemish.features.gabor import opponent_channels
 from blemish.inference.backends import ONNX, OPENVINO, OnnxBackend, OpenVinoBackend
 from blemish.inference.inspector import Inspector
+from blemish.model.artifact import load, load_detector, save
 from blemish.model.folder import read_model
-from blemish.model.tensors import load, load_detector, save
 from blemish.runs.export import TOLERANCES, compare, export
 from blemish.types import Prediction
 
@@ -133,7 +133,7 @@ def different(graph: onnx.ModelProto, factor: float) -> onnx.ModelProto:
 
 @pytest.mark.parametrize(
     ("factor", "expected"),
-    [(1.05, "{name} in float32 is too far from torch: scores differ by"), (np.nan, "its score is no finite number")],
+    [(1.05, "{name} in float32 is too far from torch: scores differ by"), (np.nan, "its score is not a finite number")],
 )
 @pytest.mark.parametrize("before", ["model", "exported"])
 def test_an_export_that_differs_leaves_nothing_behind(
@@ -166,7 +166,7 @@ def test_an_interrupted_export_leaves_the_one_of_before(exported: Path, tmp_path
 def test_what_is_fitted_anew_has_no_export(exported: Path, tmp_path: Path):
     folder = Path(shutil.copytree(exported, tmp_path / "part"))
     save(load(folder), folder)
-    with pytest.raises(BlemishError, match=r"knows no model\.onnx\. Write it with 'blemish export \S+ --format onnx'"):
+    with pytest.raises(BlemishError, match=r"lists no model\.onnx\. Write it with 'blemish export \S+ --format onnx'"):
         Inspector.load(folder, "onnx")
 
 

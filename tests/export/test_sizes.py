@@ -54,7 +54,7 @@ def test_a_detector_that_looks_alike_everywhere_takes_any_size(tmp_path: Path):
                 np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4 * wanted.max())
     for backend in made:
         for height, width in ((SIDE - 16, SIDE), (SIDE, SIDE + 8)):
-            message = rf"images of {height} x {width} were given; this export takes multiples of 16 from 96 on"
+            message = rf"images of {height} x {width} were given; this export takes multiples of 16, at least 96"
             with pytest.raises(BlemishError, match=message):
                 backend(np.zeros((1, 3, height, width), np.float32))
 

@@ -15,9 +15,9 @@ from blemish.errors import BlemishError
 from blemish.features.devices import device_named, is_main_process, uses_bfloat16
 from blemish.features.timm_features import NetworkFeatures
 from blemish.imaging.preprocess import Preprocess
-from blemish.model import tensors as artifact
+from blemish.model import artifact as artifact
+from blemish.model.artifact import Artifact, load, load_detector, save
 from blemish.model.folder import read_model
-from blemish.model.tensors import Artifact, load, load_detector, save
 from blemish.runs import export
 from blemish.runs.config import RunConfig
 from blemish.runs.run import fit

@@ -107,5 +107,5 @@ def test_what_is_no_number_is_no_decision(where, paths):
         return scores, maps
 
     inspector = Inspector(broken, Preprocess((16, 16)))
-    with pytest.raises(BlemishError, match=r"4.png: its score is no finite number"):
+    with pytest.raises(BlemishError, match=r"4.png: its score is not a finite number"):
         list(inspector.predict(paths))

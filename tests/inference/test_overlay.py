@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from blemish.calibration.thresholds import Calibration, decide
+from blemish.calibration.decisions import decide
+from blemish.calibration.thresholds import Calibration
 from blemish.imaging.read import decode_image
 from blemish.inference.overlay import NARROWEST, OUTLINE, RIM, VERDICTS, overlay, region_mask, to_jpeg
 from blemish.types import Prediction, Sample

@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 import pytest
 
-from blemish.calibration.thresholds import find_regions
+from blemish.calibration.decisions import find_regions
 from blemish.imaging.thumbnails import decoded
 from blemish.inference.previews import (
     MAP_SIDE,
     MOST_REGIONS,
     PICTURE_SIDE,
     encode_preview,
-    preview,
+    make_preview,
     read_preview,
 )
 from blemish.types import Prediction, Sample
@@ -40,7 +40,7 @@ def kept(prediction: Prediction, path: Path, level: float | None = LEVEL):
 
 def test_what_is_read_is_what_was_kept(tmp_path: Path):
     prediction = predicted(tmp_path / "a.png")
-    expected = preview(prediction, str(tmp_path / "a.png"), LEVEL)
+    expected = make_preview(prediction, str(tmp_path / "a.png"), LEVEL)
     found = kept(prediction, tmp_path / "a.preview")
     assert found.pixel_threshold == LEVEL
     for name in ("path", "size", "picture", "num_regions", "largest_region", "at_maximum"):

@@ -164,5 +164,5 @@ def test_a_detector_that_gives_no_number_is_refused(images):
         return np.full(len(pixels), -np.inf), pixels[:, 0]
 
     for preprocess in (PLAIN, replace(PLAIN, roi=region(slice(0, 32), slice(0, 64)))):
-        with pytest.raises(BlemishError, match="its score is no finite number"):
+        with pytest.raises(BlemishError, match="its score is not a finite number"):
             list(Inspector(broken, preprocess).predict([images.samples[0].image]))

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from blemish import metrics
-from blemish.metrics import figures, resampling, statistics
+from blemish.metrics import formulas, resampling, statistics
 
 
 def category(num_images=14, size=20, seed=0, levels=None, shift=1.0):
@@ -69,7 +69,7 @@ def test_resampled_aupimo_is_that_of_the_resample():
     weights = resampling.draw_images(~masks.any(axis=(1, 2)), 10, seed=1)
     ranking = metrics.rank_masks_and_maps(masks, maps)
     counts = resampling.count_images(ranking, 2048)
-    found = figures.log_area_under(*counts.points("pimo", weights), bounds=(0.02, 0.4))
+    found = formulas.log_area_under(*counts.points("pimo", weights), bounds=(0.02, 0.4))
     expected = []
     for row in weights:
         drawn = np.repeat(np.arange(len(maps)), row.astype(int))
@@ -82,7 +82,7 @@ def test_resampled_saturated_overlap_is_that_of_the_resample():
     regions = [metrics.Regions([m], [7.5]) if m.any() else None for m in masks]
     weights = resampling.draw_images(~masks.any(axis=(1, 2)), 10, seed=1)
     counts = resampling.count_images(metrics.rank_masks_and_maps(regions, maps), 2048)
-    found = metrics.METRICS["au_spro_0.3"].figure(*counts.points("spro", weights))
+    found = metrics.METRICS["au_spro_0.3"].formula(*counts.points("spro", weights))
     for value, row in zip(found, weights, strict=True):
         drawn = np.repeat(np.arange(len(maps)), row.astype(int))
         assert value == pytest.approx(metrics.au_spro([regions[i] for i in drawn], maps[drawn], 0.3), abs=1e-12)

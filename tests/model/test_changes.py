@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from blemish.calibration.thresholds import changed
+from blemish.calibration.thresholds import with_thresholds
 from blemish.errors import BlemishError
 from blemish.inference.inspector import Inspector
 from blemish.model import folder as reading_module
-from blemish.model.changes import changing, claimed, write_model
+from blemish.model.artifact import load, save
+from blemish.model.changes import locked_folder, updating_model, write_model
 from blemish.model.document import parse
-from blemish.model.folder import DOCUMENT, TENSORS, read_model, reading
-from blemish.model.tensors import load, save
+from blemish.model.folder import DOCUMENT, TENSORS, read_consistently, read_model
 
 
 def names(folder: Path) -> set[str]:
@@ -26,7 +26,7 @@ def names(folder: Path) -> set[str]:
 
 def with_other_tensors(folder: Path) -> None:
     """Gives the model tensors with other bytes, of the same values."""
-    with changing(folder, "test") as model:
+    with updating_model(folder, "test") as model:
         content = bytearray(model.file(TENSORS).read_bytes())
         header = int.from_bytes(content[:8], "little") + 8
         (folder / "new").write_bytes((header).to_bytes(8, "little") + content[8:header] + b" " * 8 + content[header:])
@@ -45,7 +45,7 @@ def test_what_was_left_is_cleared_by_the_next_that_changes_anything(model: Path)
     others = ["notes-0123456789ab.txt", "model.png", "my-model.safetensors", "model-v2.safetensors"]
     for name in others:
         (model / name).write_bytes(b"of somebody else")
-    with changing(model, "test"):
+    with updating_model(model, "test"):
         pass
     assert names(model) == expected | set(others) | {"openvino"}
 
@@ -54,7 +54,7 @@ def test_nothing_is_cleared_where_model_json_cannot_be_read(model: Path):
     content = (model / DOCUMENT).read_bytes()
     (model / DOCUMENT).write_bytes(content[:-9])
     before = names(model)
-    with claimed(model, "test"):
+    with locked_folder(model, "test"):
         pass
     assert names(model) == before
     (model / DOCUMENT).write_bytes(content)
@@ -83,11 +83,11 @@ def test_the_files_of_before_go_once_the_new_ones_stand(model: Path):
 
 def test_a_change_of_nothing_leaves_the_same_bytes(model: Path):
     before = {name: (model / name).read_bytes() for name in names(model)}
-    with changing(model, "test") as known:
+    with updating_model(model, "test") as known:
         write_model(known)
     save(load(model), model)
     assert load(model)
-    with changing(model, "test") as known:
+    with updating_model(model, "test") as known:
         write_model(replace(known, metrics=read_model(model).metrics))
     assert {name: (model / name).read_bytes() for name in names(model)} == before
 
@@ -97,7 +97,7 @@ def test_changes_wait_for_each_other_so_that_none_is_lost(model: Path):
 
     def add() -> None:
         for _ in range(10):
-            with changing(model, "test", 60) as known:
+            with updating_model(model, "test", 60) as known:
                 write_model(replace(known, provenance=known.provenance | {"n": known.provenance.get("n", 0) + 1}))
 
     threads = [threading.Thread(target=add) for _ in range(3)]
@@ -117,7 +117,7 @@ def test_who_reads_while_it_is_replaced_reads_again(model: Path):
             with_other_tensors(model)
         return found.file(TENSORS).read_bytes()
 
-    assert reading(model, slowly) == read_model(model).file(TENSORS).read_bytes()
+    assert read_consistently(model, slowly) == read_model(model).file(TENSORS).read_bytes()
     assert len(set(reads)) == 3
 
 
@@ -150,14 +150,14 @@ def test_readers_beside_a_writer_read_the_one_or_the_other(model: Path):
 
 
 def test_what_is_no_model_gets_no_lock(tmp_path: Path):
-    with pytest.raises(BlemishError, match=r"model\.json: no such file"), changing(tmp_path, "test"):
+    with pytest.raises(BlemishError, match=r"model\.json: no such file"), updating_model(tmp_path, "test"):
         pass
     assert not list(tmp_path.iterdir())
 
 
 def test_a_model_is_whole_wherever_it_is_copied(model: Path, tmp_path: Path):
-    with changing(model, "test") as known:
-        write_model(replace(known, calibration=changed(known.calibration, threshold=3.0)))
+    with updating_model(model, "test") as known:
+        write_model(replace(known, calibration=with_thresholds(known.calibration, threshold=3.0)))
     copied = Path(shutil.copytree(model, tmp_path / "elsewhere"))
     found = read_model(copied)
     assert (found.category, found.calibration.threshold) == ("part", 3.0)

@@ -22,11 +22,11 @@ from blemish.errors import BlemishError
 from blemish.imaging.preprocess import Preprocess
 from blemish.imaging.roi import Roi, read_roi
 from blemish.inference.inspector import BACKENDS, Inspector
-from blemish.model import tensors as artifact
+from blemish.model import artifact as artifact
+from blemish.model.artifact import Artifact, load, save
 from blemish.model.changes import write_model
 from blemish.model.document import FORMAT_VERSION
 from blemish.model.folder import DOCUMENT, TENSORS, find_model, read_model
-from blemish.model.tensors import Artifact, load, save
 
 YESTERDAY = Path(__file__).parents[1] / "models" / "format1"
 
@@ -110,10 +110,10 @@ SPOILED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "unknown tensor": (with_tensor("more", torch.zeros(1)), NOT_FITTING),
     "newer": (lambda folder: edit(folder, format_version=FORMAT_VERSION + 1), "this blemish reads 1 to 4. Upgrade"),
     "no version": (lambda folder: edit(folder, format_version=None), "format_version None"),
-    "climbs out": (lambda f: edit(f, sha256={"../outside.safetensors": "0" * 64}), "which is outside of its folder"),
-    "absolute": (lambda f: edit(f, sha256={"/etc/passwd": "0" * 64}), "which is outside of its folder"),
-    "a dot": (lambda f: edit(f, sha256={"onnx/../../x": "0" * 64}), "which is outside of its folder"),
-    "a link": (link_out_of_the_folder, "which is outside of its folder"),
+    "climbs out": (lambda f: edit(f, sha256={"../outside.safetensors": "0" * 64}), "which is outside its folder"),
+    "absolute": (lambda f: edit(f, sha256={"/etc/passwd": "0" * 64}), "which is outside its folder"),
+    "a dot": (lambda f: edit(f, sha256={"onnx/../../x": "0" * 64}), "which is outside its folder"),
+    "a link": (link_out_of_the_folder, "which is outside its folder"),
     "roi climbs out": (
         preprocess(roi="../mask.png"),
         r"model\.json: damaged, preprocess\.roi: input should be 'roi\.png'",
@@ -122,7 +122,7 @@ SPOILED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no document": (lambda folder: (folder / DOCUMENT).unlink(), r"model\.json: no such file"),
     "not an object": (lambda folder: (folder / DOCUMENT).write_text("[1]"), "format_version None"),
     "nested": (lambda folder: (folder / DOCUMENT).write_text("[" * 200_000), r"model\.json: not JSON"),
-    "elsewhere": (lambda f: edit(f, files={TENSORS: "../outside.safetensors"}), "which is outside of its folder"),
+    "elsewhere": (lambda f: edit(f, files={TENSORS: "../outside.safetensors"}), "which is outside its folder"),
     "nowhere": (lambda folder: edit(folder, files={}), r"model\.json: damaged"),
     "no files": (lambda folder: edit(folder, files=None), r"model\.json: damaged"),
     "no options": (lambda folder: edit(folder, options=None), r"model\.json: damaged"),
@@ -226,6 +226,6 @@ def test_reading_the_document_imports_no_torch(model: Path):
 
 
 def test_a_backend_that_does_not_exist(model: Path):
-    with pytest.raises(BlemishError, match="backend tensorrt: there is none of this name"):
+    with pytest.raises(BlemishError, match="backend tensorrt: unknown"):
         Inspector.load(model, "tensorrt")
     assert "torch" in BACKENDS

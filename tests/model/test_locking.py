@@ -35,8 +35,8 @@ def holder(tmp_path: Path):
         process.kill()
 
 
-def take(folder: Path, patience: float = 0) -> bool:
-    with locked(folder, "test", patience) as is_new:
+def take(folder: Path, timeout: float = 0) -> bool:
+    with locked(folder, "test", timeout) as is_new:
         return is_new
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from blemish.inference.inspector import Inspector
-from blemish.model.changes import changing, write_model
+from blemish.model.changes import updating_model, write_model
 from blemish.model.document import FORMAT_VERSION
 from blemish.model.folder import DOCUMENT, TENSORS, read_model
 from blemish.model.migrations import migrated
@@ -26,7 +26,7 @@ def test_an_older_folder_scores_as_it_did_before_and_after_it_is_changed(name, t
     folder = Path(shutil.copytree(MODELS / name, tmp_path / "screw"))
     before = {path.name for path in folder.iterdir()}
     assert Inspector.load(folder).backend(RAMP)[0][0] == SCORES[name]
-    with changing(folder, "test") as model:
+    with updating_model(folder, "test") as model:
         write_model(model)
     assert json.loads((folder / DOCUMENT).read_text())["format_version"] == FORMAT_VERSION
     assert {path.name for path in folder.iterdir()} == before
@@ -37,7 +37,7 @@ def test_an_older_folder_scores_as_it_did_before_and_after_it_is_changed(name, t
 
 def test_an_older_folder_s_files_go_with_its_model(tmp_path: Path):
     folder = Path(shutil.copytree(MODELS / "format3", tmp_path / "screw"))
-    with changing(folder, "test") as model:
+    with updating_model(folder, "test") as model:
         (folder / "new").write_bytes(model.file(TENSORS).read_bytes())
         new = write_model(model, {TENSORS: folder / "new"})
     assert {path.name for path in folder.iterdir()} == {DOCUMENT, "roi.png", new.files[TENSORS]}

@@ -8,9 +8,9 @@ from safetensors.torch import save_file
 
 from blemish.detectors import detector_class
 from blemish.imaging.preprocess import Preprocess
+from blemish.model.artifact import Artifact, load_detector, save
 from blemish.model.changes import write_model
 from blemish.model.folder import TENSORS, read_model
-from blemish.model.tensors import Artifact, load_detector, save
 
 BEFORE = {
     "padim": {"gaussians.": ""},

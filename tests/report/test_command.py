@@ -38,7 +38,7 @@ def test_the_command_that_reproduces_a_run_is_read_as_its_configuration(options,
     config = RunConfig.create(data_path="my data", ckpt_path="out", seed=1, **options)
     words = shlex.split(command(json.loads(config.model_dump_json()), ["bolt"]))
     read: list[RunConfig] = []
-    monkeypatch.setattr("blemish.cli.learning.train", read.append)
+    monkeypatch.setattr("blemish.cli.commands.train.train", read.append)
     with pytest.raises(SystemExit) as stopped:
         main(words[1:])
     assert not stopped.value.code

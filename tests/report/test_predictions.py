@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blemish.calibration.thresholds import changed, false_alarm_bound, find_regions
+from blemish.calibration.decisions import find_regions
+from blemish.calibration.thresholds import false_alarm_bound, with_thresholds
 from blemish.cli import main
 from blemish.errors import BlemishError
 from blemish.inference.inspector import Inspector
 from blemish.model.changes import write_model
 from blemish.model.folder import read_model
-from blemish.report.decisions import called_at
+from blemish.report.decisions import decision_counts
 from blemish.report.predictions import MOST_UNREADABLE, read_predictions
 from blemish.report.render import render, report
 
@@ -103,7 +104,7 @@ def test_without_previews_the_page_shows_the_files_as_they_are(model: Path, imag
     for path, row in found.items():
         assert shown[path]["size"] == [48, 48]
         assert [region["box"] for region in shown[path]["regions"]] == [region["box"] for region in row["regions"]]
-    assert "8 images here without a map" in (out / "again.html").read_text(encoding="utf-8")
+    assert "8 images without a map" in (out / "again.html").read_text(encoding="utf-8")
     assert run("predict", model, images, "--out", out, "--report") == 2  # keeps the previews that are missing
     assert part_of(out)["num_previews"] == 7
 
@@ -125,13 +126,13 @@ def test_a_model_without_calibration_decides_nothing(model: Path, images: Path, 
     part = part_of(out)
     assert (part["counts"], part["held_out"], part["threshold"]["value"]) == (None, [], None)
     assert "not calibrated" in part["threshold"]["text"]
-    assert part["pixel_threshold"]["text"].endswith("1% of these images' area lies above")
+    assert part["pixel_threshold"]["text"].endswith("1% of these images' area is above it")
 
 
 def test_a_minimum_area_counts(model: Path, images: Path, tmp_path: Path):
     for number, min_area in enumerate((1, 30, 100_000)):
         out = tmp_path / f"out {number}"
-        calibration = changed(read_model(model).calibration, min_area=min_area)
+        calibration = with_thresholds(read_model(model).calibration, min_area=min_area)
         write_model(replace(read_model(model), calibration=calibration))
         run("predict", model, images, "--out", out, "--report")
         rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
@@ -143,7 +144,7 @@ def test_a_minimum_area_counts(model: Path, images: Path, tmp_path: Path):
             find_regions(found.map, calibration.pixel_threshold, min_area)
             for found in Inspector.load(model).predict(sorted(images.rglob("0*.png")))
         ]
-        assert called_at(part["images"], -np.inf)["defects"] == sum(map(bool, large))
+        assert decision_counts(part["images"], -np.inf)["defects"] == sum(map(bool, large))
 
 
 def test_the_words_of_the_page_are_right_for_one_and_for_many(model: Path, images: Path, tmp_path: Path):
@@ -195,7 +196,7 @@ def test_several_folders_stand_in_one_page(model: Path, images: Path, tmp_path: 
 def test_what_cannot_be_reported_is_one_line(run_folder: Path, model: Path, images: Path, tmp_path: Path):
     out, page = tmp_path / "out", tmp_path / "report.html"
     run("predict", model, images, "--out", out)
-    with pytest.raises(BlemishError, match=r"holds no predictions.*apart"):
+    with pytest.raises(BlemishError, match=r"holds no predictions.*separate reports"):
         report([out, run_folder], page)
     with pytest.raises(BlemishError, match="--files"):
         report([out], page, tmp_path / "files")
@@ -214,14 +215,14 @@ def test_what_is_decided_again_is_shown_as_it_is_decided_then(model: Path, image
     before = {path: path.stat().st_mtime_ns for path in (out / "previews").rglob("*.preview")}
     scores = sorted(image["score"] for image in part_of(out)["images"])
     fitted = read_model(model)
-    write_model(replace(fitted, calibration=changed(fitted.calibration, threshold=scores[5])))
+    write_model(replace(fitted, calibration=with_thresholds(fitted.calibration, threshold=scores[5])))
     run("predict", model, images, "--out", out, "--report")
     assert {path: path.stat().st_mtime_ns for path in (out / "previews").rglob("*.preview")} == before
     part = part_of(out)
     assert (part["threshold"]["value"], part["counts"]["defects"]) == (scores[5], 2)
     assert part["threshold"]["text"] == "set by hand"
     level = fitted.calibration.pixel_levels[3]  # by which the regions in the previews are not known
-    write_model(replace(fitted, calibration=changed(fitted.calibration, pixel_threshold=level)))
+    write_model(replace(fitted, calibration=with_thresholds(fitted.calibration, pixel_threshold=level)))
     run("predict", model, images, "--out", out, "--report")
     rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
     found = {os.path.relpath(row["path"], images): row["regions"] for row in rows if row.get("regions")}

@@ -12,21 +12,28 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from blemish.calibration.thresholds import PIXEL_RATES, calibrate, find_regions
+from blemish.calibration.decisions import find_regions
+from blemish.calibration.thresholds import PIXEL_RATES, calibrate
 from blemish.data import find_categories
 from blemish.errors import BlemishError
-from blemish.evaluation.evaluate import Measured, evaluate, measure
-from blemish.evaluation.record import Record, previewed, read_record, write_measured, write_record
-from blemish.evaluation.results import shown, write_results
+from blemish.evaluation.evaluate import EvaluationDetails, evaluate, evaluate_in_detail
+from blemish.evaluation.report_data import (
+    ReportData,
+    collect_previews,
+    read_report_data,
+    write_evaluation,
+    write_report_data,
+)
+from blemish.evaluation.results import format_value, write_results
 from blemish.imaging.masks import read_mask
 from blemish.imaging.read import read_image
 from blemish.imaging.thumbnails import decoded
 from blemish.inference.previews import MOST_REGIONS, OUTLINE_UNITS, Preview
 from blemish.metrics import Resamples, paired_bootstrap, rank_images, rank_labelled
 from blemish.report.compare import best_of, compare_parts, compare_runs, verdicts_table
-from blemish.report.decisions import best_threshold, counts_at
-from blemish.report.pictures import make_album
-from blemish.report.read import Part, Run, read_runs
+from blemish.report.decisions import best_threshold, confusion_counts
+from blemish.report.page_images import make_page_images
+from blemish.report.read_runs import Part, Run, read_runs
 from blemish.report.render import duration, render, report
 from blemish.report.summarize import summarize
 from blemish.types import Evaluation, Prediction
@@ -57,8 +64,8 @@ def write_run(folder: Path, data: Path, method: str, *, facts=None) -> None:
     evaluations = []
     for category in find_categories(data):
         previews: list[Preview] = []
-        measured = measure(
-            previewed(predictions_of(category, NOISE[method]), category.root, previews),
+        measured = evaluate_in_detail(
+            collect_previews(predictions_of(category, NOISE[method]), category.root, previews),
             category.of("test"),
             method=method,
             category=category.name,
@@ -66,7 +73,7 @@ def write_run(folder: Path, data: Path, method: str, *, facts=None) -> None:
             num_resamples=200,
         )
         evaluation = replace(measured.evaluation, durations={"fit": 2.0, "predict": 0.16, "test": 0.5})
-        write_measured(replace(measured, evaluation=evaluation), previews, facts or {}, folder / category.name)
+        write_evaluation(replace(measured, evaluation=evaluation), previews, facts or {}, folder / category.name)
         evaluations.append(evaluation)
     write_results(evaluations, folder)
 
@@ -86,16 +93,16 @@ def runs(folders) -> list[Run]:
 
 @pytest.fixture(scope="module")
 def summary(runs):
-    return summarize(runs, make_album(runs))
+    return summarize(runs, make_page_images(runs))
 
 
 def test_the_confusion_matrix_of_scores_above_a_threshold():
     rows = [{"label": label, "score": score} for label, score in ((1, 3.0), (1, 1.0), (0, 2.0), (0, 1.0), (0, 0.5))]
-    assert counts_at(rows, 1.0) == {
+    assert confusion_counts(rows, 1.0) == {
         "found": 1, "missed": 1, "false_alarms": 1, "passed": 2, "precision": 0.5, "recall": 0.5
     }  # fmt: skip
-    assert counts_at(rows, 3.0)["precision"] is None
-    assert counts_at(rows[2:], 1.0)["recall"] is None
+    assert confusion_counts(rows, 3.0)["precision"] is None
+    assert confusion_counts(rows[2:], 1.0)["recall"] is None
 
 
 def test_the_threshold_without_calibration_has_the_highest_f1_there_is():
@@ -107,7 +114,7 @@ def test_the_threshold_without_calibration_has_the_highest_f1_there_is():
         ]
 
         def f1(threshold: float, rows=rows) -> float:
-            counts = counts_at(rows, threshold)
+            counts = confusion_counts(rows, threshold)
             found = counts["found"]
             return 2 * found / (2 * found + counts["missed"] + counts["false_alarms"]) if found else 0.0
 
@@ -116,7 +123,7 @@ def test_the_threshold_without_calibration_has_the_highest_f1_there_is():
 
 def test_the_threshold_of_good_images_alone_raises_no_alarm():
     rows = [{"label": False, "score": score} for score in (1.0, 2.0)]
-    assert counts_at(rows, best_threshold(rows))["false_alarms"] == 0
+    assert confusion_counts(rows, best_threshold(rows))["false_alarms"] == 0
     assert best_threshold([]) == 0.0
 
 
@@ -149,7 +156,7 @@ def test_names_from_the_data_are_text_wherever_they_stand(runs):
         )
         for run in hostile
     ]
-    page = render(summarize(renamed, make_album(renamed)))
+    page = render(summarize(renamed, make_page_images(renamed)))
     assert "<script>alert" not in page
     assert "<img src=x" not in page
     assert page.count("</script>") == 4  # its own: data, files, colours, program
@@ -201,7 +208,7 @@ def test_verdicts(runs):
         console.print(verdicts_table(*runs, list(verdicts.values())))
     row = next(line.split() for line in console.export_text().splitlines() if line.startswith("pixel AUROC"))
     pixel = verdicts["pixel_auroc"]
-    assert row[2:5] == [shown(pixel.first), shown(pixel.second), f"{pixel.images.difference:+.3f}"]
+    assert row[2:5] == [format_value(pixel.first), format_value(pixel.second), f"{pixel.images.difference:+.3f}"]
     assert row[-2:] == ["good", "eyes"]
 
 
@@ -213,7 +220,7 @@ def test_the_bootstrap_of_an_average_resamples_categories_apart():
         parts = [
             Part(
                 Evaluation(label, name, {"image_auroc": 0.5 + gain}, images=[{"path": "a", "label": True}]),
-                Record(resamples={"image_auroc": Resamples(0.5 + gain, 0.5 + gain + (gain > 0) * draws)}),
+                ReportData(resamples={"image_auroc": Resamples(0.5 + gain, 0.5 + gain + (gain > 0) * draws)}),
                 Path(),
             )
             for name in "abcd"
@@ -229,12 +236,12 @@ def test_the_bootstrap_of_an_average_resamples_categories_apart():
 def test_runs_on_other_images_are_not_compared(runs):
     other = replace(runs[1].parts[0].evaluation, images=runs[1].parts[0].evaluation.images[:-1])
     part = replace(runs[1].parts[0], evaluation=other)
-    assert compare_parts(runs[0].parts[0], part, "pixel_auroc") == "other test images in bolt"
-    bare = replace(runs[1].parts[0], record=Record())
-    assert compare_parts(runs[0].parts[0], bare, "pixel_auroc") == "no resamples of bolt on disk"
-    fewer = {name: replace(found, values=found.values[:50]) for name, found in part.record.resamples.items()}
-    part = replace(runs[1].parts[0], record=replace(part.record, resamples=fewer))
-    assert compare_parts(runs[0].parts[0], part, "pixel_auroc") == "bolt was resampled another number of times"
+    assert compare_parts(runs[0].parts[0], part, "pixel_auroc") == "different test images in bolt"
+    bare = replace(runs[1].parts[0], report_data=ReportData())
+    assert compare_parts(runs[0].parts[0], bare, "pixel_auroc") == "no stored resamples of bolt"
+    fewer = {name: replace(found, values=found.values[:50]) for name, found in part.report_data.resamples.items()}
+    part = replace(runs[1].parts[0], report_data=replace(part.report_data, resamples=fewer))
+    assert compare_parts(runs[0].parts[0], part, "pixel_auroc") == "bolt has different numbers of resamples"
 
 
 def test_runs_of_one_method_are_told_apart_by_their_folders(data: Path, tmp_path: Path):
@@ -248,7 +255,7 @@ def test_runs_of_one_method_are_told_apart_by_their_folders(data: Path, tmp_path
 
 
 def test_a_record_gives_back_what_was_kept(folders, runs, data: Path):
-    record = read_record(folders[0] / "bolt")
+    record = read_report_data(folders[0] / "bolt")
     category = find_categories(data, ["bolt"])[0]
     predictions = list(predictions_of(category, NOISE["good eyes"]))
     assert [p.path for p in record.previews] == [row["path"] for row in runs[0].parts[0].evaluation.images]
@@ -268,7 +275,7 @@ def test_a_record_gives_back_what_was_kept(folders, runs, data: Path):
 def test_a_damaged_record_is_one_line(folders, tmp_path: Path, content):
     (tmp_path / "record.safetensors").write_bytes(content)
     with pytest.raises(BlemishError, match=r"record\.safetensors: damaged"):
-        read_record(tmp_path)
+        read_report_data(tmp_path)
 
 
 def test_a_run_that_kept_no_record_is_still_reported(folders, data: Path, tmp_path: Path):
@@ -292,17 +299,17 @@ def test_what_is_calibrated_is_marked(runs):
     }
     part = runs[0].parts[0]
     run = replace(runs[0], parts=(replace(part, evaluation=replace(part.evaluation, calibration=calibration)),))
-    summary = summarize([run], make_album([run]))["parts"][0]
+    summary = summarize([run], make_page_images([run]))["parts"][0]
     assert summary["threshold"]["value"] == 7.5
     assert summary["threshold"]["text"].endswith(
-        "an image without a region of 12 pixels above the level passes too, which is not counted here: "
-        "the regions at this level are not known"
+        "an image without a region of 12 pixels above the pixel threshold is good too, which is ignored here, "
+        "because the regions at this threshold are unknown"
     )
     assert summary["threshold"]["rate"] == 0.05
     assert "3 held-out good images for a false-alarm rate of at most 5.00%" in summary["threshold"]["text"]
     assert summary["pixel_threshold"]["value"] == 6.0
     assert summary["held_out"] == [1.0, 2.0, 3.0]
-    assert summary["counts"] == counts_at(part.evaluation.images, 7.5)
+    assert summary["counts"] == confusion_counts(part.evaluation.images, 7.5)
 
 
 def test_500_images_fit_10_mb(tmp_path: Path):
@@ -312,9 +319,9 @@ def test_500_images_fit_10_mb(tmp_path: Path):
     noise = generator.random((160, 160), np.float32)
     previews = [Preview(f"{i}.png", (1024, 1024), picture + bytes([i % 256, i // 256]), noise) for i in range(500)]
     rows = [{"path": p.path, "defect": "x", "label": i % 2 == 0, "score": float(i)} for i, p in enumerate(previews)]
-    part = Part(Evaluation("m", "c", {"image_auroc": 0.5}, images=rows), Record(previews), Path())
+    part = Part(Evaluation("m", "c", {"image_auroc": 0.5}, images=rows), ReportData(previews), Path())
     run = Run("m", Path("m"), (part,))
-    page = render(summarize([run], make_album([run])))
+    page = render(summarize([run], make_page_images([run])))
     assert 3 << 20 < len(page) < 10_000_000
 
 
@@ -326,11 +333,11 @@ def test_durations(seconds, words):
 def test_evaluating_is_measuring_without_the_rest(data: Path):
     category = find_categories(data, ["bolt"])[0]
     options = {"method": "m", "category": "bolt", "root": category.root}
-    measured = measure(predictions_of(category, 15.0), category.of("test"), **options)
+    measured = evaluate_in_detail(predictions_of(category, 15.0), category.of("test"), **options)
     assert measured.evaluation == evaluate(predictions_of(category, 15.0), category.of("test"), **options)
     assert measured.resamples == {}
     assert measured.points.recall[-1] == 1
-    assert measure([], [], **options) == Measured(Evaluation("m", "bolt", {}))
+    assert evaluate_in_detail([], [], **options) == EvaluationDetails(Evaluation("m", "bolt", {}))
 
 
 def test_resamples_of_images_need_only_their_scores(runs):
@@ -338,7 +345,7 @@ def test_resamples_of_images_need_only_their_scores(runs):
     labels, scores = ([row[name] for row in evaluation.images] for name in ("label", "score"))
     assert rank_images(labels, scores).num_anomalous == 8
     low, high = evaluation.intervals["image_auroc"]
-    values = runs[0].parts[0].record.resamples["image_auroc"].values
+    values = runs[0].parts[0].report_data.resamples["image_auroc"].values
     assert np.quantile(values, [0.025, 0.975]).tolist() == [low, high]
 
 
@@ -357,13 +364,13 @@ def test_the_tables_for_other_programs(summary):
 def test_regions_are_those_of_the_whole_map_as_long_as_the_calibration_stands(runs):
     shown = {"box": [3, 4, 5, 6], "area": 21, "peak": 7.5, "peak_at": [4, 5], "centroid": [5.0, 6.5]}
     part = runs[0].parts[0]
-    previews = [replace(preview, regions=[shown], num_regions=1) for preview in part.record.previews]
-    record = replace(part.record, previews=previews, regions_by=(0.5, 10))
+    previews = [replace(preview, regions=[shown], num_regions=1) for preview in part.report_data.previews]
+    record = replace(part.report_data, previews=previews, regions_by=(0.5, 10))
     calibration = {"threshold": 1.0, "pixel_threshold": 0.5, "min_area": 10, "false_alarm_rate": 0.1, "pixel_rate": 0.1}
     for changed, expected in (({}, True), ({"pixel_threshold": 0.6}, False), ({"min_area": 0}, False)):
         evaluation = replace(part.evaluation, calibration=calibration | {"good_scores": [1.0]} | changed)
-        run = replace(runs[0], parts=(replace(part, evaluation=evaluation, record=record),))
-        images = summarize([run], make_album([run]))["parts"][0]["images"]
+        run = replace(runs[0], parts=(replace(part, evaluation=evaluation, report_data=record),))
+        images = summarize([run], make_page_images([run]))["parts"][0]["images"]
         assert {image.get("regions") == [shown] for image in images} == {expected}
 
 
@@ -372,9 +379,9 @@ def test_the_regions_that_a_run_keeps_are_those_that_inspecting_finds(data: Path
     level = float(np.quantile(next(predictions_of(category, 150.0)).map, 0.9))
     calibration = calibrate([1.0, 2.0], [level] * len(PIXEL_RATES), 0.5)
     previews: list[Preview] = []
-    predictions = list(previewed(predictions_of(category, 150.0), category.root, previews, calibration))
-    write_record(tmp_path, Record(previews, regions_by=(level, 0)))
-    kept = read_record(tmp_path)
+    predictions = list(collect_previews(predictions_of(category, 150.0), category.root, previews, calibration))
+    write_report_data(tmp_path, ReportData(previews, regions_by=(level, 0)))
+    kept = read_report_data(tmp_path)
     assert kept.regions_by == (level, 0)
     assert max(preview.num_regions for preview in kept.previews) > MOST_REGIONS
     for prediction, preview in zip(predictions, kept.previews, strict=True):
@@ -418,8 +425,8 @@ def test_the_counts_regard_the_minimum_area(min_area, expected):
         "good_scores": [1.0],
     }  # fmt: skip
     evaluation = Evaluation("m", "c", {}, images=rows, calibration=calibration)
-    run = Run("m", Path("m"), (Part(evaluation, Record(previews, regions_by=(0.5, 0)), Path()),))
-    part = summarize([run], make_album([run]))["parts"][0]
+    run = Run("m", Path("m"), (Part(evaluation, ReportData(previews, regions_by=(0.5, 0)), Path()),))
+    part = summarize([run], make_page_images([run]))["parts"][0]
     assert {name: part["counts"][name] for name in expected} == expected
     shown = {image["path"]: [own["area"] for own in image["regions"]] for image in part["images"] if "regions" in image}
     assert shown["two"] == [area for area in (5, 2) if area >= min_area]

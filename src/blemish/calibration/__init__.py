@@ -1,1 +1,1 @@
-"""Pure functions: from scores of good images to thresholds, from a prediction to a decision."""
+"""Thresholds from the scores of good images, and decisions from predictions."""

@@ -1,6 +1,7 @@
-"""Which good images a threshold rests on, what it would be without them, and whether other images look defective.
+"""How single good images influence a threshold, for a person to review.
 
-Pure functions of calibrations, for a person to judge by; none changes a threshold by itself.
+Which images determine the threshold, what it would be without them, and whether new good images exceed it more often
+than chance explains. All functions are pure.
 """
 
 from __future__ import annotations
@@ -19,57 +20,57 @@ from blemish.calibration.thresholds import (
 )
 from blemish.errors import BlemishError
 
-FEWEST = 5
-"""Images that the spread of the rest is told by, at least."""
-SURPRISE = 0.01
-"""Chance below which it is no chance that so many of the good images that are given are above a threshold."""
+MIN_OTHERS = 5
+"""The smallest number of other images whose range of scores is meaningful."""
+SIGNIFICANCE = 0.01
+"""The level of the test whether good images exceed a threshold too often."""
 
 
 @dataclass(frozen=True, slots=True)
 class Support:
-    """The good images that set a threshold: those at the rank that it was chosen by, and those above."""
+    """The good images that determine a threshold: the one of the k-th largest score, and those that score higher."""
 
     scores: tuple[float, ...]
-    """Theirs, in rising order: by the first the threshold was chosen."""
+    """Their scores, in ascending order; the threshold is based on the first."""
     images: tuple[str, ...]
-    """Their files; none where that was not recorded."""
+    """Their files; empty if not recorded."""
     rest: tuple[float, ...]
-    """The scores of all others, in rising order."""
-    without: float | None
-    """The threshold for the same rate (or the smallest that is supported) without them; None where nothing is left."""
+    """The scores of the other good images, in ascending order."""
+    threshold_without: float | None
+    """The threshold without them, for the same rate or the smallest that the rest supports; None without any rest."""
 
     @property
     def gap(self) -> float:
-        """How far the first of them lies above the rest."""
+        """The distance from the highest score of the rest to the lowest of `scores`."""
         return self.scores[0] - self.rest[-1] if self.rest else 0.0
 
     @property
     def spread(self) -> float:
-        """The range of the rest."""
+        """The range of the scores of the rest."""
         return self.rest[-1] - self.rest[0] if self.rest else 0.0
 
     @property
-    def is_apart(self) -> bool:
-        """Whether they move the threshold by more than the spread of the rest: they look unlike the other images."""
-        return len(self.rest) >= FEWEST and self.gap > self.spread
+    def is_outlying(self) -> bool:
+        """Whether the gap is larger than the spread of the rest, so that the images look unlike the others."""
+        return len(self.rest) >= MIN_OTHERS and self.gap > self.spread
 
 
 def support(calibration: Calibration) -> Support | None:
-    """What sets the calibration's threshold; None where it was set by hand, or there is no good image."""
+    """The images that determine the threshold; None if it was set by hand or there is no good image."""
     number, rate = calibration.num_images, calibration.false_alarm_rate
     if not number or rate is None:
         return None
     first = number - conformal_rank(number, rate)
     rest = calibration.good_scores[:first]
-    without = conformal_threshold(rest, max(rate, smallest_rate(first))) if rest else None
-    return Support(calibration.good_scores[first:], calibration.images[first:], rest, without)
+    threshold_without = conformal_threshold(rest, max(rate, smallest_rate(first))) if rest else None
+    return Support(calibration.good_scores[first:], calibration.images[first:], rest, threshold_without)
 
 
-def without(calibration: Calibration, images: Collection[str]) -> Calibration:
-    """The calibration without the scores of these images, its threshold chosen anew.
+def excluding(calibration: Calibration, images: Collection[str]) -> Calibration:
+    """A copy of the calibration without the scores of these images, and with its threshold recomputed.
 
-    The rate stays, or is the smallest that the others support; the levels of pixels stay, since they are of all maps
-    together. Raises BlemishError where no image is left.
+    The false-alarm rate stays the same, or becomes the smallest that the remaining images support. The pixel levels
+    stay, since they belong to all maps together. Raises BlemishError if no image remains.
     """
     rows = [row for row, image in enumerate(calibration.images) if image not in images]
     if not rows:
@@ -84,14 +85,14 @@ def without(calibration: Calibration, images: Collection[str]) -> Calibration:
 
 
 def num_above(scores: Sequence[float], threshold: float) -> int:
-    """How many of the scores are those of defects by this threshold."""
+    """The number of scores that exceed the threshold."""
     return int((np.asarray(scores, np.float64) > threshold).sum())
 
 
-def look_defective(former: Calibration, scores: Sequence[float]) -> bool:
-    """Whether more of these scores of good images are above the former threshold than chance explains."""
-    from scipy.stats import binom  # inspecting does without it
+def exceed_too_often(former: Calibration, scores: Sequence[float]) -> bool:
+    """Whether more of these scores of good images exceed the former threshold than chance explains (binomial test)."""
+    from scipy.stats import binom  # deferred: predicting does not need scipy
 
     above = num_above(scores, former.threshold)
     bound = false_alarm_bound(former.threshold, former.good_scores)
-    return bool(above and bound < 1 and binom.sf(above - 1, len(scores), bound) < SURPRISE)
+    return bool(above and bound < 1 and binom.sf(above - 1, len(scores), bound) < SIGNIFICANCE)

@@ -1,12 +1,13 @@
-"""From scores to decisions: thresholds from held-out good images, at the false-alarm rate that the user chose.
+"""Thresholds for image scores and anomaly maps, computed from the scores of held-out good images.
 
-Split conformal prediction (Vovk et al. 2005, "Algorithmic Learning in a Random World"): a good image that is
-exchangeable with n held-out good ones scores above the k-th largest of their scores, k = floor((n + 1) rate), with a
-chance of at most k / (n + 1), whatever the detector. The chance is over the draw of the held-out images too: it holds
-on average, not for each draw. The threshold lies a little above that score, which can only lower the chance, so that
-rounding does not decide on which side the image falls that set it.
+The score threshold is chosen by split conformal prediction (Vovk et al. 2005, "Algorithmic Learning in a Random
+World"). Given n held-out good images and a false-alarm rate, let k = floor((n + 1) * rate). A new good image that is
+exchangeable with the held-out ones scores above their k-th largest score with probability at most k / (n + 1),
+whatever the detector. The probability includes the random choice of the held-out images: it holds on average over
+such choices, not for each of them. The threshold lies slightly above the k-th largest score, so that rounding errors
+cannot put the image with that score on the other side. This can only lower the probability.
 
-Nothing here needs torch, and nothing changes a score.
+Nothing here imports torch, and no function changes a score.
 """
 
 from __future__ import annotations
@@ -20,54 +21,53 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from blemish.errors import BlemishError
-from blemish.types import Decision, Prediction, Region
 
 FALSE_ALARM_RATE = 0.01
 PIXEL_RATE = 0.001
-"""What is asked for where nothing else is."""
+"""The default rates."""
 PIXEL_RATES = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002, 0.0001)
-"""Parts of the good images' area whose levels are kept, so that the choice can be changed without the images."""
+"""Fractions of the good images' area. The map value of each is stored, so that another rate needs no images."""
 PROFILE_LENGTH = 16384
-"""Values by which the map of one good image is kept until the levels are known."""
+"""Number of map values kept per good image while the pixel levels are computed."""
 MARGIN = 1e-3
-"""How far above a score its threshold lies at most, as a part of the largest score: what runtimes may differ by."""
-FORMER = 3
-"""Earlier calibrations that are kept, to go back to."""
+"""The most by which a threshold exceeds its score, as a fraction of the largest score: a tolerance for runtimes."""
+HISTORY_LENGTH = 3
+"""Number of earlier calibrations that are stored for undo."""
 Method = Literal["split", "folds"]
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How scores become decisions, and the scores of good images that say how good that is. Plain data."""
+    """The thresholds, and the good images' scores that they were computed from."""
 
     threshold: float
-    """An image that scores above it is a defect."""
+    """An image whose score is greater is a defect."""
     pixel_threshold: float
-    """A pixel of the map above it belongs to a defect region."""
+    """A pixel whose map value is greater belongs to a defect region."""
     false_alarm_rate: float | None
-    """What the threshold was chosen for; None where it was set by hand."""
+    """The rate that the threshold was chosen for, in (0, 1); None for a threshold set by hand."""
     pixel_rate: float | None
-    """The part of the good images' area that lies above the pixel threshold; None where it was set by hand."""
+    """The fraction of the good images' area above the pixel threshold; None for a threshold set by hand."""
     good_scores: tuple[float, ...]
-    """Of good images that the detector has not learned from, in rising order."""
+    """Scores of good images that were not used for training, in ascending order."""
     pixel_levels: tuple[float, ...]
-    """Of the maps of these images, one for each of PIXEL_RATES; none where there are no good images."""
+    """One map value per entry of PIXEL_RATES (see the function `pixel_levels`); empty without good images."""
     min_area: int = 0
-    """Pixels that a defect region has at least; smaller ones do not count."""
+    """The smallest defect region in pixels; smaller ones are ignored."""
     method: Method = "split"
-    """split: images that were held out. folds: each image by a detector that was fitted without it."""
+    """split: scores of held-out images. folds: of training images, each by a detector fitted without its fold."""
     defect_scores: tuple[float, ...] = ()
-    """Of images labelled anomalous, in rising order. No threshold is ever chosen by them."""
+    """Scores of images labelled anomalous, in ascending order. They never influence a threshold."""
     images: tuple[str, ...] = ()
-    """The file of each of `good_scores`; none where that was not recorded."""
+    """The file of each entry of `good_scores`; empty if not recorded."""
     left_out: tuple[str, ...] = ()
-    """Files of good images that were left out by the user: what they score counts nothing."""
+    """Files of good images whose scores the user excluded."""
     previous: tuple[Calibration, ...] = field(default=(), compare=False)
-    """What it was before, the latest first."""
+    """Earlier calibrations, the latest first."""
 
     @property
     def num_images(self) -> int:
-        """Number of good images."""
+        """Number of good images that have a score."""
         return len(self.good_scores)
 
 
@@ -79,9 +79,16 @@ def calibrate(
     method: Method = "split",
     images: Sequence[str] = (),
 ) -> Calibration:
-    """The calibration from scores of good images that the detector has not learned from; see `pixel_levels`.
+    """The calibration for a false-alarm rate.
 
-    `images` names the file of each score. Raises BlemishError where there are too few images for the rate.
+    Args:
+        good_scores: Scores of good images that were not used for training.
+        pixel_levels: From the function `pixel_levels`, on the same images.
+        rate: The false-alarm rate, in (0, 1).
+        method: How the scores were obtained; see `Calibration.method`.
+        images: The file of each score, in the same order; may be empty.
+
+    Raises BlemishError if there are too few images for the rate.
     """
     order = sorted(range(len(good_scores)), key=good_scores.__getitem__)
     scores = tuple(float(good_scores[row]) for row in order)
@@ -90,7 +97,7 @@ def calibrate(
     return Calibration(threshold, pixel_threshold, rate, PIXEL_RATE, scores, levels, method=method, images=names)
 
 
-def changed(
+def with_thresholds(
     calibration: Calibration,
     *,
     false_alarm_rate: float | None = None,
@@ -99,10 +106,10 @@ def changed(
     pixel_threshold: float | None = None,
     min_area: int | None = None,
 ) -> Calibration:
-    """The calibration with other thresholds; what is None stays. No image is needed.
+    """A copy of the calibration with other thresholds; an argument of None leaves its field unchanged.
 
-    A threshold that is given stands as it is; a rate chooses one. Raises BlemishError for a rate that the images do not
-    support.
+    A rate computes the threshold from the stored scores or levels, a threshold is used as given. Raises BlemishError
+    for a rate that the number of images does not support, and for a threshold that is not finite.
     """
     if false_alarm_rate is not None:
         level = conformal_threshold(calibration.good_scores, false_alarm_rate)
@@ -118,35 +125,36 @@ def changed(
     return calibration if min_area is None else replace(calibration, min_area=min_area)
 
 
-def succeeding(calibration: Calibration, former: Calibration | None) -> Calibration:
-    """The calibration, which remembers the former one and what that remembered, FORMER of them at most."""
+def with_history(calibration: Calibration, former: Calibration | None) -> Calibration:
+    """A copy of the calibration whose `previous` holds `former` and its history, at most HISTORY_LENGTH entries."""
     if former is None:
         return calibration
     latest = () if former == calibration else (replace(former, previous=()),)
-    return replace(calibration, previous=(*latest, *former.previous)[:FORMER])
+    return replace(calibration, previous=(*latest, *former.previous)[:HISTORY_LENGTH])
 
 
 def conformal_threshold(good_scores: Sequence[float], rate: float) -> float:
-    """A little above the k-th largest score (`conformal_rank`); good images exceed it with a chance of `rate` at most.
+    """The score that good images exceed with probability at most `rate`.
 
-    It lies below the next higher score, at most half-way to it. Raises BlemishError where n images do not support the
-    rate.
+    It is slightly greater than the k-th largest of `good_scores` (see `conformal_rank`), and at most half-way to the
+    next greater score. Raises BlemishError if there are too few scores for the rate.
     """
-    rising = np.sort(np.asarray(good_scores, np.float64))
-    own = rising[-conformal_rank(rising.size, rate)]
-    higher = rising[rising > own]
-    step = min(MARGIN * np.abs(rising).max(), (higher[0] - own) / 2 if higher.size else math.inf)
-    return float(max(own + step, np.nextafter(own, math.inf)))
+    ascending = np.sort(np.asarray(good_scores, np.float64))
+    kth_largest = ascending[-conformal_rank(ascending.size, rate)]
+    greater = ascending[ascending > kth_largest]
+    half_way = (greater[0] - kth_largest) / 2 if greater.size else math.inf
+    margin = min(MARGIN * np.abs(ascending).max(), half_way)
+    return float(max(kth_largest + margin, np.nextafter(kth_largest, math.inf)))
 
 
 def conformal_rank(number: int, rate: float) -> int:
-    """k = floor((n + 1) rate), n at most: by the k-th largest of n scores the threshold for the rate is chosen.
+    """k = min(floor((n + 1) * rate), n) for n = `number` scores: the threshold is based on the k-th largest score.
 
-    Raises BlemishError where n images do not support the rate: k is then 0.
+    Raises BlemishError if the rate is not in (0, 1), or n is too small for it, which makes k zero.
     """
     if not 0 < rate < 1:
         raise BlemishError(f"false-alarm-rate: {rate:g} was given; allowed is more than 0 and less than 1.")
-    rank = math.floor((number + 1) * rate + 1e-9)  # 100 times 0.29 is a little less than 29 to a computer
+    rank = math.floor((number + 1) * rate + 1e-9)  # in floating point 100 * 0.29 < 29
     if rank == 0:
         raise BlemishError(
             f"false-alarm-rate: {number} held-out good images support {smallest_rate(number):.2g} at the least, "
@@ -156,36 +164,37 @@ def conformal_rank(number: int, rate: float) -> int:
 
 
 def smallest_rate(num_images: int) -> float:
-    """The smallest false-alarm rate that so many held-out good images support."""
+    """The smallest false-alarm rate that this number of held-out good images supports: 1 / (n + 1)."""
     return 1 / (num_images + 1)
 
 
 def num_images_for(rate: float) -> int:
-    """The number of held-out good images that a false-alarm rate needs."""
+    """The smallest number of held-out good images that supports a false-alarm rate."""
     return math.ceil(1 / rate - 1e-9) - 1
 
 
 def p_value(score: float, good_scores: ArrayLike) -> float:
-    """The chance at most of a good image to score so high: (1 + #{good scores >= score}) / (n + 1).
+    """The conformal p-value (1 + #{good scores >= score}) / (n + 1), in (0, 1].
 
-    It is at most the false-alarm rate wherever the score is above the rate's threshold.
+    It bounds the probability that a good image scores at least this high. For a score above the threshold of a
+    false-alarm rate it is at most that rate.
     """
     scores = np.asarray(good_scores)
     return float(1 + (scores >= score).sum()) / (scores.size + 1)
 
 
 def false_alarm_bound(threshold: float, good_scores: ArrayLike) -> float:
-    """The chance at most of a good image to score above the threshold: (1 + #{good scores > threshold}) / (n + 1)."""
+    """A bound on the probability that a good image exceeds the threshold: (1 + #{scores > threshold}) / (n + 1)."""
     scores = np.asarray(good_scores)
     return float(1 + (scores > threshold).sum()) / (scores.size + 1)
 
 
 def miss_rate(defect_scores: ArrayLike, threshold: float) -> tuple[float, float, float]:
-    """The part of the defects that is not found, and the ends of its 95 % interval.
+    """The fraction of the defects that score at most the threshold, and the ends of its 95 % confidence interval.
 
     Source of the interval: C. J. Clopper and E. S. Pearson, "The use of confidence or fiducial limits", 1934.
     """
-    from scipy.stats import beta  # inspecting does without it
+    from scipy.stats import beta  # deferred: predicting does not need scipy
 
     scores = np.asarray(defect_scores)
     missed, number = int((scores <= threshold).sum()), scores.size
@@ -195,23 +204,28 @@ def miss_rate(defect_scores: ArrayLike, threshold: float) -> tuple[float, float,
 
 
 def pixel_levels(maps: Iterable[NDArray[Any]]) -> list[float]:
-    """For each of PIXEL_RATES the level above which that part of the good images' area lies, all images counting alike.
+    """For each rate in PIXEL_RATES the map value above which that fraction of the good images' area lies.
 
-    The maps may differ in size; of a masked array the masked pixels do not count. It is an average over the images at
-    hand, without a guarantee for the next one: the pixels of an image stand or fall together.
+    Args:
+        maps: Anomaly maps (H, W) of good images, possibly of different sizes. Every image has the same weight. Pixels
+            that a masked array masks are ignored.
+
+    The fraction is an average over the given images. Unlike the score threshold it is no bound for the next image,
+    because the pixels of one image are not independent. Raises BlemishError without any map.
     """
     profiles = [_profile(values) for values in maps]
     if not profiles:
         raise BlemishError("there is no map of a good image to calibrate with; at least one is needed.")
-    pooled = np.sort(np.concatenate(profiles))[::-1]
-    return [float(pooled[int(rate * pooled.size)]) for rate in PIXEL_RATES]
+    descending = np.sort(np.concatenate(profiles))[::-1]
+    return [float(descending[int(rate * descending.size)]) for rate in PIXEL_RATES]
 
 
 def _profile(values: NDArray[Any]) -> NDArray[np.float32]:
-    """PROFILE_LENGTH values of the map, falling, evenly spaced by rank; each is the highest of those it stands for."""
+    """PROFILE_LENGTH values of the map at evenly spaced ranks, in descending order, beginning with the maximum."""
     pixels = values.compressed() if isinstance(values, np.ma.MaskedArray) else values.reshape(-1)
-    falling = np.sort(pixels)[::-1]
-    return np.asarray(falling[np.arange(PROFILE_LENGTH) * falling.size // PROFILE_LENGTH], np.float32)
+    descending = np.sort(pixels)[::-1]
+    ranks = np.arange(PROFILE_LENGTH) * descending.size // PROFILE_LENGTH
+    return np.asarray(descending[ranks], np.float32)
 
 
 def _level(levels: Sequence[float], rate: float) -> float:
@@ -229,77 +243,45 @@ def _finite(value: float, name: str) -> float:
     return float(value)
 
 
-def decide(prediction: Prediction, calibration: Calibration) -> Decision:
-    """Whether the image is a defect, how rare its score is among good images, and where the defects are.
-
-    Where a minimum area is set, an image without a region so large is no defect: that can only take false alarms away.
-    """
-    above = prediction.score > calibration.threshold
-    found = find_regions(prediction.map, calibration.pixel_threshold, calibration.min_area) if above else ()
-    is_defect = above and (calibration.min_area == 0 or bool(found))
-    return Decision(is_defect, p_value(prediction.score, calibration.good_scores), found)
-
-
-def find_regions(anomaly_map: NDArray[np.float32], threshold: float, min_area: int = 0) -> tuple[Region, ...]:
-    """The 8-connected parts of the map (H, W) that lie above the threshold, the highest peak first."""
-    import cv2
-
-    lit = (anomaly_map > threshold).view(np.uint8)
-    x, y, columns, rows = cv2.boundingRect(lit)
-    if not columns:
-        return ()
-    around = slice(y, y + rows), slice(x, x + columns)  # labelling takes the more time the more there is
-    near = anomaly_map[around]
-    number, labels, stats, centroids = cv2.connectedComponentsWithStats(lit[around], connectivity=8)
-    regions = []
-    for label in range(1, number):
-        left, top, width, height, area = (int(value) for value in stats[label])
-        if area < min_area:
-            continue
-        own = slice(top, top + height), slice(left, left + width)
-        inside = np.where(labels[own] == label, near[own], -np.inf)
-        row, column = np.unravel_index(int(inside.argmax()), inside.shape)
-        box, peak_at = (x + left, y + top, width, height), (x + left + int(column), y + top + int(row))
-        centre = x + float(centroids[label][0]), y + float(centroids[label][1])
-        regions.append(Region(box, area, float(inside.max()), peak_at, centre))
-    return tuple(sorted(regions, key=lambda region: -region.peak))
-
-
-def to_plain(calibration: Calibration) -> dict[str, Any]:
-    """The calibration as it stands in model.json."""
+def to_dict(calibration: Calibration) -> dict[str, Any]:
+    """The calibration as plain data, as stored in model.json."""
     return asdict(calibration)
 
 
-def from_plain(content: dict[str, Any]) -> Calibration:
-    """What `to_plain` made; raises ValueError, TypeError or KeyError where it was something else."""
+def from_dict(content: dict[str, Any]) -> Calibration:
+    """The inverse of `to_dict`; raises ValueError, TypeError or KeyError for content that is not a calibration."""
     former = content.get("previous") or ()
-    if len(former) > FORMER or any(one.get("previous") for one in former):
-        raise ValueError("not what a calibration was before")
-    return replace(_from_plain(content), previous=tuple(map(_from_plain, former)))
+    if len(former) > HISTORY_LENGTH or any(one.get("previous") for one in former):
+        raise ValueError("previous is not a list of earlier calibrations")
+    return replace(_from_dict(content), previous=tuple(map(_from_dict, former)))
 
 
-def _from_plain(content: dict[str, Any]) -> Calibration:
+def _from_dict(content: dict[str, Any]) -> Calibration:
     numbers = {name: _numbers(content[name]) for name in ("good_scores", "pixel_levels", "defect_scores")}
     names = {name: _names(content.get(name) or ()) for name in ("images", "left_out")}
     calibration = Calibration(**content | numbers | names | {"previous": ()})
     thresholds = _numbers([calibration.threshold, calibration.pixel_threshold])
     _numbers(rate for rate in (calibration.false_alarm_rate, calibration.pixel_rate) if rate is not None)
-    has_levels = len(calibration.pixel_levels) in (0, len(PIXEL_RATES))
-    has_area = isinstance(calibration.min_area, int) and calibration.min_area >= 0
-    has_names = len(calibration.images) in (0, calibration.num_images)
-    if not has_levels or not has_area or not has_names or calibration.method not in get_args(Method):
+    is_valid = (
+        len(calibration.pixel_levels) in (0, len(PIXEL_RATES))
+        and isinstance(calibration.min_area, int)
+        and calibration.min_area >= 0
+        and len(calibration.images) in (0, calibration.num_images)
+        and calibration.method in get_args(Method)
+    )
+    if not is_valid:
         raise ValueError("not a calibration")
     return replace(calibration, threshold=thresholds[0], pixel_threshold=thresholds[1])
 
 
 def _names(values: Sequence[Any]) -> tuple[str, ...]:
     if isinstance(values, str) or not all(isinstance(value, str) for value in values):
-        raise TypeError("a name that is no text")
+        raise TypeError("a file name is not a string")
     return tuple(values)
 
 
 def _numbers(values: Iterable[Any]) -> tuple[float, ...]:
     numbers = tuple(float(value) for value in values)
     if not all(map(math.isfinite, numbers)):
-        raise ValueError("a number that is not finite")
+        raise ValueError("a number is not finite")
     return numbers

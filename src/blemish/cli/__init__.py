@@ -1,6 +1,6 @@
-"""The command line: parses, calls, prints. Each command imports what it needs, so that inspecting starts at once."""
+"""The command line. Each command imports what it needs when it runs, so that all commands start quickly."""
 
 from blemish.cli.app import main
-from blemish.cli.learning import train
+from blemish.cli.commands.train import train
 
 __all__ = ["main", "train"]

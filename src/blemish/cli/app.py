@@ -1,4 +1,4 @@
-"""All commands as one program: what it prints where something is wrong, and with which code it exits."""
+"""The program `blemish`: its commands, the parsing of arguments, and exit codes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import typer
 from typer.exceptions import TyperException
 
 import blemish
-from blemish.cli import data, deciding, learning, measuring
 from blemish.cli.boundary import INTERRUPTED, boundary, interrupted
+from blemish.cli.commands import calibrate, data, evaluate, export, fit, predict, report, train
 from blemish.cli.help import Command, Group
 from blemish.cli.terminal import console, errors, show_log
 from blemish.errors import BlemishError
@@ -33,20 +33,40 @@ HEADINGS = {
     "synth": "Data sets",
     "demo": "Data sets",
 }
-"""Command -> its heading in the help, in the order in which they stand there."""
+"""Command -> its heading in the help; the order is that of the help."""
+LEARNING: dict[str, Callable[..., None]] = {"fit": fit.fit_command, "train": train.train_command}
+"""Commands with a flag for each setting of a run and each option of the chosen detector."""
+EPILOGS = {"fit": fit.EPILOG, "train": train.EPILOG}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "predict": predict.predict_command,
+    "calibrate": calibrate.calibrate_command,
+    "export": export.export_command,
+    "evaluate": evaluate.evaluate_command,
+    "metrics": evaluate.metrics_command,
+    "compare": report.compare_command,
+    "report": report.report_command,
+    "synth": data.synth_command,
+    "demo": data.demo_command,
+}
+"""The other commands."""
+DATA_COMMANDS: dict[str, Callable[..., None]] = {"check": data.check_command}
+"""The commands of the group `blemish data`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The `blemish` command: exit code 0 where all went well, 2 for what is the user's to mend, 130 on Ctrl-C."""
-    given = sorted(sys.argv[1:] if arguments is None else arguments, key=QUIET.__ne__)  # it may stand anywhere
-    line = given or _completed()
+    """Runs the command line with `arguments` (None: those of the process), and exits.
+
+    Exit codes: 0: success, 2: an error that the user can fix, 130: Ctrl-C, 1: a bug; 3: see `blemish predict`.
+    """
+    given = sorted(sys.argv[1:] if arguments is None else arguments, key=QUIET.__ne__)  # --quiet may stand anywhere
+    line = given or _completion_words()
     command = next((word for word in line if not word.startswith("-")), "")
-    errors.quiet = bool(_completed())
+    errors.quiet = bool(_completion_words())
     show_log()
-    with boundary(command, lambda error: _mended(error, given)):
+    with boundary(command, lambda error: _usage_error(error, given)):
         _prepare(given)
         parsers, rest = {}, given
-        if command in learning.COMMANDS:
+        if command in LEARNING:
             parsers[command], rest = _learning_parser(command, given, line)
         code = build_app(parsers)(rest, standalone_mode=False, prog_name="blemish")
     if code == INTERRUPTED:
@@ -55,36 +75,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _prepare(arguments: Sequence[str]) -> None:
-    """Has names that are not UTF-8 printed with escapes, and refuses what no path or number can hold."""
+    """Makes output print names that are not UTF-8 with escapes; raises BlemishError for NUL characters in arguments."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     if any("\0" in argument for argument in arguments):
-        raise BlemishError("an argument holds a NUL character, which no path can. Leave it out.")
+        raise BlemishError("an argument contains a NUL character. Remove it.")
 
 
-def _completed() -> list[str]:
-    """The words of the line that a shell asks completions for."""
+def _completion_words() -> list[str]:
+    """The words of the line that a shell requests completions for; empty outside of completion."""
     line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or ""
     return line.split()[1:]
 
 
-def _mended(error: TyperException, given: Sequence[str]) -> str:
-    """What is wrong with the arguments, and where to read what is right."""
+def _usage_error(error: TyperException, given: Sequence[str]) -> str:
+    """The message for wrong arguments, with a reference to the help."""
     message = error.format_message().replace("Value error, ", "")
     if not message.endswith("?"):
         message = message.rstrip(".") + "."
     words = [word for word in given if not word.startswith("-")]
-    chosen = words[: 2 if words[:1] == ["data"] and words[1:2] and words[1] in data.DATA_COMMANDS else 1]
+    chosen = words[: 2 if words[:1] == ["data"] and words[1:2] and words[1] in DATA_COMMANDS else 1]
     known = chosen if chosen and chosen[0] in HEADINGS else []
-    return f"{message} '{' '.join(['blemish', *known, '--help'])}' says what there is."
+    return f"{message} '{' '.join(['blemish', *known, '--help'])}' lists what is available."
 
 
 def _learning_parser(command: str, given: list[str], line: list[str]) -> tuple[Callable[..., None], list[str]]:
-    """A command that learns, with a flag for each setting and option of its model, and its arguments as it takes them.
+    """`fit` or `train` with a flag for each setting and option of its model, and the arguments to parse.
 
-    `line` names the model: the arguments, or those that a shell asks completions for. To know the options imports
-    torch, so this is only for those commands themselves.
+    `line` names the model: it is the arguments, or the line that a shell requests completions for. Reading the options
+    of a model imports torch, so other commands do not call this.
     """
     from blemish.cli import flags
     from blemish.runs.config import FIT_MODEL, RunConfig
@@ -95,36 +115,35 @@ def _learning_parser(command: str, given: list[str], line: list[str]) -> tuple[C
         fields = flags.fit_flags(model) if command == "fit" else flags.run_flags(model)
         options = flags.detector_flags(model)
     flags.refuse_other_models(model, given, fields | options)
-    parser = flags.with_flags(learning.COMMANDS[command], fields, options)
+    parser = flags.with_flags(LEARNING[command], fields, options)
     return parser, flags.one_value_each(given, fields | options)
 
 
 def _unparsed() -> None:
-    """Stands for a command that learns where another one was given."""
+    """The placeholder of `fit` and `train` while another command runs."""
 
 
 def build_app(parsers: dict[str, Callable[..., None]]) -> typer.Typer:
-    """The commands; `parsers` has the one that learns, if it is the one that was given."""
-    app = _group("Finds defects in images of manufactured parts; learns from good ones alone.", _root)
-    data_sets = _group("Looks at data sets.", _help_alone, add_completion=False)
-    for name, command in data.DATA_COMMANDS.items():
+    """The application with all commands; `parsers` contains `fit` or `train` if it is to run."""
+    app = _group("Finds defects in images of manufactured parts; learns from good images only.", _root)
+    data_sets = _group("Checks data sets.", _show_help, add_completion=False)
+    for name, command in DATA_COMMANDS.items():
         data_sets.command(name, cls=Command)(command)
-    others = deciding.COMMANDS | measuring.COMMANDS | data.COMMANDS
     for name, heading in HEADINGS.items():
         if name == "data":
             app.add_typer(data_sets, name=name, rich_help_panel=heading)
-        elif learns := learning.COMMANDS.get(name):
+        elif learns := LEARNING.get(name):
             register = app.command(
-                name, cls=Command, help=learns.__doc__, epilog=learning.EPILOGS[name], rich_help_panel=heading
+                name, cls=Command, help=learns.__doc__, epilog=EPILOGS[name], rich_help_panel=heading
             )
             register(parsers.get(name, _unparsed))
         else:
-            app.command(name, cls=Command, rich_help_panel=heading)(others[name])
+            app.command(name, cls=Command, rich_help_panel=heading)(COMMANDS[name])
     return app
 
 
 def _group(text: str, callback: Callable[..., None], *, add_completion: bool = True) -> typer.Typer:
-    """Commands that take `--batch_size` for `--batch-size`; without one of them the help is shown."""
+    """A group of commands; `--batch_size` and `--batch-size` are the same. `callback` runs before a command."""
     app = typer.Typer(
         help=text,
         cls=Group,
@@ -142,21 +161,19 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _help_alone(context: typer.Context) -> None:
-    """A group of commands without one: its help."""
+def _show_help(context: typer.Context) -> None:
+    """Shows the help if no command is given."""
     if context.invoked_subcommand is None:
         context.get_help()
 
 
 def _root(
     context: typer.Context,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="No progress and no remarks: results, warnings, errors.")
-    ] = False,
-    version: Annotated[  # noqa: ARG001 - its callback does all
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only results, warnings and errors.")] = False,
+    version: Annotated[  # noqa: ARG001 - handled by its callback
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     if quiet:
         show_log(quiet=True)
-    _help_alone(context)
+    _show_help(context)

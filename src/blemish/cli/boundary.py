@@ -1,4 +1,4 @@
-"""Where everything that goes wrong ends: one line on standard error and an exit code, never a traceback."""
+"""The error boundary: every exception becomes one line on standard error and an exit code, never a traceback."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from typer.exceptions import TyperException
 from blemish.cli.terminal import errors
 from blemish.errors import BlemishError, extras, one_line
 
-BUG, REFUSED, INTERRUPTED, UNHEARD = 1, 2, 130, 141
-"""Exit codes: of a fault in blemish, of what is the user's to mend, and, as shells have them, after Ctrl-C and where
-nobody reads the output any more."""
+BUG, USER_ERROR, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
+"""Exit codes: a bug in blemish, an error that the user can fix, Ctrl-C, and a closed output pipe."""
 
-GOES_ON = {"train": " with --resume", "predict": ""}
-"""Command that can be stopped -> what is to be added for it to go on."""
+RESUMABLE = {"train": " with --resume", "predict": ""}
+"""Command that can be continued after Ctrl-C -> the option to add."""
 
 ADVICE = {
     errno.ENOSPC: "Free some space, or choose another place",
@@ -33,17 +32,17 @@ ADVICE = {
     errno.ENAMETOOLONG: "Use a shorter name",
     errno.EIO: "Check the disk",
 }
-"""What to do where the system refuses; elsewhere the path or its permissions are to be checked."""
+"""Error number of the system -> advice; for all others the path and its permissions are to be checked."""
 
 OUT_OF_MEMORY = ("not enough memory", "out of memory", "can't allocate", "insufficient memory", "bad_alloc")
-"""What libraries that raise no MemoryError say."""
+"""Words in the messages of libraries that raise another error than MemoryError."""
 
 
 @contextmanager
-def boundary(command: str, said: Callable[[TyperException], str]) -> Iterator[None]:
-    """Has whatever the body of a command raises told in one line, and ends the program with its exit code.
+def boundary(command: str, usage_error: Callable[[TyperException], str]) -> Iterator[None]:
+    """A context that prints any exception of a command as one line, and exits with its code.
 
-    `said` is the line for arguments that the parser refuses.
+    `usage_error` gives the line for arguments that the parser rejects.
     """
     try:
         with extras():
@@ -51,40 +50,40 @@ def boundary(command: str, said: Callable[[TyperException], str]) -> Iterator[No
     except BlemishError as error:
         fail(str(error))
     except TyperException as error:
-        fail(said(error))
+        fail(usage_error(error))
     except KeyboardInterrupt:
         interrupted(command)
     except BrokenPipeError:
         _stop_writing()
-        sys.exit(UNHEARD)
-    except Exception as error:  # what blemish checks is a BlemishError; this is the rest of the world
+        sys.exit(BROKEN_PIPE)
+    except Exception as error:  # not a BlemishError: of the system, a library, or a bug
         known = _known(error)
-        fail(known or _bug(error), REFUSED if known else BUG)
+        fail(known or _bug(error), USER_ERROR if known else BUG)
 
 
-def fail(message: str, code: int = REFUSED) -> NoReturn:
-    """One line on standard error, and the exit code."""
+def fail(message: str, code: int = USER_ERROR) -> NoReturn:
+    """Prints one line on standard error, and exits with the code."""
     errors.print(Text.assemble(("error ", "bold red"), one_line(message)), soft_wrap=True)
     sys.exit(code)
 
 
 def interrupted(command: str) -> NoReturn:
-    """One line that says whether what was begun can go on."""
-    how = f" The same command{GOES_ON[command]} goes on from here." if command in GOES_ON else ""
+    """Prints one line that says whether the command can be continued, and exits."""
+    how = f" The same command{RESUMABLE[command]} continues from here." if command in RESUMABLE else ""
     errors.print(f"stopped.{how}", soft_wrap=True)
     sys.exit(INTERRUPTED)
 
 
 def _known(error: Exception) -> str | None:
-    """The line for an exception that a file, the system or an argument explains; None for a fault in blemish."""
+    """The line for an exception that a file, the system or an argument causes; None for a bug in blemish."""
     said = one_line(error, 250)
     if isinstance(error, MemoryError) or any(words in said.lower() for words in OUT_OF_MEMORY):
-        return f"out of memory ({said or 'no more was given'}). Use smaller images, a smaller --size or fewer at once."
-    for kinds, tell in KINDS:
+        return f"out of memory ({said or 'no more was given'}). Use smaller images, a smaller --size or --batch-size."
+    for kinds, message_of in KINDS:
         if isinstance(error, kinds):
-            return tell(error, said)
+            return message_of(error, said)
     is_path = isinstance(error, ValueError) and "null" in said and "embedded" in said
-    return "a path holds a NUL character, which none can. Correct it." if is_path else None
+    return "a path contains a NUL character. Correct it." if is_path else None
 
 
 def _system(error: Exception, said: str) -> str:
@@ -95,11 +94,11 @@ def _system(error: Exception, said: str) -> str:
 
 
 def _nested(_: Exception, __: str) -> str:
-    return "something that was given is nested too deeply. Check the files and folders."
+    return "the input is nested too deeply. Check the files and folders."
 
 
 def _damaged(error: Exception, said: str) -> str:
-    return f"a file is damaged or not what it should be ({type(error).__name__}: {said}). Make or copy it anew."
+    return f"a file is damaged or of another kind ({type(error).__name__}: {said}). Create or copy it again."
 
 
 KINDS: tuple[tuple[tuple[type[Exception], ...], Callable[[Exception, str], str]], ...] = (
@@ -107,21 +106,21 @@ KINDS: tuple[tuple[tuple[type[Exception], ...], Callable[[Exception, str], str]]
     ((RecursionError,), _nested),
     ((BadZipFile, zlib.error, EOFError, UnicodeError), _damaged),
 )
-"""Kinds of exceptions of Python's own, and what is said of one."""
+"""(exception classes, function that gives the line) for exceptions that files and the system cause."""
 
 
 def _bug(error: Exception) -> str:
-    """The line for what should not have been, with the file that tells where it was."""
+    """The line for a bug, with the file that contains the traceback."""
     place = ""
     with suppress(OSError), tempfile.NamedTemporaryFile("w", prefix="blemish-", suffix=".log", delete=False) as file:
         file.write("".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace").decode())
-        place = f" Where it was is in {file.name}."
+        place = f" The traceback is in {file.name}."
     what = f"unexpected {type(error).__name__}: {one_line(error, 200)}"
-    return f"{what}. This is a fault in blemish.{place} Report it, please."
+    return f"{what}. This is a bug in blemish.{place} Report it, please."
 
 
 def _stop_writing() -> None:
-    """Has what is left to be written go nowhere, so that Python does not complain of it at its end."""
+    """Redirects standard output to the null device, so that Python can flush it at exit."""
     with suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

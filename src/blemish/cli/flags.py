@@ -1,4 +1,4 @@
-"""Flags of the commands that learn: made for one model, from the fields of RunConfig and the model's own options."""
+"""The flags of `fit` and `train`, generated from the fields of RunConfig and the options of the chosen model."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from pydantic import ByteSize
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from blemish.cli.help import shown
+from blemish.cli.help import format_default
 from blemish.detectors import DETECTORS, detector_class
 from blemish.runs.config import RunConfig, read_toml
 
 Flags = dict[str, inspect.Parameter]
-"""Name -> the parameter of a command that typer makes a flag of. Its default is None: not given."""
+"""Name -> the function parameter from which typer makes a flag; its default None means that it was not given."""
 Command = Callable[..., None]
-"""Takes its own parameters, and as `config_path`, `fields` and `options` the TOML file, the fields of RunConfig and the
-detector's options that were given."""
+"""A command with its own parameters, and `config_path` (the TOML file), `fields` (of RunConfig) and `options` (of the
+detector) as far as they were given."""
 
 NOT_OF_FIT = {"data_path", "ckpt_path", "resume", "figures"}
-"""Fields that mean nothing where one folder is learned and nothing is evaluated."""
+"""Fields of RunConfig without meaning for `fit`."""
 OF_TRAINING = {"epochs", "learning_rate", "patience"}
-"""Fields that mean nothing to a detector without epochs. It takes them all the same, so that one command serves all."""
+"""Fields without meaning for a detector without epochs; hidden in its help, but accepted."""
 SECTIONS = {
     "Images": ("aspect", "align", "roi", "tile", "overlap", "max_pixels"),
     "Machine": ("device", "precision", "workers", "memory_budget"),
 }
-"""Heading in the help -> the fields below it. All others are among those that most need."""
+"""Heading in the help -> its fields; all others are under the default heading."""
 METAVARS = {int: "N", float: "X", Path: "PATH", str: "NAME", ByteSize: "SIZE"}
-"""Type -> what stands for a value of it."""
+"""Type -> placeholder of its value in the help."""
 
 
 def model_of(arguments: Sequence[str], usual: str) -> str:
-    """The model that the arguments of a command ask for, themselves or by their TOML file; raises BlemishError."""
+    """The model that the arguments or their TOML file name, otherwise `usual`; raises BlemishError if it is unknown."""
     found = _value_of("--model", arguments)
     if found is None and (config := _value_of("--config", arguments)) is not None:
         found = read_toml(Path(config)).get("model")
@@ -54,7 +54,7 @@ def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
 
 
 def run_flags(model: str) -> Flags:
-    """A flag for each field of RunConfig, with the defaults of the model; its own options have theirs."""
+    """A flag for each field of RunConfig, with the defaults of the model."""
     owned, is_trained = _owned_defaults(model)
     heading = {name: title for title, names in SECTIONS.items() for name in names}
     flags = {}
@@ -67,7 +67,7 @@ def run_flags(model: str) -> Flags:
 
 
 def fit_flags(model: str) -> Flags:
-    """Those of `run_flags` that mean something where nothing is evaluated, and one category is learned."""
+    """The flags of `fit`: those of `run_flags` without NOT_OF_FIT."""
     fields = RunConfig.model_fields
     others = {
         "model": _flag("model", fields["model"], model),
@@ -77,7 +77,7 @@ def fit_flags(model: str) -> Flags:
 
 
 def _owned_defaults(model: str) -> tuple[dict[str, Any], bool]:
-    """The defaults that are the detector's to have, and whether it is trained for epochs; imports torch."""
+    """The defaults that the detector defines, and whether it is trained in epochs; imports torch."""
     from blemish.detectors.base import LearningDetector
 
     detector = detector_class(model)
@@ -96,7 +96,7 @@ def detector_flags(model: str) -> Flags:
 
 
 def refuse_other_models(model: str, arguments: Sequence[str], known: Flags) -> None:
-    """Raises BlemishError where an option is given that another model has, and this one has not."""
+    """Raises BlemishError for an option that only another model has."""
     given = {argument.partition("=")[0].replace("-", "_").lstrip("_") for argument in arguments if argument[:2] == "--"}
     unknown = {name for name in given - set(known) if name not in RunConfig.model_fields}
     others = {name for other in DETECTORS if unknown for name in detector_class(other).option_fields()}
@@ -105,7 +105,7 @@ def refuse_other_models(model: str, arguments: Sequence[str], known: Flags) -> N
 
 
 def with_flags(command: Command, fields: Flags, options: Flags) -> Callable[..., None]:
-    """The command as a function with one keyword argument per flag, for typer to read."""
+    """The command as a function with one keyword parameter per flag, as typer needs it."""
     config = _flag("config", FieldInfo(annotation=Path), None, text="TOML file with any of these; flags win over it")
     given_to_all = ("config_path", "fields", "options")
     every = inspect.signature(command, eval_str=True).parameters
@@ -127,8 +127,14 @@ def with_flags(command: Command, fields: Flags, options: Flags) -> Callable[...,
     return parsed
 
 
+def merged_settings(config_path: Path | None, fields: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run from the TOML file and the flags, which take precedence; options are under "options"."""
+    from_file = read_toml(config_path) if config_path else {}
+    return {**from_file, **fields, "options": {**from_file.get("options", {}), **options}}
+
+
 def one_value_each(arguments: Sequence[str], flags: Flags) -> list[str]:
-    """The arguments with `--layers 2 3` written as `--layers 2 --layers 3`, which the parser understands."""
+    """The arguments with `--layers 2 3` rewritten as `--layers 2 --layers 3`, as the parser needs it."""
     lists = {name for name, flag in flags.items() if get_args(flag.annotation)[0] == list[str] | None}
     found: list[str] = []
     current = ""
@@ -142,7 +148,7 @@ def one_value_each(arguments: Sequence[str], flags: Flags) -> list[str]:
 
 
 def dashed(name: str) -> str:
-    """The name of an option as the help shows it; `batch_size` and `batch-size` are the same to the parser."""
+    """The name with dashes, as the help shows it; the parser accepts both spellings."""
     return name.replace("_", "-")
 
 
@@ -173,7 +179,7 @@ def _flag(
 
 
 def _bare_type(annotation: Any) -> Any:
-    """The type of a value, or of each of several: of `tuple[Annotated[float, ...], ...] | None` float."""
+    """The type of a single value, such as float for `tuple[Annotated[float, ...], ...] | None`."""
     if get_origin(annotation) is Literal or (isinstance(annotation, type) and not get_args(annotation)):
         return annotation
     inner = [part for part in get_args(annotation) if part not in (type(None), ...)]
@@ -181,7 +187,7 @@ def _bare_type(annotation: Any) -> Any:
 
 
 def _parsed_type(annotation: Any) -> Any:
-    """What typer reads from the command line; ranges are checked by pydantic, in one place for flags and TOML."""
+    """The type that typer parses; pydantic checks the range later, the same for flags and TOML."""
     if annotation is ByteSize:
         return str | None
     if get_origin(annotation) is tuple:
@@ -190,7 +196,7 @@ def _parsed_type(annotation: Any) -> Any:
 
 
 def _allowed(field: FieldInfo) -> str:
-    """The range of a number, or the choices."""
+    """The range of a number, or the choices, in words."""
     kind = _bare_type(field.annotation)
     if get_origin(kind) is Literal:
         *others, last = map(str, get_args(kind))
@@ -206,7 +212,7 @@ def _allowed(field: FieldInfo) -> str:
 
 
 def _limits(metadata: Sequence[Any], annotation: Any) -> dict[str, Any]:
-    """Name of a limit, as pydantic has them -> its value; of a tuple those of each value."""
+    """Name of a limit in pydantic -> its value; for a tuple the limits of its values."""
     if (
         not metadata
         and get_origin(annotation) is tuple
@@ -218,9 +224,9 @@ def _limits(metadata: Sequence[Any], annotation: Any) -> dict[str, Any]:
 
 
 def _default(default: Any) -> str:
-    """The default in words; of an option that is left open by default its description says what that means."""
+    """The default in words; empty for None, which the description of the option explains."""
     if default is PydanticUndefined:
         return "required"
     if default is None or default == ():
         return ""
-    return f"default: {shown(default)}"
+    return f"default: {format_default(default)}"

@@ -1,4 +1,4 @@
-"""What `--help` prints: an entry per option with its range and default, in sections, fit for 80 columns."""
+"""The text of `--help`: sections with an entry per option, its range and default, for 80 columns."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ METAVARS = {
     "<list[str]>": "TEXT",
     "<bool>": "",
 }
-"""How typer names a type -> what stands for a value of it."""
+"""Type in typer's help -> placeholder of its value."""
 
 
 class Command(TyperCommand):
-    """A command whose help is short."""
+    """A command with this help."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - typer's signature
         """Prints the help."""
@@ -36,7 +36,7 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """Commands of which the help is short."""
+    """A group of commands with this help."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - typer's signature
         """Prints the help."""
@@ -84,7 +84,7 @@ def _commands(group: TyperGroup, ctx: Any) -> dict[str, list[tuple[str, str]]]:
 
 
 def _entry(parameter: Any, ctx: Any) -> tuple[str, str]:
-    """The parameter's name with what stands for its value, and its help with what is allowed and the default."""
+    """The parameter's name with a placeholder, and its help with range and default."""
     facts = _facts(parameter)
     text = f"{parameter.help or ''} [{'; '.join(facts)}]" if facts else parameter.help or ""
     if isinstance(parameter, TyperArgument):
@@ -98,7 +98,7 @@ def _label(argument: TyperArgument) -> str:
 
 
 def _names(option: Any) -> str:
-    """Such as `--out`, `-h, --help`, or `--[no-]shared` for what can be switched on and off."""
+    """The names of an option, such as `--out`, `-h, --help`, or `--[no-]shared` for a switch."""
     if any(name == f"--no-{option.opts[0].removeprefix('--')}" for name in option.secondary_opts):
         return f"--[no-]{option.opts[0].removeprefix('--')}"
     return ", ".join(option.opts)
@@ -112,12 +112,12 @@ def _facts(parameter: Any) -> list[str]:
     if parameter.required and not isinstance(parameter, TyperArgument):
         facts.append("required")
     elif parameter.default not in (None, ()) and not parameter.is_eager and parameter.show_default:
-        facts.append(f"default: {shown(parameter.default)}")
+        facts.append(f"default: {format_default(parameter.default)}")
     return facts
 
 
-def shown(default: object) -> str:
-    """A default as help shows it: 4.0 is '4', True 'on', a number of bytes '4.0GiB'."""
+def format_default(default: object) -> str:
+    """A default value in words, such as '4' for 4.0, 'on' for True, or '4.0GiB' for bytes."""
     if isinstance(default, bool):
         return "on" if default else "off"
     if isinstance(default, ByteSize):

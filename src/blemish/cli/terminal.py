@@ -1,4 +1,4 @@
-"""Where the commands print, and arguments that several of them take."""
+"""The consoles of the commands, the log, and arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.text import Text
 
 console = Console(markup=False, highlight=False)
 errors = Console(markup=False, highlight=False, stderr=True)
-"""Without markup: a name of the user's may have brackets."""
+"""Consoles for standard output and standard error; without markup, because names may contain brackets."""
 
 
 class Lines(logging.Handler):
@@ -26,9 +26,9 @@ class Lines(logging.Handler):
 
 
 def show_log(*, quiet: bool = False) -> None:
-    """Shows what blemish says of its work, and all warnings; with `quiet` warnings alone.
+    """Shows the log of blemish and all warnings on standard error; with `quiet` only warnings.
 
-    Where the process has set up its log already, its handlers and levels stay.
+    Handlers and levels that the process has set already stay.
     """
     logging.basicConfig(handlers=[Lines()])
     logger = logging.getLogger("blemish")
@@ -39,14 +39,14 @@ def show_log(*, quiet: bool = False) -> None:
 
 
 def quoted(path: Path) -> str:
-    """The path as a shell takes it for one word."""
+    """The path quoted for a shell."""
     return shlex.quote(str(path))
 
 
 Folder = Annotated[Path, typer.Argument(help="A data set's root, one category's folder, or a folder of images.")]
-Runs = Annotated[list[Path], typer.Argument(help="Folders that `train` left, one or several.")]
-Reported = Annotated[list[Path], typer.Argument(help="Folders that `train` or `predict` left, one or several.")]
+Runs = Annotated[list[Path], typer.Argument(help="Folders that `train` wrote, one or several.")]
+Reported = Annotated[list[Path], typer.Argument(help="Folders that `train` or `predict` wrote, one or several.")]
 
-MaxPixels = Annotated[int, typer.Option("--max-pixels", min=1, help="Pixels of an image at most; larger are refused.")]
+MaxPixels = Annotated[int, typer.Option("--max-pixels", min=1, help="Largest number of pixels of an image.")]
 
-Model = Annotated[Path, typer.Argument(help="Folder of a fitted detector, as `train` leaves one per category.")]
+Model = Annotated[Path, typer.Argument(help="Folder of a fitted detector.")]

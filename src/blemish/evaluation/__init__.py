@@ -1,1 +1,1 @@
-"""From predictions to figures, results, and the record that a report needs."""
+"""Evaluating predictions: metrics, result tables, and the data that a report needs."""

@@ -1,4 +1,4 @@
-"""From predictions to figures: every metric of the table on raw scores, at each file's own size."""
+"""Evaluating predictions: every metric, on raw scores and on maps of each image file's size."""
 
 from __future__ import annotations
 
@@ -35,18 +35,20 @@ from blemish.metrics import (
 from blemish.types import Evaluation, Prediction, Sample
 
 NUM_RESAMPLES = 1000
+"""The default number of bootstrap resamples."""
 MAP_SUFFIXES = (".tiff", ".tif", ".npy")
+"""File types of anomaly maps of other programs, in the order in which they are tried."""
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """An evaluation, and what its figures, intervals and curves were made of."""
+class EvaluationDetails:
+    """An evaluation with the bootstrap resamples and the operating points behind its intervals and curves."""
 
     evaluation: Evaluation
     resamples: dict[str, Resamples] = field(default_factory=dict)
-    """Metric -> its resamples, where that was asked for."""
+    """Metric name -> its values on the resamples; empty unless requested."""
     points: OperatingPoints | None = None
-    """Of the pixels, at falling thresholds; None where pixel metrics are not applicable."""
+    """Rates of the pixels at descending thresholds; None if pixel metrics are not applicable."""
 
 
 def evaluate(
@@ -60,12 +62,12 @@ def evaluate(
     roi: Roi | None = None,
     pixel_threshold: float | None = None,
 ) -> Evaluation:
-    """The figures of the predictions, and nothing else; see `measure`."""
+    """The metrics of the predictions; the arguments are those of `evaluate_in_detail`."""
     options: Any = {"method": method, "category": category, "root": root, "num_resamples": num_resamples, "roi": roi}
-    return measure(predictions, samples, **options, pixel_threshold=pixel_threshold).evaluation
+    return evaluate_in_detail(predictions, samples, **options, pixel_threshold=pixel_threshold).evaluation
 
 
-def measure(
+def evaluate_in_detail(
     predictions: Iterable[Prediction],
     samples: Sequence[Sample],
     *,
@@ -75,17 +77,24 @@ def measure(
     num_resamples: int = 0,
     roi: Roi | None = None,
     pixel_threshold: float | None = None,
-) -> Measured:
-    """The figures of the predictions of `samples`, which come one at a time and in the same order.
+) -> EvaluationDetails:
+    """The metrics of the predictions, with their resamples and operating points.
 
-    Paths are given relative to `root`. Pixels outside of the region of interest do not count, and an image whose
-    defect lies there altogether counts as good. With `num_resamples`, each figure has a 95 % confidence interval
-    from so many bootstrap resamples of the images. Pixels above `pixel_threshold` are those reported, for SegF1. A
-    metric whose input is not given (SegF1 that threshold, AU-sPRO saturation areas) is no part of the evaluation; one
-    that is not defined for these images is None. Where there are no samples, there is no metric.
+    Args:
+        predictions: One per sample, in the same order; consumed one at a time.
+        samples: The labelled test images. Without any, the evaluation has no metrics.
+        method: The name of the method in the evaluation.
+        category: The name of the category in the evaluation.
+        root: The folder that the paths in the evaluation are relative to.
+        num_resamples: Bootstrap resamples for the 95 % confidence intervals; 0: no intervals.
+        roi: The region of interest. Pixels outside are ignored; an image with all defect pixels outside counts as good.
+        pixel_threshold: Pixels with greater values are predicted anomalous, for SegF1.
+
+    A metric whose input is missing (the threshold for SegF1, saturation areas for AU-sPRO) is left out. The value of a
+    metric that is undefined for these images is None.
     """
     if not samples:
-        return Measured(Evaluation(method, category, {}))
+        return EvaluationDetails(Evaluation(method, category, {}))
     rows: list[dict[str, Any]] = []
     labels = [_has_defect(sample, roi) for sample in samples]
     pixels = rank_labelled(labels, _pairs(zip(predictions, labels, strict=True), rows, root, roi))
@@ -102,14 +111,15 @@ def measure(
         {name: (found.interval().low, found.interval().high) for name, found in resamples.items()},
         rows,
     )
-    return Measured(evaluation, resamples, _points(pixels))
+    return EvaluationDetails(evaluation, resamples, _points(pixels))
 
 
 def predictions_from_maps(maps_path: Path, category: Category) -> Iterator[Prediction]:
-    """The anomaly maps that another program wrote of the test images, the score being the maximum of the map.
+    """Predictions for the test images of a category from anomaly maps that any program wrote.
 
-    The layout is that of the official MVTec AD evaluation: `<maps_path>/<category>/test/<type>/<stem>.tiff`; .tif and
-    .npy are read too. Raises BlemishError where a map is missing, unreadable, or not of its image's size.
+    An image's score is the maximum of its map. The layout is that of the official MVTec AD evaluation:
+    `<maps_path>/<category>/test/<type>/<stem>.tiff`, or .tif or .npy. Raises BlemishError if a map is missing,
+    unreadable, or differs in size from its image.
     """
     for sample in category.of("test"):
         inner = sample.image.relative_to(category.root).with_suffix("")
@@ -131,17 +141,17 @@ def _read_map(base: Path) -> NDArray[Any]:
             content = np.load(BytesIO(read_bytes(path)), allow_pickle=False)
         else:
             content = cv2.imdecode(np.frombuffer(read_bytes(path), np.uint8), cv2.IMREAD_UNCHANGED)
-    except (EOFError, ValueError, cv2.error):  # numpy would advise to run what is in the file
+    except (EOFError, ValueError, cv2.error):  # numpy's message would advise allow_pickle
         content = None
     if not isinstance(content, np.ndarray) or content.ndim != 2 or content.dtype.kind not in "biuf":
-        raise BlemishError(f"{path}: not a map of one channel of numbers. Write it as float32 TIFF or as .npy.")
+        raise BlemishError(f"{path}: not an anomaly map of one numeric channel. Write it as float32 TIFF or as .npy.")
     if not np.isfinite(content).all():
-        raise BlemishError(f"{path}: has values that are no finite numbers. Write a map without them.")
+        raise BlemishError(f"{path}: has values that are not finite numbers. Write a map without them.")
     return content
 
 
 def _has_defect(sample: Sample, roi: Roi | None) -> bool:
-    """Whether the image is labelled anomalous and, where that is known, is so within the region of interest."""
+    """Whether the image is labelled anomalous and, if it has a mask, has a defect inside the region of interest."""
     if roi is None or sample.mask is None or not sample.label:
         return bool(sample.label)
     mask = read_mask(sample.mask)
@@ -151,17 +161,17 @@ def _has_defect(sample: Sample, roi: Roi | None) -> bool:
 def _pairs(
     labelled: Iterable[tuple[Prediction, bool]], rows: list[dict[str, Any]], root: Path, roi: Roi | None
 ) -> Iterator[tuple[NDArray[np.bool_] | None, NDArray[Any]]]:
-    """Mask and map of each prediction; what is known of the image is put into `rows` on the way."""
+    """The mask and the map of each prediction; appends a row per image to `rows`."""
     for prediction, label in labelled:
         sample = prediction.sample
         path = sample.image.relative_to(root).as_posix()
         rows.append({"path": path, "defect": sample.defect, "label": label, "score": prediction.score})
-        limit = max(MAX_PIXELS, prediction.map.size)  # of an image that was taken, its mask is
+        limit = max(MAX_PIXELS, prediction.map.size)  # the mask may be as large as the image
         yield read_mask(sample.mask, limit) if sample.mask else None, counted(prediction.map, roi)
 
 
 def _has_input(metric: Metric, pixels: Ranking | str, pixel_threshold: float | None) -> bool:
-    """Whether what the metric needs beside masks and maps is there."""
+    """Whether the metric's input other than masks and maps is given."""
     if metric.curve == "spro":
         return not isinstance(pixels, str) and pixels.has_saturation_areas
     return metric.curve != "decision" or pixel_threshold is not None
@@ -170,7 +180,7 @@ def _has_input(metric: Metric, pixels: Ranking | str, pixel_threshold: float | N
 def _resamples(
     rankings: Iterable[Ranking | str], num_resamples: int, pixel_threshold: float | None
 ) -> dict[str, Resamples]:
-    """Metric -> its resamples, for those that are applicable."""
+    """Metric name -> its resamples, for all applicable metrics."""
     options: Any = {"num_resamples": num_resamples, "threshold": pixel_threshold}
     parts = [resample(ranking, **options) for ranking in rankings if not isinstance(ranking, str)]
     return {name: found for part in parts for name, found in part.items()}

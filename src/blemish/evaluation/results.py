@@ -1,4 +1,4 @@
-"""The evaluations of a run, or of several, as plain data, as tables and as files."""
+"""Averages over categories, and evaluations as tables and as JSON, CSV and LaTeX files."""
 
 from __future__ import annotations
 
@@ -22,24 +22,25 @@ from blemish.metrics import METRICS
 from blemish.types import Evaluation
 
 HEADLINE = ("pixel_auroc", "image_auroc")
-"""The metrics that are printed for every run; the first one's average is the headline."""
+"""The metrics that are printed for every run."""
 AVERAGE = "average"
+"""The name of the row of averages."""
 EVALUATION = "evaluation.json"
-"""In a category's folder: its evaluation."""
+"""The file with the evaluation, in the folder of a category."""
 
 
 def categories_of(evaluations: Sequence[Evaluation]) -> list[str]:
-    """The categories, in order of their names."""
+    """The names of the categories, sorted."""
     return sorted({evaluation.category for evaluation in evaluations})
 
 
 def methods_of(evaluations: Sequence[Evaluation]) -> list[str]:
-    """The methods, in the order in which they were run."""
+    """The names of the methods, in order of their first evaluation."""
     return list(dict.fromkeys(evaluation.method for evaluation in evaluations))
 
 
 def value_of(evaluations: Sequence[Evaluation], method: str, category: str, metric: str) -> float | None:
-    """A figure; None where there is none."""
+    """The value of a metric; None if it does not exist."""
     for evaluation in evaluations:
         if (evaluation.method, evaluation.category) == (method, category):
             return evaluation.metrics.get(metric)
@@ -47,30 +48,30 @@ def value_of(evaluations: Sequence[Evaluation], method: str, category: str, metr
 
 
 def average_of(evaluations: Sequence[Evaluation], method: str, metric: str) -> float | None:
-    """The mean over the categories in which the metric is applicable; None where there is none."""
+    """The mean of a metric over the categories in which it is applicable; None without any."""
     values = [value_of(evaluations, method, category, metric) for category in categories_of(evaluations)]
     applicable = [value for value in values if value is not None]
     return fmean(applicable) if applicable else None
 
 
 def average_interval(evaluations: Sequence[Evaluation], method: str, metric: str) -> tuple[float, float] | None:
-    """The interval of the average, the categories' being independent: their half-widths add as squares.
+    """The confidence interval of `average_of`: independent categories, so the squares of half-widths add up.
 
-    None where a category has a figure without an interval.
+    None if a category has a value without an interval.
     """
     value = average_of(evaluations, method, metric)
     own = [e for e in evaluations if e.method == method and e.metrics.get(metric) is not None]
     if value is None or not all(metric in evaluation.intervals for evaluation in own):
         return None
-    ends = [(e.metrics[metric] or 0.0, *e.intervals[metric]) for e in own]
-    below = math.hypot(*(figure - low for figure, low, _ in ends)) / len(own)
-    above = math.hypot(*(high - figure for figure, _, high in ends)) / len(own)
+    bounds = [(e.metrics[metric] or 0.0, *e.intervals[metric]) for e in own]
+    below = math.hypot(*(center - low for center, low, _ in bounds)) / len(own)
+    above = math.hypot(*(high - center for center, _, high in bounds)) / len(own)
     return value - below, value + above
 
 
 def write_results(evaluations: Sequence[Evaluation], folder: Path) -> None:
-    """Writes results.json (everything), results.csv (a row per method and category, and the averages) and
-    results.tex (the same for LaTeX, with booktabs).
+    """Writes results.json (all data), results.csv (a row per method and category, and the averages) and results.tex
+    (the same as LaTeX tables with booktabs) to a folder.
     """
     averages = {method: asdict(_average(evaluations, method)) for method in methods_of(evaluations)}
     document = {
@@ -85,12 +86,12 @@ def write_results(evaluations: Sequence[Evaluation], folder: Path) -> None:
 
 
 def read_results(folder: Path) -> list[Evaluation]:
-    """The evaluations in a folder's results.json; raises BlemishError where it cannot be read."""
+    """The evaluations in a folder's results.json; raises BlemishError if it cannot be read."""
     return [read_evaluation(row, folder / "results.json") for row in _read(folder / "results.json")["evaluations"]]
 
 
 def read_evaluation(row: dict[str, Any], path: Path) -> Evaluation:
-    """The evaluation that `asdict` made plain; raises BlemishError where the fields are others."""
+    """The evaluation from its plain data, read from `path`; raises BlemishError if the fields do not match."""
     try:
         return Evaluation(**row)
     except TypeError:
@@ -98,7 +99,7 @@ def read_evaluation(row: dict[str, Any], path: Path) -> Evaluation:
 
 
 def comparison_tables(evaluations: Sequence[Evaluation]) -> list[Table]:
-    """Of each headline metric a table: category x method, and the averages as the last row."""
+    """One table per HEADLINE metric: a row per category, a column per method, and the averages in the last row."""
     return [_comparison(evaluations, metric) for metric in HEADLINE]
 
 
@@ -107,17 +108,17 @@ def _comparison(evaluations: Sequence[Evaluation], metric: str) -> Table:
     table = _titled(METRICS[metric].title, show_footer=True)
     table.add_column("category", footer=Text(AVERAGE, "bold"), no_wrap=True)
     for method in methods:
-        footer = shown(average_of(evaluations, method, metric))
+        footer = format_value(average_of(evaluations, method, metric))
         table.add_column(method, Text(footer, "bold"), justify="right")
     for category in categories_of(evaluations):
-        table.add_row(category, *(shown(value_of(evaluations, method, category, metric)) for method in methods))
+        table.add_row(category, *(format_value(value_of(evaluations, method, category, metric)) for method in methods))
     return table
 
 
 def metrics_tables(evaluations: Sequence[Evaluation], method: str) -> list[Table]:
-    """Every metric of one method, those of images and those of pixels: a row per category and one for the average.
+    """The tables of image metrics and of pixel metrics of one method: a row per category, and one for the average.
 
-    Below each figure stands its interval, where it has one.
+    A value's confidence interval stands below it.
     """
     own = [evaluation for evaluation in evaluations if evaluation.method == method]
     levels = {level: [name for name in applicable(own) if METRICS[name].level == level] for level in ("image", "pixel")}
@@ -145,17 +146,17 @@ def _titled(title: str, show_footer: bool = False) -> Table:
 
 
 def applicable(evaluations: Sequence[Evaluation]) -> list[str]:
-    """The metrics that have a value somewhere, in the order of METRICS."""
+    """The names of the metrics with a value in any evaluation, in the order of METRICS."""
     return [name for name in METRICS if any(e.metrics.get(name) is not None for e in evaluations)]
 
 
-def shown(value: float | None) -> str:
-    """A figure with three decimals, or a dash where there is none."""
+def format_value(value: float | None) -> str:
+    """A value with three decimals; a dash for None."""
     return "-" if value is None else f"{value:.3f}"
 
 
 def to_latex(evaluations: Sequence[Evaluation]) -> str:
-    """A table per method for LaTeX (booktabs): a row per category, a column per metric, figures in per cent."""
+    """LaTeX code (booktabs) of a table per method: a row per category, a column per metric, values in per cent."""
     names = applicable(evaluations)
     titles = " & ".join(METRICS[name].title.replace("%", r"\%") for name in names)
     parts = []
@@ -178,13 +179,13 @@ def to_latex(evaluations: Sequence[Evaluation]) -> str:
 
 
 def latex_escaped(text: str) -> str:
-    """The text as LaTeX prints it."""
+    """The text with LaTeX's special characters escaped."""
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     return "".join(special.get(letter, rf"\{letter}" if letter in "&%$#_{}" else letter) for letter in text)
 
 
 def _latex_rows(evaluation: Evaluation, names: Sequence[str]) -> list[str]:
-    """The figures, and below them their intervals where there are any."""
+    """A row of values, and below it a row of intervals if there are any."""
     values = [evaluation.metrics.get(name) for name in names]
     figures = ["--" if value is None else f"{100 * value:.1f}" for value in values]
     rows = [[latex_escaped(evaluation.category), *figures]]
@@ -196,13 +197,13 @@ def _latex_rows(evaluation: Evaluation, names: Sequence[str]) -> list[str]:
 
 def _with_interval(value: float | None, interval: tuple[float, float] | None) -> Text:
     if value is None or interval is None:
-        return Text(shown(value))
+        return Text(format_value(value))
     low, high = (f"{end:.3f}".removeprefix("0") for end in interval)
-    return Text.assemble(f"{shown(value)}\n", (f"{low}-{high}", "dim not bold"))
+    return Text.assemble(f"{format_value(value)}\n", (f"{low}-{high}", "dim not bold"))
 
 
 def _average(evaluations: Sequence[Evaluation], method: str) -> Evaluation:
-    """The averages over the categories of one method, as an evaluation of a category called average."""
+    """The averages over the categories of one method, as the evaluation of a category named AVERAGE."""
     names = dict.fromkeys(name for evaluation in evaluations for name in evaluation.metrics)
     values = {name: average_of(evaluations, method, name) for name in names}
     intervals = {name: average_interval(evaluations, method, name) for name in names}
@@ -210,7 +211,7 @@ def _average(evaluations: Sequence[Evaluation], method: str) -> Evaluation:
 
 
 def _to_csv(evaluations: Sequence[Evaluation]) -> str:
-    """A figure that does not exist is an empty cell; the ends of an interval stand beside its figure."""
+    """CSV with three columns per metric: value, lower and upper end; a value that does not exist is an empty cell."""
     names = applicable(evaluations)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

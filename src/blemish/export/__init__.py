@@ -1,1 +1,1 @@
-"""A fitted detector as a graph that other runtimes run."""
+"""Exporting a fitted detector to graphs for other runtimes."""

@@ -1,4 +1,4 @@
-"""A detector as a graph that other runtimes read, in the precision that was asked for."""
+"""Converting a fitted detector to an ONNX or OpenVINO graph, in float32, half precision or int8."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ if TYPE_CHECKING:
 
 Precision = Literal["float32", "half", "int8"]
 OPSET = 18
-"""The one that torch's exporter is written in."""
+"""The ONNX operator set that torch's exporter targets."""
 LARGEST_SIDE = 8192
 SMALLEST_HALF = 4096
-"""Numbers in a tensor that is worth storing in half precision; smaller ones take no room, and filters must cancel."""
+"""Fewest values of a tensor stored in half precision. Smaller ones save nothing, and filters need exact sums."""
 
 
 def to_onnx(detector: Detector, takes_inside: bool = False) -> ModelProto:
-    """The fitted detector as a graph: images (batch, 3, H, W) to scores (batch,) and maps (batch, h, w).
+    """The fitted detector as an ONNX graph: images (batch, 3, H, W) to scores (batch,) and maps (batch, h, w).
 
-    With `takes_inside` it takes the pixels that count too, (batch, H, W) and bool: scores are of these alone.
-    The batch may have any size. Where the detector looks alike at every place, so may height and width, in steps of
-    SIDE_STEP from SMALLEST_SIDE on; where what it learned belongs to places, they are those of the detector.
+    With `takes_inside` the graph has a second input, a boolean mask (batch, H, W) of the pixels that count. The batch
+    size is variable. Height and width are variable, in multiples of SIDE_STEP from SMALLEST_SIDE, unless what the
+    detector learned depends on the position; then they are the detector's.
     """
     batch, (height, width) = {0: _dimension(BATCH)}, detector.input_size
     if takes_any_size(detector):
@@ -56,10 +56,10 @@ def to_onnx(detector: Detector, takes_inside: bool = False) -> ModelProto:
 
 
 def takes_any_size(detector: Detector) -> bool:
-    """Whether the detector, fitted at one size, has a map for another.
+    """Whether the detector can compute images of other sizes than its own.
 
-    A network is taken to have none: where its code computes with the size, torch can work on a graph for all of them
-    without end.
+    The answer for neural networks is always no: torch may need unlimited time to export a graph for variable sizes if
+    their code computes with the size.
     """
     import torch
 
@@ -71,7 +71,7 @@ def takes_any_size(detector: Detector) -> bool:
     try:
         with torch.inference_mode():
             detector.eval()(torch.zeros(1, 3, height + SIDE_STEP, width + 2 * SIDE_STEP))
-    except (RuntimeError, ValueError, AssertionError):  # what it learned does not fit
+    except (RuntimeError, ValueError, AssertionError):  # its tensors do not fit another size
         return False
     return True
 
@@ -84,19 +84,19 @@ def _dimension(name: str) -> Any:
 
 
 def _program(detector: Detector, dimensions: dict[int, Any], takes_inside: bool) -> ExportedProgram:
-    """What the detector computes. A detector whose code needs to know one of these dimensions fails here."""
+    """The exported program of the detector; fails if its code needs a fixed value of a variable dimension."""
     import torch
 
     images, inside = torch.zeros(2, 3, *detector.input_size), torch.ones(2, *detector.input_size, dtype=torch.bool)
     without_channels = {max(0, axis - 1): dimension for axis, dimension in dimensions.items()}
     given, shapes = ((images, inside), (dimensions, without_channels)) if takes_inside else ((images,), (dimensions,))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's exporter uses what torch itself has deprecated
+        warnings.simplefilter("ignore")  # torch's exporter calls deprecated functions of torch
         return torch.export.export(detector.eval(), given, dynamic_shapes=shapes)
 
 
 def _graph(program: ExportedProgram, sides: tuple[str | int, ...]) -> ModelProto:
-    """The program as an ONNX graph, the dimensions of its images and maps under these names, or of these sizes."""
+    """The program as an ONNX graph; `sides` are batch, height and width: names if variable, sizes if fixed."""
     import onnx_ir
     import torch
     from onnx_ir.passes.common import NameFixPass
@@ -110,7 +110,7 @@ def _graph(program: ExportedProgram, sides: tuple[str | int, ...]) -> ModelProto
             input_names=[IMAGES, INSIDE][: len(program.graph_signature.user_inputs)],
             output_names=[SCORES, MAPS],
             dynamo=True,
-            optimize=False,  # by its rules adding 1e-8 is adding nothing, which changes a root
+            optimize=False,  # it drops the addition of 1e-8, which changes a square root
             verbose=False,
         )
     assert exported is not None
@@ -118,9 +118,9 @@ def _graph(program: ExportedProgram, sides: tuple[str | int, ...]) -> ModelProto
     optimizer.inline(model)
     optimizer.fold_constants(model)
     optimizer.remove_unused_nodes(model)
-    NameFixPass()(model)  # a value of the graph may have the name of a buffer
+    NameFixPass()(model)  # values and buffers may share a name
     graph = onnx_ir.to_proto(model)
-    del graph.graph.value_info[:]  # whose dimensions have names of the exporter's own
+    del graph.graph.value_info[:]  # its dimensions have generated names
     places = {IMAGES: (0, 2, 3), INSIDE: (0, 1, 2), SCORES: (0,), MAPS: (0, 1, 2)}
     for value in (*graph.graph.input, *graph.graph.output):
         for place, side in zip(places[value.name], sides, strict=False):
@@ -130,15 +130,15 @@ def _graph(program: ExportedProgram, sides: tuple[str | int, ...]) -> ModelProto
 
 
 def size_of(graph: ModelProto) -> tuple[int, int] | None:
-    """(height, width) of the images that the graph takes; None where it takes any."""
+    """(height, width) of the graph's images; None if they are variable."""
     height, width = graph.graph.input[0].type.tensor_type.shape.dim[2:]
     return None if height.dim_param else (height.dim_value, width.dim_value)
 
 
 def to_half(graph: ModelProto) -> ModelProto:
-    """The graph with what was learned stored in half precision: half the file.
+    """A copy of the graph whose large tensors are stored in half precision, which halves the file.
 
-    It is computed in float32 still, so that a result does not depend on what a processor can do.
+    The computation stays in float32, so that results do not depend on the processor.
     """
     from onnx import ModelProto, TensorProto, helper, numpy_helper
 
@@ -159,11 +159,12 @@ def to_half(graph: ModelProto) -> ModelProto:
 
 
 def to_int8(graph: ModelProto, images: Iterator[NDArray[np.float32]]) -> ModelProto:
-    """The graph with its convolutions in 8 bits, their ranges taken from good images, each (1, 3, H, W).
+    """A copy of the graph with 8-bit convolutions, whose value ranges are measured on good images, each (1, 3, H, W).
 
-    Those that mix channels are meant, the bulk of a network. Filters of single channels, distances and the map itself
-    stay as they are: good images do not say how far a defect may lie beyond them. Weights have 7 bits, since processors
-    without VNNI add pairs of products in 16. Raises BlemishError where there is no such convolution.
+    Only convolutions that mix channels are quantised; they are most of a network's work. Filters of single channels,
+    distances and the map stay in float32, because good images do not show the range of values on defects. Weights use 7
+    bits, because processors without VNNI accumulate pairs of products in 16 bits. Raises BlemishError if there is no
+    such convolution.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_static
@@ -190,14 +191,14 @@ def to_int8(graph: ModelProto, images: Iterator[NDArray[np.float32]]) -> ModelPr
 
 
 def write_onnx(graph: ModelProto, folder: Path) -> None:
-    """Writes the graph as one file, with all that was learned."""
+    """Writes the graph with all its tensors to one file in `folder`, named ONNX."""
     import onnx
 
     onnx.save(graph, folder / ONNX)
 
 
 def write_openvino(graph: ModelProto, folder: Path) -> None:
-    """Writes the graph as OpenVINO's pair of files, every tensor in the precision that it has in the graph."""
+    """Writes the graph to the two OPENVINO files in `folder`, each tensor in its precision in the graph."""
     openvino = import_openvino()
     (folder / OPENVINO[0]).parent.mkdir()
     model = openvino.Core().read_model(graph.SerializeToString())
@@ -205,7 +206,7 @@ def write_openvino(graph: ModelProto, folder: Path) -> None:
 
 
 def _mixing_convolutions(graph: ModelProto) -> list[str]:
-    """Names of the convolutions by fixed weights whose outputs each look at several channels."""
+    """Names of the convolutions with constant weights in which an output depends on several channels."""
     channels = {tensor.name: tensor.dims[1] for tensor in graph.graph.initializer if len(tensor.dims) == 4}
     nodes = (node for node in graph.graph.node if node.op_type == "Conv")
     return [node.name for node in nodes if channels.get(node.input[1], 0) > 1]
@@ -215,10 +216,10 @@ def _reader(images: Iterator[NDArray[np.float32]], takes_inside: bool) -> object
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
-        """What the quantiser draws its images from."""
+        """Feeds the images to the quantiser."""
 
         def get_next(self) -> dict[str, NDArray[Any]] | None:
-            """The next one, None after the last."""
+            """The inputs for the next image; None after the last."""
             image = next(images, None)
             if image is None:
                 return None

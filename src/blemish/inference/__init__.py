@@ -1,1 +1,1 @@
-"""Images in, predictions out: the one inference path, what runs it, and the table that it fills."""
+"""Predicting with a fitted detector: the inspector, its backends, and the files that `blemish predict` writes."""

@@ -1,4 +1,4 @@
-"""What runs an exported detector: ONNX Runtime and OpenVINO, on the processor, without torch."""
+"""Backends for exported detectors: ONNX Runtime and OpenVINO, on the processor, without torch."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.errors import BlemishError, one_line
-from blemish.inference.structure import ADVICE, check_openvino, external_files
-from blemish.inference.trial import try_first
+from blemish.inference.export_files import ADVICE, check_openvino, external_files
+from blemish.inference.subprocess_check import check_in_subprocess
 from blemish.model.folder import DOCUMENT, ModelFolder
 
 ONNX = "model.onnx"
 OPENVINO = ("openvino/model.xml", "openvino/model.bin")
-"""Files of an export, beside model.json. OpenVINO finds the second by the name of the first."""
+"""Files of the exports, relative to the model's folder. OpenVINO finds the .bin file by the name of the .xml file."""
 IMAGES, INSIDE, SCORES, MAPS = "images", "inside", "scores", "maps"
-"""Names of what goes into an exported graph and of what comes out; the second where there are tiles or a region."""
+"""Names of the inputs and outputs of an exported graph; INSIDE exists only with tiles or a region of interest."""
 BATCH, HEIGHT, WIDTH = "batch", "height", "width"
-"""Names of those dimensions of a graph that are not fixed."""
+"""Names of the variable dimensions of a graph."""
 SIDE_STEP, SMALLEST_SIDE = 16, 96
-"""Height and width that are not fixed are multiples of the one, from the other on."""
+"""A variable height or width is a multiple of SIDE_STEP, and at least SMALLEST_SIDE."""
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 
 class OnnxBackend:
-    """Runs a graph with ONNX Runtime on `threads` threads (0: one per core)."""
+    """Computes an ONNX graph with ONNX Runtime on `threads` threads (0: one per core)."""
 
     def __init__(self, path: Path, threads: int = 0):
         import onnxruntime
@@ -42,29 +42,28 @@ class OnnxBackend:
         onnxruntime.disable_telemetry_events()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or os.cpu_count() or 1
-        options.log_severity_level = 4  # what it raises is told once, not on standard error as well
+        options.log_severity_level = 4  # errors are raised, so they need not be logged too
         self._path = path
-        with _told(path, "ONNX Runtime"):
+        with _runtime_errors(path, "ONNX Runtime"):
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-            taken, given = (
-                {io.name: io.shape for io in found()} for found in (self._session.get_inputs, self._session.get_outputs)
-            )
-            self._sides = _sides(taken, given, lambda side: side if isinstance(side, int) else None)
-            self._names = list(taken)
+            inputs = {io.name: io.shape for io in self._session.get_inputs()}
+            outputs = {io.name: io.shape for io in self._session.get_outputs()}
+            self._sides = _sides(inputs, outputs, lambda side: side if isinstance(side, int) else None)
+            self._names = list(inputs)
 
     def __call__(self, images: Array, inside: Mask | None = None) -> tuple[Array, Array]:
-        """Scores and maps of the batch; raises BlemishError where the graph takes no such images."""
+        """Scores (B,) and maps (B, h, w) of a batch; raises BlemishError if the graph takes no images of this size."""
         _check_size(images.shape[2:], self._sides)
-        with _told(self._path, "ONNX Runtime"):
+        with _runtime_errors(self._path, "ONNX Runtime"):
             scores, maps = self._session.run([SCORES, MAPS], _inputs(images, inside, self._names))
             return _checked(scores, maps, len(images))
 
 
 class OpenVinoBackend:
-    """Runs a graph with OpenVINO on `threads` threads (0: one per core).
+    """Computes an OpenVINO graph on `threads` threads (0: one per core).
 
-    Always in float32: by itself OpenVINO computes in bfloat16 where the processor can, with 3 decimal digits, and the
-    same picture would score differently on another machine.
+    It always computes in float32. By default OpenVINO uses bfloat16, with 3 decimal digits, on processors that support
+    it, so the same image would have another score on another machine.
     """
 
     def __init__(self, path: Path, threads: int = 0):
@@ -75,26 +74,25 @@ class OpenVinoBackend:
             "PERFORMANCE_HINT": "LATENCY",
         }
         self._path = path
-        with _told(path, "OpenVINO"):
+        with _runtime_errors(path, "OpenVINO"):
             self._run = openvino.Core().compile_model(path, "CPU", settings)
-            taken, given = (
-                {io.any_name: list(io.partial_shape) for io in found} for found in (self._run.inputs, self._run.outputs)
-            )
-            self._sides = _sides(taken, given, lambda side: None if side.is_dynamic else side.get_length())
-            self._names = list(taken)
+            inputs = {io.any_name: list(io.partial_shape) for io in self._run.inputs}
+            outputs = {io.any_name: list(io.partial_shape) for io in self._run.outputs}
+            self._sides = _sides(inputs, outputs, lambda side: None if side.is_dynamic else side.get_length())
+            self._names = list(inputs)
 
     def __call__(self, images: Array, inside: Mask | None = None) -> tuple[Array, Array]:
-        """Scores and maps of the batch; raises BlemishError where the graph takes no such images."""
+        """Scores (B,) and maps (B, h, w) of a batch; raises BlemishError if the graph takes no images of this size."""
         _check_size(images.shape[2:], self._sides)
-        with _told(self._path, "OpenVINO"):
+        with _runtime_errors(self._path, "OpenVINO"):
             found = self._run(_inputs(images, inside, self._names))
             scores, maps = _checked(found[SCORES], found[MAPS], len(images))
-        return scores.copy(), maps.copy()  # the runtime writes the next result to the same place
+        return scores.copy(), maps.copy()  # the runtime reuses the memory for the next result
 
 
 @contextmanager
-def _told(path: Path, runtime: str) -> Iterator[None]:
-    """Has whatever a runtime raises of a graph told in one line; it is a class of its own for each of them."""
+def _runtime_errors(path: Path, runtime: str) -> Iterator[None]:
+    """A context that turns any exception into a BlemishError about the graph: each runtime has its own classes."""
     try:
         yield
     except BlemishError:
@@ -105,79 +103,85 @@ def _told(path: Path, runtime: str) -> Iterator[None]:
 
 
 def _sides(
-    taken: dict[str, list[Any]], given: dict[str, list[Any]], fixed: Callable[[Any], int | None]
+    inputs: dict[str, list[Any]], outputs: dict[str, list[Any]], fixed: Callable[[Any], int | None]
 ) -> list[int | None]:
-    """The height and width that a graph takes, None for any; ValueError where it is no graph of an export.
+    """The height and width of a graph's images, None if variable; ValueError if the graph is not an export.
 
-    `taken` and `given` have the shapes of what goes in and comes out, by name.
+    `inputs` and `outputs` map names to shapes. `fixed` gives the size of a dimension, or None if it is variable.
     """
-    if list(taken) not in ([IMAGES], [IMAGES, INSIDE]) or len(taken[IMAGES]) != 4 or not {SCORES, MAPS} <= set(given):
-        raise ValueError(f"it takes {', '.join(taken)} and gives {', '.join(given)}, not {IMAGES}, {SCORES} and {MAPS}")
-    return [fixed(side) for side in taken[IMAGES][2:]]
+    has_inputs = list(inputs) in ([IMAGES], [IMAGES, INSIDE]) and len(inputs[IMAGES]) == 4
+    if not has_inputs or not {SCORES, MAPS} <= set(outputs):
+        names = f"inputs {', '.join(inputs)} and outputs {', '.join(outputs)}"
+        raise ValueError(f"it has {names}, not {IMAGES}, {SCORES} and {MAPS}")
+    return [fixed(side) for side in inputs[IMAGES][2:]]
 
 
 def _checked(scores: Any, maps: Any, number: int) -> tuple[Array, Array]:
-    """What came out; ValueError where it is not a score and a map for each of so many images."""
-    is_right = all(isinstance(found, np.ndarray) and found.dtype == np.float32 for found in (scores, maps))
-    if not is_right or scores.shape != (number,) or maps.ndim != 3 or len(maps) != number or not maps.size:
-        raise ValueError("it does not give a score and a map for each image")
+    """The outputs; ValueError unless they are a score and a map, in float32, for each of `number` images."""
+    has_type = all(isinstance(array, np.ndarray) and array.dtype == np.float32 for array in (scores, maps))
+    if not has_type or scores.shape != (number,) or maps.ndim != 3 or len(maps) != number or not maps.size:
+        raise ValueError("its outputs are not a score and a map for each image")
     return scores, maps
 
 
 def _inputs(images: Array, inside: Mask | None, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """What a graph that takes these names is given; where nothing else is told, all of the images counts."""
+    """The inputs of a graph by name; all pixels count without `inside`.
+
+    Raises BlemishError if there is a mask, but the graph has no input for it.
+    """
     if INSIDE not in names and inside is not None:
         raise BlemishError(
-            "this export knows of no tiles and no region, since an earlier version wrote it. Export the model again."
+            "this export supports neither tiles nor a region, because an earlier version wrote it. Export it again."
         )
-    given: dict[str, NDArray[Any]] = {IMAGES: np.ascontiguousarray(images)}
+    inputs: dict[str, NDArray[Any]] = {IMAGES: np.ascontiguousarray(images)}
     if INSIDE in names:
-        given[INSIDE] = np.ones((len(images), *images.shape[2:]), bool) if inside is None else inside
-    return given
+        inputs[INSIDE] = np.ones((len(images), *images.shape[2:]), bool) if inside is None else inside
+    return inputs
 
 
 def _check_size(size: Sequence[int], fixed: Sequence[int | None]) -> None:
-    """Raises BlemishError where images of this (height, width) do not go into a graph with these sides."""
-    if all(
-        side == other if other else side >= SMALLEST_SIDE and side % SIDE_STEP == 0
-        for side, other in zip(size, fixed, strict=True)
-    ):
+    """Raises BlemishError unless images of this (height, width) fit a graph; `fixed` has None for a variable side."""
+
+    def fits(side: int, required: int | None) -> bool:
+        return side == required if required else side >= SMALLEST_SIDE and side % SIDE_STEP == 0
+
+    if all(map(fits, size, fixed)):
         return
-    allowed = " x ".join(map(str, fixed)) if all(fixed) else f"multiples of {SIDE_STEP} from {SMALLEST_SIDE} on"
+    allowed = " x ".join(map(str, fixed)) if all(fixed) else f"multiples of {SIDE_STEP}, at least {SMALLEST_SIDE}"
     raise BlemishError(f"images of {size[0]} x {size[1]} were given; this export takes {allowed}. Resize the images.")
 
 
 def import_openvino() -> ModuleType:
-    """OpenVINO without its telemetry: by itself it reports each import to its makers over the network."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # it then imports a stub instead
+    """The openvino module with telemetry disabled; by default each import sends a report over the network."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # makes it import a stub
     return import_module("openvino")
 
 
 def onnx_backend(model: ModelFolder, threads: int = 0, device: str = "auto") -> OnnxBackend:
-    """What runs the ONNX export of a model folder on the processor; raises BlemishError where it has none."""
-    _refuse_other("onnx", device)
+    """The backend for the ONNX export of a model; raises BlemishError if there is no export, or it is damaged."""
+    _check_device("onnx", device)
     path = _exported(model, "onnx", (ONNX,))
     names = {file: name for name, file in model.files.items()}
     others = [names.get(file, file) for file in sorted(external_files(path))]
     for name in others:
         model.file(name)
     digests = [model.sha256[name] for name in (ONNX, *others)]
-    try_first(f"{__name__}:OnnxBackend", "onnxruntime", path, model.preprocess.size, digests)
+    check_in_subprocess(f"{__name__}:OnnxBackend", "onnxruntime", path, model.preprocess.size, digests)
     return OnnxBackend(path, threads)
 
 
 def openvino_backend(model: ModelFolder, threads: int = 0, device: str = "auto") -> OpenVinoBackend:
-    """What runs the OpenVINO export of a model folder on the processor; raises BlemishError where it has none."""
-    _refuse_other("openvino", device)
+    """The backend for the OpenVINO export of a model; raises BlemishError if there is no export, or it is damaged."""
+    _check_device("openvino", device)
     path = _exported(model, "openvino", OPENVINO)
     check_openvino(path, model.path(OPENVINO[1]))
     digests = [model.sha256[name] for name in OPENVINO]
-    try_first(f"{__name__}:OpenVinoBackend", "openvino", path, model.preprocess.size, digests)
+    check_in_subprocess(f"{__name__}:OpenVinoBackend", "openvino", path, model.preprocess.size, digests)
     return OpenVinoBackend(path, threads)
 
 
 def identity_of(model: ModelFolder, backend: str) -> dict[str, Any]:
-    """What predictions are made by: the backend, and the hashes of the model's files but those of other backends."""
+    """What determines predictions: the backend, and the hashes of the model's files without those of other backends."""
     others = [files for name, files in {"onnx": (ONNX,), "openvino": OPENVINO}.items() if name != backend]
     left_out = {file for files in others for file in files}
     return {
@@ -186,15 +190,17 @@ def identity_of(model: ModelFolder, backend: str) -> dict[str, Any]:
     }
 
 
-def _refuse_other(backend: str, device: str) -> None:
+def _check_device(backend: str, device: str) -> None:
     if device not in ("auto", "cpu"):
-        raise BlemishError(f"device: {device} was given, but {backend} runs on the processor alone. Use torch for it.")
+        raise BlemishError(
+            f"device: {device} was given, but {backend} runs on the processor only. Use the torch backend."
+        )
 
 
 def _exported(model: ModelFolder, name: str, files: Sequence[str]) -> Path:
-    """The first of an export's files, each as it was written; raises BlemishError where it is not there."""
+    """The path of the first of an export's files; raises BlemishError if one is missing or its hash is wrong."""
     if files[0] not in model.sha256:
         command = f"blemish export {model.folder} --format {name}"
-        raise BlemishError(f"{model.folder / DOCUMENT}: knows no {files[0]}. Write it with '{command}'.")
+        raise BlemishError(f"{model.folder / DOCUMENT}: lists no {files[0]}. Write it with '{command}'.")
     first, *_ = [model.file(file) for file in files]
     return first

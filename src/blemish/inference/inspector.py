@@ -1,4 +1,4 @@
-"""The one inference path: images in, predictions at the files' own size out."""
+"""The Inspector: images in, predictions with maps of the image's size out."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.calibration.thresholds import Calibration, decide
+from blemish.calibration.decisions import decide
+from blemish.calibration.thresholds import Calibration
 from blemish.data.learned import differences
 from blemish.data.source import FileInfo, Frame, ImageSource, in_batches, read_frames
 from blemish.errors import BlemishError, extras
 from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.pixels import to_batch
 from blemish.imaging.preprocess import Preprocess
-from blemish.model.folder import ModelFolder, reading
+from blemish.model.folder import ModelFolder, read_consistently
 from blemish.types import Decision, Prediction, Sample, Unreadable
 
 logger = logging.getLogger("blemish")
@@ -28,12 +29,12 @@ Array = NDArray[np.float32]
 
 
 class Backend(Protocol):
-    """What runs a detector."""
+    """A callable that computes a detector on a batch of images."""
 
     def __call__(self, images: Array, inside: NDArray[np.bool_] | None = None, /) -> tuple[Array, Array]:
-        """Raw scores (B,) and raw maps (B, h, w) of images (B, 3, H, W) in [0, 1].
+        """Raw scores (B,) and raw anomaly maps (B, h, w) of images (B, 3, H, W) with values in [0, 1].
 
-        With `inside` (B, H, W) a score is of those pixels alone that are True; -inf where there is none.
+        With `inside` (B, H, W) a score counts only the pixels that are True; it is -inf if none is.
         """
 
 
@@ -42,11 +43,15 @@ BACKENDS = {
     "onnx": "blemish.inference.backends:onnx_backend",
     "openvino": "blemish.inference.backends:openvino_backend",
 }
-"""Name -> where the function is that makes a `Backend` of a `ModelFolder`, so that each imports its own runtime."""
+"""Name -> "module:function" of the function that makes a `Backend` from a `ModelFolder`; imported when needed."""
 
 
 class Inspector:
-    """Predicts, with whatever runs the detector: torch, another runtime, a fake in a test."""
+    """Predicts on images with a detector in any backend.
+
+    `batch_size` images are computed at once, `workers` threads decode (0: one per core). `learned` describes the
+    training images, from `learned_images`; the log warns of images that differ from them.
+    """
 
     def __init__(
         self,
@@ -61,7 +66,6 @@ class Inspector:
         self.backend, self.preprocess, self.calibration = backend, preprocess, calibration
         self.batch_size, self.workers = batch_size, workers
         self.learned = learned or {}
-        """What kind of images the detector learned from, by `learned_images`; the log tells where others are given."""
 
     @classmethod
     def load(
@@ -77,18 +81,30 @@ class Inspector:
     ) -> Self:
         """The inspector of the fitted detector in `folder`.
 
-        `workers` threads decode and `threads` compute (0: one per core), or the `device`. "onnx" and "openvino" run
-        what `blemish export` wrote, on the processor and without torch. Images of more than `max_pixels` are refused.
-        Raises BlemishError where the folder cannot be used, there is no such backend or device, or its runtime is not
-        installed.
+        Args:
+            folder: The folder of a fitted detector.
+            backend: "torch", or "onnx" or "openvino" for an export that `blemish export` wrote; these two run on the
+                processor and need no torch.
+            batch_size: Images that are computed at once.
+            workers: Threads that decode images; 0: one per core.
+            threads: Threads that compute; 0: one per core.
+            device: The device of torch, such as "cpu", "cuda:1" or "auto".
+            max_pixels: Larger images are refused.
+
+        Raises BlemishError if the folder holds no valid model, the backend or device does not exist, or the runtime is
+        not installed.
         """
-        run, model = reading(folder, lambda model: (backend_of(model, backend, threads, device), model))
+
+        def open_model(model: ModelFolder) -> tuple[Backend, ModelFolder]:
+            return backend_of(model, backend, threads, device), model
+
+        run, model = read_consistently(folder, open_model)
         preprocess = replace(model.preprocess, max_pixels=max_pixels)
         learned = model.provenance.get("images")
         return cls(run, preprocess, model.calibration, batch_size=batch_size, workers=workers, learned=learned)
 
     def predict(self, images: ImageSource | Iterable[Sample | Path]) -> Iterator[Prediction]:
-        """A prediction for each image, in their order, as they are computed.
+        """A prediction for each image, in order, yielded as soon as it is computed.
 
         Raises BlemishError at the first file that cannot be used.
         """
@@ -100,15 +116,15 @@ class Inspector:
     def inspect(
         self, images: ImageSource | Iterable[Sample | Path], *, with_images: bool = False
     ) -> Iterator[Prediction | Unreadable]:
-        """As `predict`, with an `Unreadable` in the place of each file that cannot be used.
+        """As `predict`, but yields an `Unreadable` for each file that cannot be used.
 
-        Images of a source are not decoded again; it has to be loaded with the same preprocessing. The score of an image
-        is the detector's own, of what lies within the region of interest where there is one; those of tiles become one
-        as the detector declares. `with_images` keeps what was inspected with each prediction.
+        The decoded images of an `ImageSource` are reused; its preprocessing must be the detector's. With a region of
+        interest a score counts only the pixels inside it. With tiles the image's score combines those of its tiles, by
+        `Preprocess.combined`. `with_images` adds the image for display to each prediction.
         """
         maps: list[Array] = []
         scores: list[float] = []
-        told: set[str] = set()
+        warned: set[str] = set()
         for frame, score, anomaly_map in self._run(self._frames(images, with_images)):
             if isinstance(frame, Unreadable):
                 yield frame
@@ -117,31 +133,29 @@ class Inspector:
             if score is not None:
                 scores.append(float(score))
             if frame.is_last:
-                self._tell_unlike(frame.sample, frame.file, told)
-                yield self._whole(frame, scores, maps)
+                self._warn_if_different(frame.sample, frame.file, warned)
+                yield self._assembled(frame, scores, maps)
                 maps, scores = [], []
 
     def decide(self, prediction: Prediction) -> Decision | None:
-        """What the calibration makes of a prediction; None where there is no calibration."""
+        """The decision on a prediction; None without a calibration."""
         return None if self.calibration is None else decide(prediction, self.calibration)
 
-    def _tell_unlike(self, sample: Sample, file: FileInfo, told: set[str]) -> None:
-        """Warns once of each way in which an image is unlike all that the detector learned from."""
+    def _warn_if_different(self, sample: Sample, file: FileInfo, warned: set[str]) -> None:
+        """Warns of properties in which an image differs from all training images, of each property once."""
         for what, words in differences(file, self.learned).items():
-            if what not in told:
-                told.add(what)
+            if what not in warned:
+                warned.add(what)
                 logger.warning("%s: %s. Scores of such images mean little.", sample.image, words)
 
-    def _whole(self, frame: Frame, scores: list[float], maps: list[Array]) -> Prediction | Unreadable:
-        """The prediction of an image by its pieces, the last of which is the frame."""
+    def _assembled(self, frame: Frame, scores: list[float], maps: list[Array]) -> Prediction | Unreadable:
+        """The prediction of an image from the scores and maps of its tiles, of which `frame` is the last."""
         sample, file = frame.sample, frame.file
         if not scores:
-            return Unreadable(sample, f"{sample.image}: shows nothing of the region of interest. Take another picture.")
-        if not np.isfinite(scores).all() or not all(
-            np.isfinite(piece).all() for piece in maps
-        ):  # it would pass as good
-            what = f"{sample.image}: its score is no finite number"
-            return Unreadable(sample, f"{what}. Use another precision or backend, or train again.")
+            return Unreadable(sample, f"{sample.image}: lies outside the region of interest. Take another image.")
+        if not all(np.isfinite(values).all() for values in (np.asarray(scores), *maps)):  # NaN would be decided as good
+            problem = f"{sample.image}: its score is not a finite number"
+            return Unreadable(sample, f"{problem}. Use another precision or backend, or train again.")
         whole = self.preprocess.assemble(maps, file.size, file.placement)
         return Prediction(sample, self.preprocess.combined(scores), whole, file.sha256, file.shown)
 
@@ -150,12 +164,12 @@ class Inspector:
             self._refuse_other(images.preprocess)
             return images
         samples = (image if isinstance(image, Sample) else Sample(image) for image in images)
-        # The next batch is decoded while this one is computed and measured; a picture of many tiles is one by itself.
+        # The next batch is decoded while this one is computed; with tiles, one image can be a batch of its own.
         ahead = 0 if self.preprocess.tile else self.batch_size
         return read_frames(samples, self.preprocess, self.workers, ahead, with_images)
 
     def _refuse_other(self, preprocess: Preprocess) -> None:
-        """Raises BlemishError for a source whose images were brought to another size, tiled or aligned otherwise."""
+        """Raises BlemishError if the preprocessing of a source is not the detector's."""
         other = [
             field.name
             for field in fields(Preprocess)
@@ -168,11 +182,11 @@ class Inspector:
             )
 
     def _run(self, frames: Iterable[Frame | Unreadable]) -> Iterator[tuple[Frame | Unreadable, float | None, Array]]:
-        """Each frame with its score and map, computed in batches; what is unreadable passes through.
+        """Each frame with its score and map, computed in batches; an `Unreadable` passes through.
 
-        A tile outside of the region of interest has no score.
+        The score of a tile outside the region of interest is None.
         """
-        for batch in in_batches(self._counted(frames), self.batch_size):
+        for batch in in_batches(self._with_masks(frames), self.batch_size):
             seen = [(frame.pixels, inside) for frame, inside in batch if isinstance(frame, Frame)]
             results = zip(*self._computed(seen), strict=True) if seen else iter(())
             for frame, inside in batch:
@@ -181,10 +195,10 @@ class Inspector:
                     score = None
                 yield frame, score, anomaly_map
 
-    def _counted(
+    def _with_masks(
         self, frames: Iterable[Frame | Unreadable]
     ) -> Iterator[tuple[Frame | Unreadable, NDArray[np.bool_] | None]]:
-        """Each frame with what counts of it, (h, w); None where all of it does."""
+        """Each frame with the mask (h, w) of its pixels that count; None if all count."""
         masks: Iterator[NDArray[np.bool_] | None] = iter(())
         is_first = True
         for frame in frames:
@@ -207,13 +221,12 @@ _NO_MAP = np.zeros((0, 0), np.float32)
 
 
 def backend_of(model: ModelFolder, name: str = "torch", threads: int = 0, device: str = "auto") -> Backend:
-    """What runs the detector of a model folder, on so many threads (0: one per core) or on a device.
+    """The backend of this name for the detector of a model; `threads` and `device` are as in `Inspector.load`.
 
-    Raises BlemishError for a name that is not in BACKENDS, where there is no such device for it, and where its runtime
-    is not installed.
+    Raises BlemishError if BACKENDS has no such name, the device does not exist, or the runtime is not installed.
     """
     if name not in BACKENDS:
-        raise BlemishError(f"backend {name}: there is none of this name. Choose from: {', '.join(BACKENDS)}.")
+        raise BlemishError(f"backend {name}: unknown. Choose from: {', '.join(BACKENDS)}.")
     module, function = BACKENDS[name].split(":")
     with extras():
         backend: Backend = getattr(import_module(module), function)(model, threads, device)

@@ -1,7 +1,7 @@
-"""Anomaly maps as files: TIFF of 16 bits with its scale, or of the exact 32-bit floats, both compressed.
+"""Anomaly maps as compressed TIFF files, of 16-bit integers with a scale, or of exact 32-bit floats.
 
-What is written here is ordinary TIFF (deflate with a predictor), so that any viewer and library opens it. What is read
-is only what was written here, and it is read whole or refused: deflate carries a checksum.
+The files are standard TIFF (deflate with a predictor), which any viewer opens. Reading accepts only files written here;
+the checksum of deflate detects damage.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ from blemish.types import MapFormat, Size
 
 Map = NDArray[np.float32]
 LEVELS = 4095
-"""Steps from the lowest value of a map to the highest: with more, a file holds mostly the noise of the last bits."""
+"""Number of steps between the lowest and the highest value; more would mostly store noise."""
 COMPRESSION_LEVEL = 4
-"""Of zlib: 6 takes three times as long for a tenth of the size."""
+"""zlib's level; 6 takes three times as long, and saves a tenth of the size."""
 _TEXT, _SHORT, _LONG = 2, 3, 4
 """Types of TIFF fields."""
 _WIDTH, _HEIGHT, _BITS, _DESCRIPTION, _OFFSET, _LENGTH, _SAMPLE = 256, 257, 258, 270, 273, 279, 339
 """Tags of TIFF."""
 
 
-def encode_map(anomaly_map: Map, form: MapFormat = "uint16", sha256: str = "") -> bytes:
-    """A TIFF file of a map (H, W) of finite values; `sha256` is that of the image file it belongs to.
+def encode_map(anomaly_map: Map, map_format: MapFormat = "uint16", sha256: str = "") -> bytes:
+    """The content of a TIFF file with a map (H, W) of finite values; `sha256` is the hash of its image file.
 
-    Its ImageDescription is JSON: low, step and sha256. A value is `low + step * pixel`.
+    The tag ImageDescription contains JSON: low, step and sha256. A map value is `low + step * pixel`.
     """
     pixels: NDArray[Any] = anomaly_map
     low, step = 0.0, 1.0
-    if form == "uint16":
+    if map_format == "uint16":
         low = float(anomaly_map.min())
         step = (float(anomaly_map.max()) - low) / LEVELS
         above = np.subtract(anomaly_map, low, dtype=np.float64)
         pixels = np.rint(above / (step or 1)).astype(np.uint16)
     description = json.dumps({"low": low, "step": step, "sha256": sha256}).encode() + b"\0"
-    packed = _FLOAT.pack(pixels) if form == "float32" else _INTEGER.pack(pixels)
+    packed = _FLOAT.pack(pixels) if map_format == "float32" else _INTEGER.pack(pixels)
     return _tiff(pixels, description, zlib.compress(packed, COMPRESSION_LEVEL))
 
 
 def decode_map(content: bytes, size: Size, sha256: str = "") -> Map:
-    """The map (H, W) = `size` in a file that `encode_map` made for the image of this hash.
+    """The map of shape `size` = (H, W) from the content of a file that `encode_map` wrote.
 
-    Raises ValueError where it is anything else, is damaged, or is of another size or image.
+    Raises ValueError if the content is anything else, is damaged, or belongs to another size or image (`sha256`).
     """
     try:
         fields = _fields(content)
@@ -65,7 +65,7 @@ def decode_map(content: bytes, size: Size, sha256: str = "") -> Map:
 
 
 class _Kind:
-    """How pixels of one type become the bytes that deflate makes small: each less its left neighbour."""
+    """The TIFF predictor of one pixel type: differences of horizontal neighbours, which compress well."""
 
     def __init__(self, bits: int, sample: int, predictor: int, pack: Callable[..., bytes], unpack: Callable[..., Any]):
         self.bytes, self.sample, self.predictor, self.pack, self.unpack = bits // 8, sample, predictor, pack, unpack
@@ -82,7 +82,7 @@ def _unpack_integers(packed: bytes, size: Size) -> NDArray[Any]:
 
 
 def _pack_floats(pixels: NDArray[Any]) -> bytes:
-    """The highest bytes of a row, then the next ones: Adobe's TIFF Technical Note 3."""
+    """Floating-point predictor: the most significant bytes of a row first (Adobe's TIFF Technical Note 3)."""
     height, width = pixels.shape
     planes = np.ascontiguousarray(pixels.astype(">f4")).view(np.uint8).reshape(height, width, 4).transpose(0, 2, 1)
     flat = planes.reshape(height, 4 * width)
@@ -101,7 +101,7 @@ _FLOAT = _Kind(32, 3, 3, _pack_floats, _unpack_floats)
 
 
 def _tiff(pixels: NDArray[Any], description: bytes, packed: bytes) -> bytes:
-    """A little-endian TIFF of one channel in one strip: header, fields, description, pixels."""
+    """A little-endian TIFF file of one channel in one strip: header, fields, description, pixels."""
     height, width = pixels.shape
     kind = _FLOAT if pixels.dtype == np.float32 else _INTEGER
     fields = {
@@ -132,7 +132,7 @@ def _field(tag: int, value: int | bytes, start: int) -> bytes:
 
 
 def _fields(content: bytes) -> dict[int, Any]:
-    """Tag -> value of a file as `_tiff` makes it."""
+    """Tag -> value of a file that `_tiff` wrote."""
     if content[:8] != struct.pack("<2sHI", b"II", 42, 8):
         raise ValueError("not a map that blemish wrote")
     (number,) = struct.unpack_from("<H", content, 8)
@@ -144,7 +144,7 @@ def _fields(content: bytes) -> dict[int, Any]:
 
 
 def _inflated(packed: bytes, length: int) -> bytes:
-    """So many bytes; raises ValueError where there are more, fewer, or the checksum is another."""
+    """The decompressed bytes; raises ValueError unless there are exactly `length`, and the checksum is right."""
     machine = zlib.decompressobj()
     content = machine.decompress(packed, length + 1)
     if len(content) != length or not machine.eof:

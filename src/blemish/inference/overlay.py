@@ -1,4 +1,4 @@
-"""The picture of a decision: the image as it is, its defect regions outlined, and in words what was decided and why."""
+"""Overlays: the image with its defect regions outlined, above a caption with the decision and its reason."""
 
 from __future__ import annotations
 
@@ -9,46 +9,47 @@ from numpy.typing import NDArray
 from blemish.calibration.thresholds import Calibration
 from blemish.types import Decision, Prediction
 
-Picture = NDArray[np.uint8]
+RgbImage = NDArray[np.uint8]
 """(h, w, 3) RGB."""
 SMALLEST_SIDE = 480
-"""Pixels: an image whose longer side is shorter is enlarged by a whole number, so that its outlines can be seen."""
+"""An image whose longer side has fewer pixels is enlarged by an integer factor, so that outlines are visible."""
 NARROWEST = 240
-"""Pixels: beside an image that is narrower there is a border, so that the caption has room."""
+"""A narrower image gets a border on the right, so that the caption fits; in pixels."""
 OUTLINE, RIM = (255, 40, 40), (255, 255, 255)
-"""Colours of a region's outline and of the rim outside of it: one of the two shows on any surface."""
+"""Colours of a region's outline and of a second line around it; one of the two is visible on any background."""
 PAPER, INK = (24, 24, 24), (235, 235, 235)
 VERDICTS = {True: ("DEFECT", (255, 92, 92)), False: ("GOOD", (110, 220, 130)), None: ("NOT DECIDED", (230, 190, 90))}
-"""What the caption says first, and in which colour."""
+"""Whether an image is a defect -> the caption's first word and its colour."""
 QUALITY = 80
-"""Of JPEG."""
+"""JPEG quality."""
 
 
-def overlay(prediction: Prediction, decision: Decision | None, calibration: Calibration | None) -> Picture:
-    """The image that was inspected, its regions outlined, above a caption: verdict, score, threshold, regions.
+def overlay(prediction: Prediction, decision: Decision | None, calibration: Calibration | None) -> RgbImage:
+    """The prediction's image with its regions outlined, above a caption: verdict, score, threshold, number of regions.
 
-    The image keeps its colours, but for two lines around each region. A place in the picture is the place in the
-    file, times a whole number where the image is small. Without a calibration the map is laid over the image.
+    Only the two lines around each region change the image's colours. Coordinates are the file's, times an integer
+    factor if the image is small. Without a calibration the anomaly map is blended over the image. The prediction must
+    contain its image.
     """
     assert prediction.image is not None, "inspect with with_images=True"
-    picture = _enlarged(prediction.image)
+    canvas = _enlarged(prediction.image)
     if decision is None or calibration is None:
-        picture = _heated(picture, prediction.map)
+        canvas = _heated(canvas, prediction.map)
     elif decision.regions:
-        picture = _outlined(picture, region_mask(prediction.map, calibration))
-    caption = _caption(max(picture.shape[1], NARROWEST), prediction, decision, calibration)
-    border = np.full((picture.shape[0], caption.shape[1] - picture.shape[1], 3), PAPER, np.uint8)
-    return np.vstack([np.hstack([picture, border]), caption])
+        canvas = _outlined(canvas, region_mask(prediction.map, calibration))
+    caption = _caption(max(canvas.shape[1], NARROWEST), prediction, decision, calibration)
+    border = np.full((canvas.shape[0], caption.shape[1] - canvas.shape[1], 3), PAPER, np.uint8)
+    return np.vstack([np.hstack([canvas, border]), caption])
 
 
-def to_jpeg(picture: Picture) -> bytes:
-    """The picture as a JPEG file whose colours are as sharp as its brightness, since outlines are thin."""
+def to_jpeg(canvas: RgbImage) -> bytes:
+    """The image as a JPEG file without chroma subsampling, which would blur thin outlines."""
     settings = [cv2.IMWRITE_JPEG_QUALITY, QUALITY, cv2.IMWRITE_JPEG_SAMPLING_FACTOR]
-    return cv2.imencode(".jpg", picture[:, :, ::-1], [*settings, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444])[1].tobytes()
+    return cv2.imencode(".jpg", canvas[:, :, ::-1], [*settings, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444])[1].tobytes()
 
 
 def region_mask(anomaly_map: NDArray[np.float32], calibration: Calibration) -> NDArray[np.bool_]:
-    """(H, W): the pixels of the regions that `find_regions` tells of."""
+    """(H, W): True in the regions that `find_regions` returns."""
     lit = (anomaly_map > calibration.pixel_threshold).view(np.uint8)
     if calibration.min_area <= 1:
         return lit.view(np.bool_)
@@ -58,42 +59,44 @@ def region_mask(anomaly_map: NDArray[np.float32], calibration: Calibration) -> N
     return np.asarray(is_large[labels])
 
 
-def _enlarged(image: Picture) -> Picture:
+def _enlarged(image: RgbImage) -> RgbImage:
     factor = max(1, -(-SMALLEST_SIDE // max(image.shape[:2])))
     return np.ascontiguousarray(image.repeat(factor, axis=0).repeat(factor, axis=1))
 
 
-def _outlined(picture: Picture, mask: NDArray[np.bool_]) -> Picture:
-    """The picture with two lines around each region of the mask: what is in it stays as it is."""
-    height, width = picture.shape[:2]
+def _outlined(canvas: RgbImage, mask: NDArray[np.bool_]) -> RgbImage:
+    """The image with two lines around each region of the mask; pixels inside the mask stay unchanged."""
+    height, width = canvas.shape[:2]
     inside = cv2.resize(mask.view(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
     line = max(1, round(max(height, width) / 500))
     around = inside
     for colour in (OUTLINE, RIM):
         wider = cv2.dilate(around, np.ones((2 * line + 1, 2 * line + 1), np.uint8))
-        picture[(wider > around)] = colour
+        canvas[(wider > around)] = colour
         around = wider
-    return picture
+    return canvas
 
 
-def _heated(picture: Picture, anomaly_map: NDArray[np.float32]) -> Picture:
-    """The picture with the map in colour over it, from its median on: the higher, the less is seen through."""
+def _heated(canvas: RgbImage, anomaly_map: NDArray[np.float32]) -> RgbImage:
+    """The image with the colour-mapped map blended over it; opacity rises from the map's median to its maximum."""
     low, high = float(np.median(anomaly_map)), float(anomaly_map.max())
     heat = np.clip((anomaly_map - low) / max(high - low, 1e-12), 0, 1)
-    heat = cv2.resize(heat, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    heat = cv2.resize(heat, canvas.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     colours = cv2.applyColorMap((255 * heat).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, :, ::-1]
     opacity = (0.8 * heat)[:, :, None]
-    return np.asarray(picture * (1 - opacity) + colours * opacity, np.uint8)
+    return np.asarray(canvas * (1 - opacity) + colours * opacity, np.uint8)
 
 
-def _caption(width: int, prediction: Prediction, decision: Decision | None, calibration: Calibration | None) -> Picture:
-    """(h, width, 3): as many lines as the words need."""
+def _caption(
+    width: int, prediction: Prediction, decision: Decision | None, calibration: Calibration | None
+) -> RgbImage:
+    """The caption as an image (h, width, 3), as high as its lines need."""
     verdict, colour = VERDICTS[decision.is_defect if decision else None]
     size = max(16, min(round(width / 40), 48))
     font = cv2.FontFace("sans")
     lines = _wrapped([verdict, *_facts(prediction, decision, calibration)], width - size, size, font)
     bar = np.full((round(size * (1.5 * len(lines) + 0.8)), width, 3), PAPER, np.uint8)
-    bar[: max(2, size // 8)] = colour  # sets it off from a dark image, and shows the verdict from afar
+    bar[: max(2, size // 8)] = colour  # separates the caption from a dark image
     for row, words in enumerate(lines):
         place = size // 2, round(size * (1.5 * row + 1.55))
         for word in words:
@@ -116,7 +119,7 @@ def _facts(prediction: Prediction, decision: Decision | None, calibration: Calib
 
 
 def _wrapped(words: list[str], width: int, size: int, font: cv2.FontFace) -> list[list[str]]:
-    """The words in lines that are no wider than `width` where a single word is not."""
+    """The words in lines that fit the width in pixels; a word that is wider has its own line."""
     lines: list[list[str]] = [[]]
     left = width
     for word in words:

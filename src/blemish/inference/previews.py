@@ -1,7 +1,9 @@
-"""What is kept of an image that was inspected, so that a page can show it when image and detector are gone.
+"""Previews: small versions of an image, its map, its mask outline and regions, which a report shows.
 
-A run keeps the previews of a category in one file (`evaluation.record`); `blemish predict --report` keeps one file per
-image, written whole before the image's row is, so that a stopped run goes on.
+A report needs neither the image file nor the detector.
+
+A run keeps the previews of a category in one file (`evaluation.report_data`); `predict --report` keeps one file per
+image, which it writes before the image's row, so that an interrupted run can be continued.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.calibration.thresholds import Calibration, find_regions, to_plain
+from blemish.calibration.decisions import find_regions
+from blemish.calibration.thresholds import Calibration, to_dict
 from blemish.errors import BlemishError
 from blemish.files import write_json
 from blemish.imaging.limits import MAX_PIXELS
@@ -29,19 +32,19 @@ from blemish.imaging.thumbnails import Picture, small_map, to_jpeg
 from blemish.types import Prediction, Size
 
 PICTURE_SIDE, MAP_SIDE = 320, 160
-"""The longer side in pixels, at most, of what is kept for display."""
+"""The largest longer side in pixels of a stored image and of a stored map."""
 OUTLINE_UNITS = 4096
-"""An outline's coordinates are whole numbers, this many to the picture's longer side."""
+"""Outline coordinates are integers, scaled so that the longer side of the image has this length."""
 MOST_REGIONS = 12
-"""Regions that are kept of an image; more are only counted."""
+"""The most regions that are stored per image; all are counted."""
 MOST_POLYGONS = 500
-"""Edges that are drawn of a mask, the longest: a mask of countless specks must not make a record that is too large."""
+"""The most polygons that are stored of a mask outline, the longest; limits the size for masks of many specks."""
 VERSION = 1
-"""Of the file of a preview."""
+"""Format version of a preview file."""
 INSPECTED_BY = "inspected_by.json"
-"""Beside the predictions: the detector and the calibration, which says what the scores of good images are."""
+"""The file beside the predictions that names the model, and contains its calibration."""
 Outline = list[list[int]]
-"""One polygon per edge of the mask: x0, y0, x1, y1, ..."""
+"""A list of polygons, each [x0, y0, x1, y1, ...], in units of OUTLINE_UNITS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,45 +52,45 @@ class Preview:
     """What a report shows of one image."""
 
     path: str
-    """As in the image's row."""
+    """The path in the image's row."""
     size: Size
-    """(height, width) of the file."""
+    """(height, width) of the image file."""
     picture: bytes
-    """A JPEG file; empty where the image could not be read again."""
+    """The image as a JPEG file; empty if it could not be read again."""
     map: NDArray[np.float32] | None
-    """(h, w): the map at display size; None where it was not kept."""
+    """(h, w), the map at display size; None if it was not stored."""
     outline: Outline = field(default_factory=list)
-    """Of the mask, holes included, by `outline_of`; empty where there is none."""
+    """The outline of the mask and its holes, from `outline_of`; empty without a mask."""
     mask_area: float | None = None
-    """The anomalous part of the file's pixels, where it has a mask."""
+    """The fraction of anomalous pixels; None without a mask."""
     at_maximum: float = 0.0
-    """The part of the file's pixels at which the map has its highest value."""
+    """The fraction of pixels at which the map has its highest value."""
     reconstruction: bytes | None = None
-    """A JPEG file, where the detector rebuilds images."""
+    """The reconstruction as a JPEG file; None if the detector does not reconstruct images."""
     regions: Sequence[dict[str, Any]] | None = ()
-    """Of the whole map above the pixel threshold, as plain data, the highest peak first; MOST_REGIONS at most. None
-    where they are not known."""
+    """The regions of the whole map above the pixel threshold, as plain data, the highest peak first; at most
+    MOST_REGIONS. None if unknown."""
     num_regions: int = 0
-    """All of them."""
+    """The number of all regions."""
     largest_region: int | None = None
-    """Pixels of the largest of all of them, 0 where there is none; None where it is not known."""
+    """The area of the largest region in pixels, 0 without regions; None if unknown."""
 
 
-PLAIN = ("path", "size", "outline", "mask_area", "at_maximum", "regions", "num_regions", "largest_region")
-"""The fields of a preview that are no arrays."""
+HEADER_FIELDS = ("path", "size", "outline", "mask_area", "at_maximum", "regions", "num_regions", "largest_region")
+"""The fields of a preview that are stored as JSON."""
 
 
-def preview(prediction: Prediction, path: str, pixel_threshold: float | None = None) -> Preview:
-    """The preview of a prediction; with its regions where there is a pixel threshold.
+def make_preview(prediction: Prediction, path: str, pixel_threshold: float | None = None) -> Preview:
+    """The preview of a prediction; its regions are found if there is a pixel threshold.
 
-    The image file is read anew where the prediction brings no image; there is no picture where that fails, or it is
-    another file by now.
+    If the prediction contains no image, the file is read again. The preview has no image if that fails, or the file has
+    changed.
     """
     sample, values = prediction.sample, prediction.map
     found = () if pixel_threshold is None else find_regions(values, pixel_threshold)
     size = values.shape[0], values.shape[1]
     mask = read_mask(sample.mask, _limit(size)) if sample.mask else None
-    picture = picture_of(sample.image, size, prediction.sha256) if prediction.image is None else prediction.image
+    picture = read_thumbnail(sample.image, size, prediction.sha256) if prediction.image is None else prediction.image
     return Preview(
         path,
         size,
@@ -102,8 +105,8 @@ def preview(prediction: Prediction, path: str, pixel_threshold: float | None = N
     )
 
 
-def picture_of(path: Path, size: Size, sha256: str = "") -> Picture | None:
-    """The image of that size in a file, as small as it is kept; None where it cannot be read, or is another file."""
+def read_thumbnail(path: Path, size: Size, sha256: str = "") -> Picture | None:
+    """The image in a file, reduced to PICTURE_SIDE; None if it cannot be read, or its SHA-256 differs."""
     try:
         data = read_content(path, _limit(size))
         if sha256 and hashlib.sha256(data).hexdigest() != sha256:
@@ -114,57 +117,57 @@ def picture_of(path: Path, size: Size, sha256: str = "") -> Picture | None:
 
 
 def _limit(size: Size) -> int:
-    """Pixels that are read at most: an image that was taken once is taken again."""
+    """The limit of pixels for reading an image again: at least its own size."""
     return max(MAX_PIXELS, size[0] * size[1])
 
 
 def outline_of(mask: NDArray[np.bool_]) -> Outline:
-    """The edges of the regions of a mask (H, W), as polygons that deviate by half a pixel of the display at most.
+    """The contours of a mask (H, W) as polygons, which deviate by at most half a pixel at display size.
 
-    MOST_POLYGONS of them at most, the longest first where there are more.
+    If there are more than MOST_POLYGONS, the longest are kept.
     """
     side = max(mask.shape)
     contours, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     if len(contours) > MOST_POLYGONS:
         contours = sorted(contours, key=len, reverse=True)[:MOST_POLYGONS]
     polygons = [cv2.approxPolyDP(contour, side / PICTURE_SIDE / 2, closed=True) for contour in contours]
-    # A contour runs through the centres of pixels, which lie half a pixel from the picture's edge.
+    # OpenCV's contours run through the centres of pixels, half a pixel from the image's border.
     scaled = [np.round((polygon.reshape(-1) + 0.5) * (OUTLINE_UNITS / side)).astype(int) for polygon in polygons]
     return [polygon.tolist() for polygon in scaled]
 
 
 def write_inspected_by(out: Path, about: Mapping[str, str], calibration: Calibration | None) -> None:
-    """Writes what the predictions in `out` are made (model, method, backend) and decided by."""
-    write_json(out / INSPECTED_BY, {**about, "calibration": to_plain(calibration) if calibration else None})
+    """Writes the model, method and backend of the predictions in `out`, and the calibration."""
+    write_json(out / INSPECTED_BY, {**about, "calibration": to_dict(calibration) if calibration else None})
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """The preview of an inspected image as it lies on the disk."""
+class StoredPreview:
+    """The content of a preview file."""
 
     preview: Preview
     pixel_threshold: float | None
-    """What its regions were found by; None where the detector was not calibrated."""
+    """The threshold of its regions; None if the detector was not calibrated."""
 
 
 def encode_preview(prediction: Prediction, pixel_threshold: float | None) -> bytes:
-    """A file of the preview of a prediction, some 20 to 40 kB: a checksum, a line of JSON, a JPEG and a PNG of the map.
+    """The content of a preview file (20 to 40 kB): a checksum, a line of JSON, a JPEG of the image, a PNG of the map.
 
-    The map has 256 levels between its lowest and its highest value.
+    The map is stored with 256 levels between its lowest and its highest value.
     """
-    shown = preview(prediction, str(prediction.sample.image), pixel_threshold)
+    shown = make_preview(prediction, str(prediction.sample.image), pixel_threshold)
     values = small_map(prediction.map, MAP_SIDE)
     low, high = float(values.min()), float(values.max())
     grey = np.round((values - low) * (255 / (high - low or 1.0))).astype(np.uint8)
-    header = {name: getattr(shown, name) for name in PLAIN}
+    header = {name: getattr(shown, name) for name in HEADER_FIELDS}
     header |= {"version": VERSION, "pixel_threshold": pixel_threshold, "range": (low, high)}
     line = json.dumps(header | {"picture": len(shown.picture)}, allow_nan=False).encode() + b"\n"
     body = line + shown.picture + cv2.imencode(".png", grey)[1].tobytes()
     return zlib.crc32(body).to_bytes(4) + body
 
 
-def read_preview(path: Path) -> Kept | None:
-    """What `encode_preview` made; None where the file is gone, damaged or of another version: a page can do without."""
+def read_preview(path: Path) -> StoredPreview | None:
+    """The content of a preview file; None if it is missing, damaged or of another version."""
     try:
         content = path.read_bytes()
         line, _, pictures = content[4:].partition(b"\n")
@@ -173,7 +176,9 @@ def read_preview(path: Path) -> Kept | None:
         levels = cv2.imdecode(np.frombuffer(pictures[header["picture"] :], np.uint8), cv2.IMREAD_GRAYSCALE)
         low, high = header["range"]
         values = np.asarray(low + np.asarray(levels) * np.float32((high - low) / 255), np.float32)
-        plain = {name: header[name] for name in PLAIN} | {"size": tuple(header["size"])}
-        return Kept(Preview(**plain, picture=pictures[: header["picture"]], map=values), header["pixel_threshold"])
+        plain = {name: header[name] for name in HEADER_FIELDS} | {"size": tuple(header["size"])}
+        return StoredPreview(
+            Preview(**plain, picture=pictures[: header["picture"]], map=values), header["pixel_threshold"]
+        )
     except (OSError, ValueError, KeyError, TypeError, cv2.error):
         return None

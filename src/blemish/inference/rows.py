@@ -1,6 +1,7 @@
-"""The rows of `predict`: one image each, as plain data, on disk as they are known, so that a stopped run goes on.
+"""The rows of predictions.jsonl and predictions.csv, one per image.
 
-A row belongs to a content, by its SHA-256, and says what decided it, so that it can be decided again.
+A row is written as soon as it is known. It contains the SHA-256 of the image file and the thresholds of its decision,
+so that a later run can tell whether it is up to date.
 """
 
 from __future__ import annotations
@@ -21,27 +22,27 @@ from blemish.types import Decision, Prediction, Unreadable
 
 ROWS, TABLE, SETTINGS = "predictions.jsonl", "predictions.csv", "predictions.json"
 FOLDERS = {"map": "maps", "overlay": "overlays", "preview": "previews"}
-"""Field of a row -> the folder of the files that it names."""
-SHOWN = frozenset({"overlay"})
-"""Those of them that show the image and the decision: they take its pixels, and are made anew with the decision."""
-OF_IMAGE = SHOWN | {"preview"}
-"""Those that take the pixels of the image."""
+"""Field of a row that names a file -> the folder of these files."""
+SHOWS_DECISION = frozenset({"overlay"})
+"""The fields whose files show the decision, and are outdated by another one."""
+NEEDS_IMAGE = SHOWS_DECISION | {"preview"}
+"""The fields whose files need the pixels of the image."""
 COLUMNS = (
     *("path", "score", "decision", "p_value", "threshold"),
     *("regions", "x", "y", "width", "height", "area", "peak", "error"),
 )
-"""Of the table; the place is that of the region with the highest peak."""
+"""The columns of the CSV file; x to peak are those of the region with the highest peak."""
 DECIDED_BY = ("threshold", "pixel_threshold", "min_area")
-"""What of a calibration stands in a row; None where there was none."""
+"""The fields of a calibration that a row contains; None without calibration."""
 Row = dict[str, Any]
 _TABLE: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
-"""How the table is opened: names of files need not be UTF-8."""
+"""Options to open the CSV file; file names need not be valid UTF-8."""
 _CSV: dict[str, Any] = {"lineterminator": "\n", "quoting": csv.QUOTE_NONNUMERIC}
-"""Texts are quoted, so that none falls apart where a spreadsheet takes another separator."""
+"""Strings are quoted, for spreadsheets with another separator."""
 
 
 def to_row(found: Prediction | Unreadable, decision: Decision | None, calibration: Calibration | None) -> Row:
-    """One image as plain data: what stands in a line of predictions.jsonl."""
+    """The row of one image, as in predictions.jsonl; the row of an `Unreadable` has only path and error."""
     path = str(found.sample.image)
     if isinstance(found, Unreadable):
         return {"path": path, "error": found.error}
@@ -58,10 +59,10 @@ def _undecided(calibration: Calibration | None) -> Row:
     return {"decision": None, "p_value": None, **by, "regions": None}
 
 
-def decided_again(row: Row, calibration: Calibration | None) -> Row:
-    """What another calibration makes of a stored row, without its image or its map.
+def redecide(row: Row, calibration: Calibration | None) -> Row:
+    """A copy of a stored row, decided with another calibration from its score and regions alone.
 
-    `regions` is None where the map alone could tell them, and so is `decision` where it depends on them.
+    `regions` is None if they can only be found in the map; `decision` is None too if it depends on them.
     """
     if "score" not in row:
         return row
@@ -89,14 +90,14 @@ def _known_regions(row: Row, calibration: Calibration) -> list[Any] | None:
 
 
 class Rows:
-    """The rows of a folder, and the two files that each new one is appended to."""
+    """The rows of a folder, and the two open files to which new ones are appended."""
 
     def __init__(self, out: Path, known: dict[str, Row], lines: TextIO, table: TextIO):
         self.known, self._out, self._lines, self._table = known, out, lines, table
         self._is_whole = True
 
     def add(self, row: Row) -> None:
-        """Writes the row; it takes the place of an earlier one of the same path."""
+        """Appends a row; it replaces an earlier row of the same path."""
         self._is_whole &= row["path"] not in self.known
         self.known[row["path"]] = row
         csv.writer(self._table, **_CSV).writerow(_cells(row))
@@ -105,21 +106,24 @@ class Rows:
         self._lines.flush()
 
     def close(self) -> None:
-        """Leaves one row for each path in the files."""
+        """Rewrites the files if they contain several rows of one path."""
         if not self._is_whole:
             _write(self._out, self.known.values())
 
 
 @contextmanager
-def opened(out: Path, known: dict[str, Row], identity: Mapping[str, Any]) -> Iterator[Rows]:
-    """The files of `out` with the known rows, and where new ones go. What a known row no longer names is removed."""
+def open_rows(out: Path, known: dict[str, Row], identity: Mapping[str, Any]) -> Iterator[Rows]:
+    """A context to append rows to the files of `out`, which are first rewritten with the known rows.
+
+    Maps, overlays and previews that only replaced rows name are removed.
+    """
     make_folder(out)
-    before = list(stored(out).values())
+    before = list(read_rows(out).values())
     _write(out, known.values())
     write_json(out / SETTINGS, {"identity": identity})
-    _forget(out, before, known.values())
+    _remove_unnamed(out, before, known.values())
     with (
-        writing(out / ROWS),  # what is still to be written is written when they are closed
+        writing(out / ROWS),  # closing flushes, which can fail
         (out / ROWS).open("a", encoding="utf-8") as lines,
         (out / TABLE).open("a", **_TABLE) as table,
     ):
@@ -128,8 +132,8 @@ def opened(out: Path, known: dict[str, Row], identity: Mapping[str, Any]) -> Ite
     rows.close()
 
 
-def stored(out: Path) -> dict[str, Row]:
-    """Path -> row of the images that an earlier run scored; lines that are damaged are left out."""
+def read_rows(out: Path) -> dict[str, Row]:
+    """Path -> stored row of each image with a score; damaged lines are skipped."""
     if not (out / ROWS).exists():
         return {}
     rows: dict[str, Row] = {}
@@ -139,25 +143,25 @@ def stored(out: Path) -> dict[str, Row]:
             if "score" in row and _is_row(row):
                 rows[row["path"]] = row
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
-            continue  # such as the line that was being written when the run was killed
+            continue  # such as an incomplete last line of a killed run
     return rows
 
 
 def check_identity(out: Path, identity: Mapping[str, Any]) -> None:
-    """Raises BlemishError where the rows of `out` are those of another model or backend, or do not say of which."""
+    """Raises BlemishError unless the rows in `out` were made by this model and backend; see `identity_of`."""
     try:
         before = json.loads((out / SETTINGS).read_text(encoding="utf-8"))["identity"]
         if before == identity:
             return
         what = "another backend" if before["backend"] != identity.get("backend") else "another model"
     except (OSError, ValueError, KeyError, TypeError):
-        what = f"a model that {SETTINGS} does not tell"
-    advice = "Choose another --out, or inspect all anew with --fresh, which removes them"
+        what = f"a model that {SETTINGS} does not name"
+    advice = "Choose another --out, or remove them with --fresh"
     raise BlemishError(f"{out}: holds predictions of {what}. {advice}.")
 
 
-def named_file(out: Path, row: Row, field: str) -> Path | None:
-    """The file that a row names in a field of FOLDERS; None where it names none within its folder."""
+def row_file(out: Path, row: Row, field: str) -> Path | None:
+    """The path of the file that a row names in a field of FOLDERS; None without one, or if it is outside its folder."""
     name = row.get(field)
     if not isinstance(name, str):
         return None
@@ -165,23 +169,23 @@ def named_file(out: Path, row: Row, field: str) -> Path | None:
     return out / name if inner[:1] == (FOLDERS[field],) and len(inner) > 1 and ".." not in inner else None
 
 
-def _forget(out: Path, before: Iterable[Row], rows: Iterable[Row]) -> None:
-    """Removes the maps and overlays that rows named before and none names now."""
-    named = {file for row in rows for field in FOLDERS if (file := named_file(out, row, field))}
+def _remove_unnamed(out: Path, before: Iterable[Row], rows: Iterable[Row]) -> None:
+    """Removes files that the rows `before` name, and `rows` do not."""
+    named = {file for row in rows for field in FOLDERS if (file := row_file(out, row, field))}
     for row in before:
         for field in FOLDERS:
-            if (file := named_file(out, row, field)) and file not in named:
+            if (file := row_file(out, row, field)) and file not in named:
                 with writing(file):
                     file.unlink(missing_ok=True)
 
 
 def _is_row(row: Row) -> bool:
-    """Whether a line holds all that a scored row has; raises one of the errors of plain data where it does not."""
+    """Whether a parsed line is a complete row with a score; it may also raise KeyError, TypeError or ValueError."""
     by = [row[name] for name in DECIDED_BY]
     regions, (height, width) = row["regions"], row["size"]
     numbers = [row["score"], height, width, *(region["area"] for region in regions or ())]
     numbers += [] if by == [None] * len(by) else by
-    _cells(row), _line(row)  # which ask for all that stands in the files, and for finite numbers
+    _cells(row), _line(row)  # raise if a field is missing, or a number is not finite
     is_text = isinstance(row["path"], str) and isinstance(row["sha256"], str)
     return is_text and isinstance(regions, list | None) and all(map(math.isfinite, numbers))
 

@@ -1,4 +1,4 @@
-"""What runs a fitted detector with torch."""
+"""The torch backend."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import torch
 from numpy.typing import NDArray
 
 from blemish.detectors.base import Detector
+from blemish.model.artifact import load_detector
 from blemish.model.folder import ModelFolder
-from blemish.model.tensors import load_detector
 
 
 class TorchBackend:
-    """Runs a fitted detector with torch, on the device that it is on."""
+    """Computes a fitted detector with torch, on the detector's device."""
 
     def __init__(self, detector: Detector):
         self.detector = detector.eval()
@@ -20,7 +20,7 @@ class TorchBackend:
     def __call__(
         self, images: NDArray[np.float32], inside: NDArray[np.bool_] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Scores and maps of the batch."""
+        """Scores (B,) and maps (B, h, w) of a batch; see `blemish.inference.inspector.Backend`."""
         given = [torch.from_numpy(array).to(self.detector.device) for array in (images, inside) if array is not None]
         with torch.inference_mode():
             scores, maps = self.detector(*given)
@@ -28,7 +28,7 @@ class TorchBackend:
 
 
 def torch_backend(model: ModelFolder, threads: int = 0, device: str = "auto") -> TorchBackend:
-    """What runs the detector of a model folder with torch; its number of threads is that of the whole process."""
+    """The torch backend of a model. `threads` sets torch's number of threads in the whole process; 0: unchanged."""
     if threads:
         torch.set_num_threads(threads)
     return TorchBackend(load_detector(model, device))

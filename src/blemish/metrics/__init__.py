@@ -1,8 +1,8 @@
-"""Metrics that a paper could cite: exact, by the official definitions, and fast at full resolution.
+"""Metrics of anomaly detection: exact, by their official definitions, and fast at full resolution.
 
-Pure functions of truth and scores, numpy in, float out; scores are ranked raw, never clamped and never
-converted. A metric that is not defined for a set raises NotApplicable with the reason. `METRICS` lists them
-all; one ranking of the pixels (`rank_pixels`) serves every pixel metric, curve and confidence interval.
+They are pure functions of labels or masks and raw scores: numpy arrays in, floats out. A metric that is undefined for
+a data set raises NotApplicable with the reason. `METRICS` contains all of them. All pixel metrics, curves and
+confidence intervals can share one ranking of the pixels, from `rank_pixels`.
 """
 
 from blemish.metrics.curves import (
@@ -33,6 +33,7 @@ from blemish.metrics.pixels import (
     seg_f1,
 )
 from blemish.metrics.ranking import Ranking, Regions, rank_images, rank_masks_and_maps, rank_pixels
+from blemish.metrics.registry import METRICS, Metric, Value, evaluate_all, evaluate_rankings, rank_labelled
 from blemish.metrics.scores import MetricInputError, NotApplicable
 from blemish.metrics.statistics import (
     Comparison,
@@ -44,7 +45,6 @@ from blemish.metrics.statistics import (
     paired_bootstrap,
     resample,
 )
-from blemish.metrics.table import METRICS, Metric, Value, evaluate_all, evaluate_rankings, rank_labelled
 
 __all__ = [
     "METRICS",

@@ -1,8 +1,8 @@
-"""Counting scores at and above every threshold, without sorting all the pixels together.
+"""Counting the scores at and above every threshold, without sorting the pixels of all images together.
 
-Each image's scores are already sorted. The range of scores is cut into bands of some 100,000 pixels; a band
-is a slice of every image, so it can be gathered, sorted inside the cache and searched there, and a band in
-which no threshold lies costs nothing. No copy of all the pixels is ever made.
+The scores of each image are already sorted. The range of scores is divided into bands of about _BAND pixels. A band is
+a slice of every image's scores; it is concatenated, sorted in the processor's cache, and searched. Bands without a
+threshold are skipped, and the pixels of all images are never copied together.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _SAMPLES_PER_BAND = 64
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What lies above and at each of K falling thresholds, the distinct scores of the anomalous pixels."""
+    """Counts above and at each of K descending thresholds, the distinct scores of the anomalous pixels."""
 
     thresholds: Array
-    """(K,) ordered keys, falling."""
+    """(K,) integer keys of the scores (see `to_keys`), descending."""
     anomalous: Counted
     """(K,) anomalous pixels that score at least the threshold."""
     good_above: Counted
@@ -36,13 +36,13 @@ class Counts:
     good: Counted
     """(K,) good pixels that score at least the threshold."""
     shared_above: NDArray[np.float64]
-    """(K,) mean over the good images of the part of their pixels that score more than the threshold."""
+    """(K,) mean over the good images of the fraction of their pixels that score more than the threshold."""
     shared: NDArray[np.float64]
     """(K,) the same for the pixels that score at least the threshold."""
 
 
 def count_scores(anomalous: Array, mixed: Sequence[Array], good_images: Sequence[Array]) -> Counts:
-    """Count the scores at every distinct anomalous score.
+    """Return the counts at every distinct score of an anomalous pixel.
 
     Args:
         anomalous: The keys of all anomalous pixels, in any order.
@@ -59,18 +59,18 @@ def count_scores(anomalous: Array, mixed: Sequence[Array], good_images: Sequence
         higher, equal = count_above(rows, thresholds)
         above += higher
         at_least += equal
-        # The mean over the images of their own rates: images of one size can be counted together.
+        # A mean over the rates of images: images of one size can be counted together.
         share = 1.0 / (len(good_images) * rows[0].size)
         shared_above += higher * share
         shared += equal * share
-    falling = slice(None, None, -1)
+    descending = slice(None, None, -1)
     return Counts(
-        thresholds[falling],
-        (anomalous.size - first)[falling],
-        above[falling],
-        at_least[falling],
-        shared_above[falling],
-        shared[falling],
+        thresholds[descending],
+        (anomalous.size - first)[descending],
+        above[descending],
+        at_least[descending],
+        shared_above[descending],
+        shared[descending],
     )
 
 
@@ -79,7 +79,7 @@ def count_above(rows: Sequence[Array], thresholds: Array) -> tuple[Counted, Coun
 
     Args:
         rows: Sorted arrays of one dtype, of any lengths.
-        thresholds: (K,) distinct and rising, of the same dtype.
+        thresholds: (K,) distinct and ascending, of the same dtype.
     """
     total = sum(row.size for row in rows)
     below, up_to = np.zeros(thresholds.size, np.int64), np.zeros(thresholds.size, np.int64)
@@ -99,7 +99,7 @@ def _count_between(
     cuts: tuple[Counted, Counted],
     counted: tuple[Counted, Counted],
 ) -> None:
-    """Count at the thresholds that lie strictly between two edges: gather each band, sort it, search it."""
+    """Count at the thresholds strictly between two edges: concatenate each band, sort it and search it."""
     starts = np.concatenate([[0], thresholds.searchsorted(edges, "right")])
     stops = np.concatenate([thresholds.searchsorted(edges, "left"), [thresholds.size]])
     sizes = np.array([row.size for row in rows])[:, np.newaxis]
@@ -118,13 +118,13 @@ def _count_between(
     if len(bands) == 1:
         count(bands[0])
     else:
-        # The bands are independent, and numpy sorts and searches without holding the interpreter.
+        # Bands are independent, and numpy releases the interpreter lock while it sorts and searches.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(count, bands))
 
 
 def _search(scores: Array, thresholds: Array) -> tuple[Counted, Counted]:
-    """Return how many of the sorted scores are below, and how many up to, each threshold; few are usually tied."""
+    """Return how many sorted scores are below each threshold, and how many are at most the threshold."""
     below = scores.searchsorted(thresholds, "left")
     up_to = below.copy()
     tied = np.flatnonzero(scores[np.minimum(below, scores.size - 1)] == thresholds) if scores.size else below[:0]
@@ -133,7 +133,7 @@ def _search(scores: Array, thresholds: Array) -> tuple[Counted, Counted]:
 
 
 def _count_on(thresholds: Array, edges: Array, cuts: tuple[Counted, Counted], counted: tuple[Counted, Counted]) -> None:
-    """Count at the thresholds that are themselves an edge, where the cuts have it already."""
+    """Count at the thresholds that are equal to an edge, from the positions of the edges."""
     on = thresholds.searchsorted(edges)
     at = np.flatnonzero(thresholds[np.minimum(on, thresholds.size - 1)] == edges)
     for target, cut in zip(counted, cuts, strict=True):
@@ -141,9 +141,9 @@ def _count_on(thresholds: Array, edges: Array, cuts: tuple[Counted, Counted], co
 
 
 def _band_edges(rows: Sequence[Array], total: int) -> Array:
-    """Choose scores that cut the pixels into bands of about _BAND.
+    """Choose scores that divide the pixels into bands of about _BAND.
 
-    A score that many pixels share is drawn as an edge itself, so it lies in no band and a band stays small.
+    A score that many pixels share becomes an edge itself, so that no band contains it and bands stay small.
     """
     if total <= 2 * _BAND:
         return rows[0][:0]

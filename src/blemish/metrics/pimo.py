@@ -1,4 +1,4 @@
-"""AUPIMO of a ranking, as the reference code of the paper has it, at every threshold.
+"""AUPIMO of a ranking: the definition of the paper's reference code, evaluated at every threshold.
 
 Source: J. P. C. Bertoldo et al., "AUPIMO", BMVC 2024 (arXiv 2401.01984).
 """
@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from blemish.metrics.figures import log_area_under
+from blemish.metrics.formulas import log_area_under
 from blemish.metrics.points import exact_points, image_pimo_points
 from blemish.metrics.ranking import Ranking
 from blemish.metrics.scores import NotApplicable
@@ -19,23 +19,23 @@ PIMO_BOUNDS = (1e-5, 1e-4)
 
 
 def mean_aupimo(ranking: Ranking, bounds: tuple[float, float] = PIMO_BOUNDS) -> float:
-    """Return the mean over the anomalous images, from their mean curve."""
+    """Return the mean AUPIMO of the anomalous images, from their mean curve."""
     x, y = exact_points(ranking, "pimo")
     return float(log_area_under(x, y, bounds, reached_bounds(ranking, bounds)))
 
 
 def image_aupimo(ranking: Ranking, bounds: tuple[float, float], *, exact_bounds: bool = False) -> dict[int, float]:
-    """Return the value of each anomalous image by its index; `aupimo_per_image` says what it is."""
+    """Return the AUPIMO of each anomalous image by its index; see `aupimo_per_image`."""
     points = image_pimo_points(ranking)
     integrated = bounds if exact_bounds else reached_bounds(ranking, bounds)
     return {index: float(log_area_under(x, y, bounds, integrated)) for index, x, y in points}
 
 
 def reached_bounds(ranking: Ranking, bounds: tuple[float, float]) -> tuple[float, float]:
-    """Return the shared false-positive rates above 0, nearest to the bounds, that some threshold reaches.
+    """Return the positive shared false-positive rates nearest to the bounds that any threshold reaches.
 
     Raises:
-        NotApplicable: They are the same for both bounds: too few good pixels, or scores in too few steps.
+        NotApplicable: Both are equal, because there are too few good pixels or distinct scores.
     """
     low, high = (_nearest_rate(ranking, bound) for bound in bounds)
     if low >= high:
@@ -47,7 +47,7 @@ def reached_bounds(ranking: Ranking, bounds: tuple[float, float]) -> tuple[float
 
 
 def _nearest_rate(ranking: Ranking, wanted: float) -> float:
-    """Bisect the ordered keys for the highest that reaches the rate: it or the next score up is nearest."""
+    """Return the rate nearest to the wanted one, found by bisection over the integer keys of the scores."""
     rows = [image.good for image in ranking.images if image.is_good]
 
     def rate(key: int, side: Literal["left", "right"] = "left") -> float:

@@ -1,13 +1,12 @@
-"""Metrics of pixels: how well the maps tell anomalous pixels from good ones.
+"""Pixel-level metrics: how well anomaly maps separate anomalous from good pixels.
 
-The pixels of all the images of a category are pooled, those of the good images too, each map at its file's
-own size. Every function takes masks and maps: lists, stacked or memory-mapped (n, H, W) arrays, or iterators;
-a mask is nonzero where anomalous, None for a good image. To compute several figures, rank once and call the
-metrics of the table with the ranking: `METRICS["aupro"](rank_pixels(pairs))`. Every distinct score is a
-threshold, a pixel is reported when its score is at least the threshold, and equal scores are one threshold.
+The pixels of all images of a category, including good images, are pooled. Every function takes masks and maps as
+lists, iterators, or stacked or memory-mapped arrays (n, H, W). A mask is nonzero at anomalous pixels, and None for a
+good image. Every distinct score is a threshold, and a pixel is predicted anomalous if its score is at least the
+threshold. To compute several metrics, rank the pixels once: `METRICS["aupro"](rank_pixels(pairs))`.
 
-All raise NotApplicable where no pixel is anomalous or none is good, and MetricInputError for maps that are
-not finite or not 2-D and masks of another shape.
+All raise NotApplicable if no pixel is anomalous or none is good, and MetricInputError for maps that are not finite or
+not 2-D, and masks of another shape.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from blemish.metrics.curves import best_f1
-from blemish.metrics.figures import area_under
+from blemish.metrics.formulas import area_under
 from blemish.metrics.pimo import PIMO_BOUNDS, image_aupimo
 from blemish.metrics.points import exact_points
 from blemish.metrics.ranking import Mask, rank_masks_and_maps
+from blemish.metrics.registry import METRICS
 from blemish.metrics.scores import MetricInputError
-from blemish.metrics.table import METRICS
 
 
 def pixel_auroc(masks: Iterable[Mask], maps: Iterable[ArrayLike]) -> float:
-    """Return the chance that an anomalous pixel scores higher than a good one, equal scores counting half.
+    """Return the probability that an anomalous pixel scores higher than a good one, equal scores counting half.
 
     Source: as sklearn.metrics.roc_auc_score on the pooled pixels.
     """
@@ -35,7 +34,7 @@ def pixel_auroc(masks: Iterable[Mask], maps: Iterable[ArrayLike]) -> float:
 
 
 def pixel_average_precision(masks: Iterable[Mask], maps: Iterable[ArrayLike]) -> float:
-    """Return the sum over the thresholds of the gain in recall times the precision, without interpolation.
+    """Return the sum over the thresholds of the increase of recall times the precision, without interpolation.
 
     Source: as sklearn.metrics.average_precision_score on the pooled pixels.
     """
@@ -48,15 +47,15 @@ def pixel_f1_max(masks: Iterable[Mask], maps: Iterable[ArrayLike]) -> float:
 
 
 def pixel_f1_max_threshold(masks: Iterable[Mask], maps: Iterable[ArrayLike]) -> tuple[float, float]:
-    """Return the highest F1 of the pooled pixels and the highest score from which on it is reached."""
+    """Return the highest F1 of the pooled pixels, and the highest threshold at which it is reached."""
     return best_f1(rank_masks_and_maps(masks, maps))
 
 
 def seg_f1(masks: Iterable[Mask], maps: Iterable[ArrayLike], threshold: float) -> float:
-    """Return F1 of the pooled pixels when those that score at least the threshold are reported.
+    """Return the F1 of the pooled pixels, those that score at least the threshold being predicted anomalous.
 
-    Source: L. Heckler-Kram et al., "The MVTec AD 2 Dataset", 2025 (arXiv 2503.21622), SegF1; the threshold
-    has to come from good images alone.
+    Source: L. Heckler-Kram et al., "The MVTec AD 2 Dataset", 2025 (arXiv 2503.21622), SegF1. The
+    threshold must be chosen on good images only.
     """
     return METRICS["seg_f1"](rank_masks_and_maps(masks, maps), threshold)
 
@@ -65,12 +64,12 @@ def aupro(masks: Iterable[Mask], maps: Iterable[ArrayLike], limit: float = 0.3) 
     """Return the area under the per-region overlap up to a false-positive rate, divided by that rate.
 
     The overlap is the mean over the regions (the 8-connected components of the masks, large and small alike)
-    of the part of the region that is reported; the false-positive rate is over all good pixels. The curve is
-    straight between thresholds and cut at the limit.
+    of the fraction of the region that is predicted anomalous. The false-positive rate is over all good pixels.
+    The curve is linear between thresholds, and cut off at the limit.
 
     Args:
-        masks: As the module says.
-        maps: As the module says.
+        masks: See the module.
+        maps: See the module.
         limit: In (0, 1]; 0.3 for MVTec AD, 0.05 for MVTec AD 2.
 
     Source: P. Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 2021, and its official evaluation
@@ -90,7 +89,7 @@ def au_spro(masks: Iterable[Mask], maps: Iterable[ArrayLike], limit: float = 0.0
     Args:
         masks: `Regions` per anomalous image (a plain mask: its components, each saturated at its area), None
             for good.
-        maps: As the module says.
+        maps: See the module.
         limit: In (0, 1]; MVTec LOCO reports 0.01, 0.05, 0.1, 0.3 and 1.
 
     Raises:
@@ -124,13 +123,13 @@ def aupimo_per_image(
 ) -> dict[int, float]:
     """Return per anomalous image, by its index, its mean overlap over a range of low false-positive rates.
 
-    The overlap is the part of the image's anomalous pixels that is reported. The rate is shared: the mean
-    over the good images of the part of their pixels that is reported. The mean is taken over the logarithm of
-    the rate.
+    The overlap is the fraction of the image's anomalous pixels that is predicted anomalous. The rate is shared: the
+    mean over the good images of the fraction of their pixels that is predicted anomalous. The mean overlap is
+    taken over the logarithm of the rate.
 
     Args:
-        masks: As the module says.
-        maps: As the module says.
+        masks: See the module.
+        maps: See the module.
         bounds: The range of the shared rate, 0 < low < high <= 1.
         exact_bounds: False, as the reference: the area is taken between the rates nearest to the bounds that
             some threshold reaches, and divided by log(high / low) of the bounds themselves, so that scores in

@@ -1,8 +1,8 @@
-"""The corners of the exact curves of a ranking, from the highest threshold to the lowest.
+"""The points of the exact curves of a ranking, from the highest threshold to the lowest.
 
-Between two anomalous scores only good pixels are passed, so the curve runs level from (x, y) to the x just
-above the next anomalous score; at that score it rises, straight up, or on a slope where good pixels score the
-same. These corners are the whole curve: no threshold is left out and none is made up.
+Between two scores of anomalous pixels only the number of good pixels changes, so the curve is horizontal from (x, y) to
+the x just above the next anomalous score. At that score it rises: vertically, or along a slope if good pixels have the
+same score. These points determine the whole curve, without sampling of thresholds.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from typing import Literal
 
 import numpy as np
 
-from blemish.metrics.figures import Points
+from blemish.metrics.formulas import Points
 from blemish.metrics.ranking import Ranking, RegionPixels
 from blemish.metrics.scores import Array, NotApplicable, from_keys
 
 CurveName = Literal["counts", "pro", "spro", "pimo", "decision"]
-"""counts: false over true positives; pro, spro: (saturated) region overlap over FPR; pimo: the mean overlap
-of an image over the FPR shared by the good images; decision: counts at one threshold."""
+"""counts: true over false positives; pro, spro: (saturated) region overlap over the false-positive rate (FPR); pimo:
+mean overlap per image over the FPR shared by the good images; decision: counts at one threshold."""
 
 
 def exact_points(ranking: Ranking, curve: CurveName, threshold: float | None = None) -> tuple[Points, Points]:
-    """Return x and y of a curve at all its corners, each (P,).
+    """Return x and y of all points of a curve, each (P,).
 
     Args:
         ranking: The sorted scores.
-        curve: Which curve.
-        threshold: The score from which on a pixel counts as reported; for the curve "decision" alone.
+        curve: The name of the curve.
+        threshold: A pixel with at least this score is predicted anomalous; only for the curve "decision".
 
     Raises:
         NotApplicable: The curve is not defined for this set; the message says why.
@@ -36,7 +36,7 @@ def exact_points(ranking: Ranking, curve: CurveName, threshold: float | None = N
     if curve == "decision":
         return _decision_points(ranking, threshold)
     if curve == "pimo" and not ranking.good_image_sizes:
-        raise NotApplicable("no good image, over whose pixels the shared false-positive rate is taken")
+        raise NotApplicable("no good image, which the shared false-positive rate needs")
     counts = ranking.counts
     if curve == "pimo":
         return corners(counts.shared_above, counts.shared, _mean_image_overlap(ranking), 1.0, 1.0)
@@ -48,14 +48,14 @@ def exact_points(ranking: Ranking, curve: CurveName, threshold: float | None = N
 
 
 def corners(above: Array, at: Array, y: Array, last_x: float, last_y: float) -> tuple[Points, Points]:
-    """Lay out the corners: (0, 0), then per threshold the one before it and the one at it, then the last.
+    """Return the points (0, 0), then two per threshold (just above it, and at it), then the last, each (2 K + 2,).
 
     Args:
-        above: (K,) x just above each falling threshold.
-        at: (K,) x at each.
-        y: (K,) y at each.
-        last_x: x where everything is reported.
-        last_y: y where everything is reported.
+        above: (K,) x just above each descending threshold.
+        at: (K,) x at each threshold.
+        y: (K,) y at each threshold.
+        last_x: x if everything is predicted anomalous.
+        last_y: y if everything is predicted anomalous.
     """
     xs, ys = np.zeros(2 * at.size + 2), np.zeros(2 * at.size + 2)
     xs[1:-1:2], xs[2::2], xs[-1] = above, at, last_x
@@ -64,16 +64,16 @@ def corners(above: Array, at: Array, y: Array, last_x: float, last_y: float) -> 
 
 
 def corner_thresholds(ranking: Ranking) -> Points:
-    """Return the (P,) scores from which on a pixel is reported at each corner: inf to -inf."""
+    """Return (P,) the threshold of each point of a curve, from inf to -inf."""
     keys = ranking.counts.thresholds
     at = from_keys(keys, ranking.dtype).astype(np.float64)
-    # Just above a score means from the next score on that the dtype can hold.
+    # "Just above a score" is the next score that the dtype can represent.
     above = from_keys(keys + 1, ranking.dtype).astype(np.float64) if ranking.dtype.kind == "f" else at + 1
     return np.concatenate([[np.inf], np.column_stack([above, at]).ravel(), [-np.inf]])
 
 
 def image_pimo_points(ranking: Ranking) -> list[tuple[int, Points, Points]]:
-    """Return per anomalous image its index, and the corners of its overlap over the shared FPR."""
+    """Return for each anomalous image its index, and x and y of its overlap over the shared FPR."""
     exact_points(ranking, "pimo")
     counts, rising = ranking.counts, ranking.counts.thresholds[::-1]
     found = []
@@ -96,7 +96,7 @@ def _regions(ranking: Ranking, curve: CurveName) -> list[RegionPixels]:
 
 
 def _overlap(regions: Sequence[RegionPixels], thresholds: Array) -> Points:
-    """Return the (K,) mean over the regions of the part that scores at least each threshold."""
+    """Return (K,) the mean over the regions of the fraction that scores at least each threshold."""
     keys = np.concatenate([region.keys for region in regions])
     weights = np.concatenate([region.weights for region in regions])
     order = np.argsort(keys)
@@ -106,7 +106,7 @@ def _overlap(regions: Sequence[RegionPixels], thresholds: Array) -> Points:
 
 
 def _mean_image_overlap(ranking: Ranking) -> Points:
-    """Return the (K,) mean over the anomalous images of the part of their anomalous pixels that is found."""
+    """Return (K,) the mean over the anomalous images of the fraction of their anomalous pixels that is detected."""
     images = [image for image in ranking.images if not image.is_good]
     parts = [(i.anomalous, np.full(i.anomalous.size, 1.0 / i.anomalous.size), 1) for i in images]
     return _overlap([RegionPixels(*part) for part in parts], ranking.counts.thresholds)

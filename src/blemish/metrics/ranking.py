@@ -1,9 +1,8 @@
-"""What every metric is computed from: the scores of each image, sorted once, good pixels and anomalous ones
-apart.
+"""Rankings, from which all metrics are computed: the sorted scores of each image, separately for good and anomalous
+pixels.
 
-Only the score of an anomalous pixel is a threshold at which recall, overlap and precision can rise, so the
-good pixels are merely counted between those thresholds. Images and pixels are ranked alike: an image score is
-a map of one pixel.
+Recall, overlap and precision can only rise at the score of an anomalous pixel, so only these scores are thresholds, and
+good pixels are counted between them. An image score is ranked like a map of one pixel.
 """
 
 from __future__ import annotations
@@ -34,21 +33,21 @@ from blemish.parallel import map_ahead
 
 @dataclass(frozen=True, slots=True)
 class Regions:
-    """The defects of one image, each with a mask of its own, as MVTec LOCO marks them; they may overlap."""
+    """The defects of one image with a separate mask each, as in MVTec LOCO; they may overlap."""
 
     masks: Sequence[Array]
-    """One (H, W) mask per defect, nonzero where it lies."""
+    """One mask (H, W) per defect, nonzero inside the defect."""
     saturation_areas: Sequence[float]
-    """Pixels of each defect that have to be found to have found all of it; at most its area counts."""
+    """Per defect the number of detected pixels from which on its overlap is 1; at most its area."""
 
 
 Mask = Array | Regions | None
-"""(H, W) boolean or whole numbers, nonzero where anomalous; or the single defects; None for a good image."""
+"""(H, W) of booleans or integers, nonzero at anomalous pixels; or `Regions`; None for a good image."""
 
 
 @dataclass(frozen=True, slots=True)
 class RegionPixels:
-    """The pixels of the regions of one image: what each adds to its region's overlap once it is found."""
+    """The pixels of the regions of one image: the keys of their scores, and their weights in the region's overlap."""
 
     keys: Array
     weights: NDArray[np.float64]
@@ -57,14 +56,14 @@ class RegionPixels:
 
 @dataclass(frozen=True, slots=True)
 class ImageScores:
-    """The scores of one image as ordered keys, each array sorted upwards."""
+    """The scores of one image as integer keys (see `to_keys`), each array in ascending order."""
 
     good: Array
     anomalous: Array
     components: RegionPixels
-    """The 8-connected components of the mask, each of weight one in all."""
+    """The 8-connected components of the mask; the weights of each add up to 1."""
     saturated: RegionPixels
-    """The defects with their saturation areas; the components where none are given."""
+    """The defects with their saturation areas; the components if there are none."""
 
     @property
     def is_good(self) -> bool:
@@ -73,18 +72,18 @@ class ImageScores:
 
     @property
     def num_pixels(self) -> int:
-        """Good and anomalous pixels."""
+        """Number of pixels."""
         return self.good.size + self.anomalous.size
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """The sorted scores of a set of images: made by `rank_pixels` or `rank_images`, read by every metric."""
+    """The sorted scores of a set of images, from `rank_pixels` or `rank_images`; the input of every metric."""
 
     images: tuple[ImageScores, ...]
     dtype: np.dtype[Any]
     unit: str = "pixel"
-    """What is ranked: "pixel" or "image"."""
+    """The ranked unit: "pixel" or "image"."""
     has_saturation_areas: bool = False
 
     @cached_property
@@ -104,7 +103,7 @@ class Ranking:
 
     @cached_property
     def counts(self) -> Counts:
-        """How many pixels lie at and above each distinct score of an anomalous pixel.
+        """The numbers of pixels above and at each distinct score of an anomalous pixel.
 
         Raises:
             NotApplicable: No pixel is good, or none is anomalous.
@@ -115,7 +114,7 @@ class Ranking:
         return count_scores(np.concatenate([image.anomalous for image in self.images]), mixed, good_images)
 
     def require_both_classes(self) -> None:
-        """Raise NotApplicable unless there are good pixels (images) and anomalous ones."""
+        """Raise NotApplicable unless there are both good and anomalous pixels (or images)."""
         among = f"among {len(self.images)} images" if self.unit == "pixel" else f"among {len(self.images)}"
         if self.num_anomalous == 0:
             raise NotApplicable(f"no anomalous {self.unit} {among}")
@@ -123,7 +122,7 @@ class Ranking:
             raise NotApplicable(f"no good {self.unit} {among}")
 
     def count_at(self, threshold: float) -> NDArray[np.int64]:
-        """Return per image the good and the anomalous pixels that score at least the threshold: (n, 2)."""
+        """Return (n, 2): per image the numbers of good and of anomalous pixels that score at least the threshold."""
         key = threshold_key(threshold, self.dtype)
         if key is None:
             return np.zeros((len(self.images), 2), np.int64)
@@ -132,23 +131,20 @@ class Ranking:
 
 
 def rank_pixels(pairs: Iterable[tuple[Mask, ArrayLike]]) -> Ranking:
-    """Rank the pixels of a category: good images included, each map at its file's own size.
+    """Rank the pixels of all images of a category, including good images.
 
     Args:
-        pairs: (mask, map) per image, taken one at a time, so that an iterator that reads files will do. The
-            map is (H, W), higher where more anomalous, of any float or whole-number dtype up to 64 bits, the
-            same for all maps. The mask is (H, W), nonzero where anomalous; None for a good image; `Regions`
-            where each defect has a mask and a saturation area. The sizes may differ from image to image. Of a
-            map that is a masked array the masked pixels do not count.
+        pairs: (mask, map) per image; may be an iterator, which is consumed one pair at a time. The map (H, W) has
+            any float or integer dtype of up to 64 bits, the same for all maps; higher means more anomalous. The
+            mask (H, W) is nonzero at anomalous pixels, None for a good image, or `Regions` if the defects have
+            saturation areas. Sizes may differ between images. The masked pixels of a masked array are ignored.
 
     Returns:
-        The ranking. It holds each score once, at its own width, and nothing else that grows with the images. Images
-        are sorted in threads while the next ones are taken.
+        The ranking. Its memory is one key of the score's size per pixel. Images are sorted in threads.
 
     Raises:
-        MetricInputError: A map holds NaN or infinity, is not 2-D, is empty or has another dtype than the
-            first; a mask has another shape than its map or is neither boolean nor whole numbers; there is no
-            image.
+        MetricInputError: A map contains NaN or infinity, is not 2-D, is empty, or has another dtype than the
+            first; a mask has another shape than its map, or is neither boolean nor integer; there is no image.
     """
     kinds: list[tuple[np.dtype[Any], bool]] = []
     images = tuple(map_ahead(_sort_image, _checked(pairs, kinds)))
@@ -158,10 +154,10 @@ def rank_pixels(pairs: Iterable[tuple[Mask, ArrayLike]]) -> Ranking:
 
 
 def rank_masks_and_maps(masks: Iterable[Mask], maps: Iterable[ArrayLike]) -> Ranking:
-    """Rank masks and maps that come apart: lists, stacked or memory-mapped (n, H, W) arrays, iterators.
+    """Rank masks and maps given as two lists, arrays (n, H, W) or iterators; otherwise as `rank_pixels`.
 
     Raises:
-        MetricInputError: There are more of one than of the other, or as `rank_pixels`.
+        MetricInputError: Their numbers differ, or as in `rank_pixels`.
     """
     return rank_pixels(_in_pairs(masks, maps))
 
@@ -170,8 +166,8 @@ def rank_images(labels: ArrayLike, scores: ArrayLike) -> Ranking:
     """Rank image scores.
 
     Args:
-        labels: (n,) 1 or True where the image is anomalous.
-        scores: (n,) higher where more anomalous; any float or whole-number dtype up to 64 bits.
+        labels: (n,) 1 or True for anomalous images.
+        scores: (n,) of any float or integer dtype of up to 64 bits; higher means more anomalous.
 
     Raises:
         MetricInputError: The two differ in length, or a label or a score is not allowed.
@@ -221,18 +217,18 @@ def _check_mask(mask: ArrayLike, shape: tuple[int, ...], name: str) -> NDArray[n
 
 @dataclass(frozen=True, slots=True)
 class _Unsorted:
-    """The scores of one image, checked, and nothing that shares memory with what was given."""
+    """The validated scores of one image, copied from the input."""
 
     keys: Array
     """(H, W)."""
     defects: list[NDArray[np.bool_]]
     saturation_areas: Sequence[float] | None
     counted: NDArray[np.bool_] | None
-    """(H, W): the pixels that count; None where all do."""
+    """(H, W): True for pixels that count; None if all do."""
 
 
 def _checked(pairs: Iterable[tuple[Mask, ArrayLike]], kinds: list[tuple[np.dtype[Any], bool]]) -> Iterator[_Unsorted]:
-    """Each image's scores; their dtype, and whether there are saturation areas, is added to `kinds` on the way."""
+    """The validated scores of each image; appends their dtype, and whether there are saturation areas, to `kinds`."""
     for index, (mask, scores) in enumerate(pairs):
         values = np.asarray(np.ma.getdata(scores))
         _check_map(values, index, kinds[0][0] if kinds else None)
@@ -247,7 +243,7 @@ def _checked(pairs: Iterable[tuple[Mask, ArrayLike]], kinds: list[tuple[np.dtype
 
 
 def _sort_image(image: _Unsorted) -> ImageScores:
-    """Split the scores of one image into good and anomalous pixels, those that count, and sort both."""
+    """Split the scores of one image into good and anomalous pixels, without pixels that do not count, and sort both."""
     keys, counted = image.keys, image.counted
     union = np.logical_or.reduce(image.defects) if image.defects else None
     if union is None or not union.any():
@@ -294,7 +290,7 @@ def _one_pixel(key: Array, anomalous: bool) -> ImageScores:
 
 
 def _component_pixels(mask: NDArray[np.bool_], keys: Array) -> RegionPixels:
-    """Weigh each pixel by one over the area of its 8-connected component."""
+    """Return the anomalous pixels, each with the weight 1 / area of its 8-connected component."""
     import cv2
 
     num_labels, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
@@ -304,10 +300,10 @@ def _component_pixels(mask: NDArray[np.bool_], keys: Array) -> RegionPixels:
 
 
 def _saturated_pixels(areas: Sequence[float], masks: list[NDArray[np.bool_]], keys: Array) -> RegionPixels:
-    """Weigh the pixels of each defect, highest score first, to add up to one at its saturation area."""
+    """Return the pixels of each defect; weights, in order of descending score, add up to 1 at the saturation area."""
     found, weights = [], []
     for mask, area in zip(masks, areas, strict=True):
-        if not mask.any():  # nothing of it counts
+        if not mask.any():  # none of its pixels counts
             continue
         pixels = np.sort(keys[mask])[::-1]
         needed = min(float(area), pixels.size)

@@ -1,8 +1,8 @@
-"""Figures of many resamples of the images at once.
+"""Metrics on many resamples of the images at once.
 
-Every curve is a weighted sum over the images, so a resample needs only how many pixels of each image lie at
-or above the thresholds of one grid: a matrix product instead of another ranking. The grid is what is
-approximate. Where the set has no more distinct scores than the grid, all of them are on it and nothing is.
+Every curve is a weighted sum over the images. With the number of pixels of each image at or above each threshold of a
+grid, a resample is a matrix product instead of a new ranking. The grid makes the result approximate, unless it contains
+all distinct scores.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.metrics.figures import Points
+from blemish.metrics.formulas import Points
 from blemish.metrics.points import CurveName
 from blemish.metrics.ranking import Ranking, RegionPixels
 from blemish.metrics.scores import Array
@@ -21,26 +21,26 @@ from blemish.metrics.scores import Array
 
 @dataclass(frozen=True, slots=True)
 class ImageCounts:
-    """What each of n images has at or above each of P falling thresholds."""
+    """Counts for each of n images at or above each of P descending thresholds."""
 
     good: Points
     """(n, P) good pixels."""
     anomalous: Points
     """(n, P) anomalous pixels."""
     overlap: Points
-    """(n, P) sum over the components of the part found."""
+    """(n, P) sum over the components of the fraction that is detected."""
     saturated: Points
     """(n, P) the same for the defects with saturation areas."""
     decided: Points
-    """(n, 2) good and anomalous pixels at or above the one threshold of a decision."""
+    """(n, 2) good and anomalous pixels at or above the threshold of a decision."""
     exact: bool
-    """Whether the grid holds every distinct score."""
+    """Whether the grid contains every distinct score."""
 
     def points(self, curve: CurveName, weights: Points) -> tuple[Points, Points]:
         """Return x and y, (R, P), of a curve for R resamples.
 
         Args:
-            curve: Which curve.
+            curve: The name of the curve.
             weights: (R, n) how often each image is drawn.
         """
         if curve == "counts":
@@ -58,7 +58,7 @@ class ImageCounts:
 
 
 def count_images(ranking: Ranking, grid_size: int, threshold: float | None = None) -> ImageCounts:
-    """Count the pixels of every image on a grid of about grid_size thresholds."""
+    """Count the pixels of every image on a grid of about `grid_size` thresholds."""
     grid, exact = choose_grid(ranking, grid_size)
     images = ranking.images
     decided = np.zeros((len(images), 2)) if threshold is None else ranking.count_at(threshold).astype(float)
@@ -73,12 +73,12 @@ def count_images(ranking: Ranking, grid_size: int, threshold: float | None = Non
 
 
 def choose_grid(ranking: Ranking, size: int) -> tuple[Array, bool]:
-    """Return falling thresholds, and whether they are all distinct scores.
+    """Return descending thresholds, and whether they include all distinct scores.
 
-    Three quarters of a grid that cannot hold all scores are spread over the anomalous pixels: evenly over the
-    pixels, over the regions and over the images, so that no curve rises by much more than 4 / size from one
-    threshold to the next. The last quarter is spread over the good pixels, half of it evenly and half over
-    the logarithm of the rank.
+    If there are more distinct scores than `size`, three quarters of the thresholds are scores of anomalous pixels:
+    quantiles with equal weights per pixel, per region and per image, so that no curve rises by much more than 4 / size
+    between thresholds. The last quarter are scores of good pixels, half of them evenly spaced by rank, and half by the
+    logarithm of the rank.
     """
     distinct = _few_distinct(ranking, size)
     if distinct is not None:
@@ -98,7 +98,7 @@ def choose_grid(ranking: Ranking, size: int) -> tuple[Array, bool]:
 
 
 def _few_distinct(ranking: Ranking, size: int) -> Array | None:
-    """Return all distinct keys, rising, or None where there are more than the size."""
+    """Return all distinct keys in ascending order; None if there are more than `size`."""
     found = ranking.images[0].good[:0]
     for image in ranking.images:
         for keys in (image.good, image.anomalous):
@@ -111,7 +111,7 @@ def _few_distinct(ranking: Ranking, size: int) -> Array | None:
 
 
 def _spread(keys: Array, weights: Points, number: int) -> Array:
-    """Choose keys that cut the total weight into parts of equal weight; the lowest key is among them."""
+    """Choose keys that divide the total weight into equal parts; the lowest key is one of them."""
     order = np.argsort(keys)[::-1]
     reached = np.cumsum(weights[order])
     levels = np.linspace(0, reached[-1], number + 1)[1:]
@@ -120,7 +120,7 @@ def _spread(keys: Array, weights: Points, number: int) -> Array:
 
 
 def _spread_good(ranking: Ranking, number: int) -> list[Array]:
-    """Choose keys of good pixels, evenly by rank and evenly by the logarithm of the rank from the top."""
+    """Choose keys of good pixels, evenly spaced by rank, and by the logarithm of the rank from the highest."""
     even: list[Array] = []
     tail: list[Array] = []
     for image in ranking.images:
@@ -133,7 +133,7 @@ def _spread_good(ranking: Ranking, number: int) -> list[Array]:
 
 
 def _at_least(keys: Array, grid: Array) -> Points:
-    """Return the (P + 2,) number of keys at or above each threshold, after 0 and before all."""
+    """Return (P + 2,): 0, the number of keys at or above each threshold, and the number of all keys."""
     return np.concatenate([[0.0], keys.size - keys.searchsorted(grid), [keys.size]])
 
 
@@ -150,7 +150,7 @@ def _mean_rate(weights: Points, counts: Points) -> Points:
 
 
 def draw_images(strata: Sequence[bool], num_resamples: int, seed: int) -> NDArray[np.float64]:
-    """Return (R, n) how often each image is drawn, with replacement, within its stratum."""
+    """Return (R, n): how often each image is drawn with replacement, separately for both values of `strata`."""
     random = np.random.default_rng(seed)
     membership = np.asarray(strata)
     weights = np.zeros((num_resamples, membership.size))

@@ -1,9 +1,9 @@
-"""Scores as integers of the same width and order, so that ranking them loses nothing.
+"""Conversion of scores to integer keys of the same size and order, and checks of scores and labels.
 
-A float's bits, read as a signed integer with the negative half mirrored, rank exactly as the float does.
-Whole numbers are compared as they are. Three things come of it: subnormal scores stay apart even in a process
-that flushes them to zero; NaN and infinity are the smallest and the largest keys, so they are easily found;
-and half precision sorts as fast as any other dtype.
+The bits of a float, read as a signed integer with negative values mirrored, have the order of the floats. Integer
+scores are their own keys. Keys have three advantages: subnormal scores stay distinct even in a process that flushes
+them to zero; NaN and infinity are the smallest and largest keys, so they are easy to detect; and half precision sorts
+as fast as other dtypes.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from blemish.errors import BlemishError
 Array = NDArray[Any]
 
 _MANY = 2**16
-"""Keys from which another sort than numpy's pays."""
+"""Number of keys from which on the radix sort is used."""
 _KEY_OF_FLOAT: dict[int, Any] = {2: np.int16, 4: np.int32, 8: np.int64}
 
 
 class MetricInputError(BlemishError, ValueError):
-    """A metric was given something that it cannot measure: what, at which index, and what is allowed."""
+    """Invalid input of a metric; the message says what is wrong, at which index, and what is allowed."""
 
 
-class NotApplicable(BlemishError):  # noqa: N818 - it reports a property of the set, not a fault
-    """The metric is undefined for this set (no mask, one class only ...); the message is the reason."""
+class NotApplicable(BlemishError):  # noqa: N818 - a property of the data set, not an error
+    """The metric is undefined for this data set, such as with one class only; the message is the reason."""
 
 
 def check_dtype(dtype: np.dtype[Any], where: str) -> None:
-    """Raise unless scores of this dtype can be ranked without loss."""
+    """Raise MetricInputError unless scores of this dtype can be ranked without loss."""
     ranked = dtype.kind in "biu" or (dtype.kind == "f" and dtype.itemsize in _KEY_OF_FLOAT)
     if not ranked:
         raise MetricInputError(
@@ -42,9 +42,9 @@ def check_dtype(dtype: np.dtype[Any], where: str) -> None:
 
 
 def to_keys(scores: Array) -> Array:
-    """Return integers that rank as the scores do, in a fresh array of the same shape and width.
+    """Return integers in the order of the scores, in a new array of the same shape and item size.
 
-    Equal scores get equal keys, 0.0 and -0.0 among them; different scores get different keys.
+    Equal scores have equal keys, including 0.0 and -0.0; different scores have different keys.
     """
     native = scores.dtype.newbyteorder("=")
     if native.kind == "b":
@@ -53,7 +53,7 @@ def to_keys(scores: Array) -> Array:
     if native.kind != "f":
         return keys
     keys = keys.view(_KEY_OF_FLOAT[native.itemsize])
-    if keys.size and keys.min() >= 0:  # as of most maps: nothing to mirror
+    if keys.size and keys.min() >= 0:  # no negative score
         return keys
     mirror = keys >> (8 * native.itemsize - 1)
     mirror &= np.iinfo(keys.dtype).max
@@ -87,7 +87,7 @@ def from_keys(keys: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def all_finite(keys: Array, dtype: np.dtype[Any]) -> bool:
-    """Tell whether no score is NaN or infinite, from the smallest and the largest of its keys."""
+    """Return whether no score is NaN or infinite, from the smallest and the largest key."""
     if dtype.kind != "f" or keys.size == 0:
         return True
     low, high = to_keys(np.array([-np.inf, np.inf], dtype))
@@ -95,7 +95,7 @@ def all_finite(keys: Array, dtype: np.dtype[Any]) -> bool:
 
 
 def threshold_key(threshold: float, dtype: np.dtype[Any]) -> Any | None:
-    """Return the smallest key whose score reaches the threshold; None where no score of the dtype can.
+    """Return the smallest key whose score is at least the threshold; None if no score of the dtype is.
 
     Raises:
         MetricInputError: The threshold is NaN.
@@ -114,7 +114,7 @@ def threshold_key(threshold: float, dtype: np.dtype[Any]) -> Any | None:
 
 
 def check_labels(labels: ArrayLike) -> NDArray[np.bool_]:
-    """Return the labels as booleans (n,); raise unless each is 0 or 1, False or True."""
+    """Return the labels as booleans (n,); raise MetricInputError unless each is 0 or 1, False or True."""
     values = np.asarray(labels)
     if values.ndim != 1:
         raise MetricInputError(f"the labels have the shape {values.shape}; one per image is needed: (n,)")
@@ -127,7 +127,7 @@ def check_labels(labels: ArrayLike) -> NDArray[np.bool_]:
 
 
 def first_not_finite(scores: Array) -> str:
-    """Say where the first NaN or infinite score lies, and which it is."""
+    """Return the first NaN or infinite score and its index, in words."""
     position = tuple(int(i) for i in np.argwhere(~np.isfinite(scores))[0])
     value = scores[position]
     place = position[0] if len(position) == 1 else position

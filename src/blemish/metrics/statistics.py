@@ -1,8 +1,7 @@
-"""Which figures, and which differences between methods, are real.
+"""Confidence intervals of metrics, and tests of the difference between two methods.
 
-The images are what is random: a test set is a draw of images, and the pixels of one image stand or fall
-together. So images are resampled, never pixels; good and anomalous images separately, so that every resample
-has both.
+The images of a test set are its random sample; the pixels of one image are not independent. Therefore the bootstrap
+resamples images, not pixels. It resamples good and anomalous images separately, so that every resample has both.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.metrics.figures import Points
+from blemish.metrics.formulas import Points
 from blemish.metrics.ranking import Ranking
+from blemish.metrics.registry import METRICS, Metric, metric_named
 from blemish.metrics.resampling import ImageCounts, count_images, draw_images
 from blemish.metrics.scores import MetricInputError, NotApplicable
-from blemish.metrics.table import METRICS, Metric, metric_named
 
 GRID_SIZE = 2048
 _BATCH = 128
@@ -26,49 +25,50 @@ _BATCH = 128
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A confidence interval of one figure."""
+    """A confidence interval of one metric."""
 
     value: float
-    """The figure itself, exact."""
+    """The exact value of the metric."""
     low: float
     high: float
     level: float
     """The confidence, such as 0.95."""
     num_resamples: int
     grid_error: float
-    """The most by which the grid of thresholds can have moved any resample; 0 where it is exact."""
+    """A bound on the error of any resample due to the grid of thresholds; 0 if exact."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resamples:
-    """A figure, and what it is on each of many resamples of the images: what intervals and comparisons are made of."""
+    """A metric and its values on bootstrap resamples of the images, for intervals and comparisons."""
 
     value: float
-    """The figure itself, exact."""
+    """The exact value of the metric."""
     values: NDArray[np.float64]
-    """(R,) the figure of each resample; equal seeds draw equal resamples of equal test sets."""
+    """(R,) the value on each resample; with one seed and one test set the resamples are the same."""
     grid_error: float = 0.0
-    """The most by which the grid of thresholds can have moved any resample; 0 where it is exact."""
+    """A bound on the error of any resample due to the grid of thresholds; 0 if exact."""
 
     def interval(self, level: float = 0.95) -> Interval:
-        """The confidence interval: percentiles of the resamples."""
+        """The percentile interval of the resamples at the confidence level `level`."""
         low, high = np.quantile(self.values, [(1 - level) / 2, (1 + level) / 2])
         return Interval(self.value, float(low), float(high), level, self.values.size, self.grid_error)
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How a figure of a second method differs from a first one's, on the same images or categories."""
+    """The difference between two methods in one metric, on the same images or categories."""
 
     difference: float
-    """Second minus first: of the figures, or the median over the categories."""
+    """Second minus first: the difference of values, or the median difference over the categories."""
     low: float
-    """The confidence interval of the difference; for categories its least and its largest value."""
+    """The lower end of the confidence interval; for categories the smallest difference."""
     high: float
+    """The upper end; for categories the largest difference."""
     p_value: float
-    """Two-sided, of no difference."""
+    """Two-sided p-value of no difference."""
     num_pairs: int
-    """Images, or categories, compared."""
+    """Number of compared images or categories."""
 
 
 def bootstrap(
@@ -81,20 +81,20 @@ def bootstrap(
     seed: int = 0,
     grid_size: int = GRID_SIZE,
 ) -> dict[str, Interval]:
-    """Return a confidence interval per metric: percentiles over resamples of the images.
+    """Return the bootstrap percentile interval of each metric.
 
     Args:
-        ranking: As in `resample`, and so are all others but the level.
-        metrics: Names from METRICS, of the ranking's level; None: all that apply.
-        threshold: The score from which on a pixel is reported, for SegF1.
-        num_resamples: Resamples.
-        level: The confidence.
-        seed: One seed, one result.
-        grid_size: Thresholds of the grid.
+        ranking: From `rank_pixels` or `rank_images`.
+        metrics: Names from METRICS, of the ranking's level; None: all applicable ones.
+        threshold: A pixel with at least this score is predicted anomalous, for SegF1.
+        num_resamples: Number of resamples.
+        level: The confidence level, in (0, 1).
+        seed: The seed of the resamples.
+        grid_size: Number of thresholds; see `resample`.
 
     Raises:
-        NotApplicable: A metric that was named is not defined for this set.
-        MetricInputError: There is no such metric, or it is of the other level, or the level is not in (0, 1).
+        NotApplicable: A named metric is undefined for this data set.
+        MetricInputError: A name or its level is wrong, or `level` is not in (0, 1).
     """
     _check_options(level, num_resamples)
     options: Any = {"threshold": threshold, "num_resamples": num_resamples, "seed": seed, "grid_size": grid_size}
@@ -110,23 +110,23 @@ def resample(
     seed: int = 0,
     grid_size: int = GRID_SIZE,
 ) -> dict[str, Resamples]:
-    """Return each metric on resamples of the images.
+    """Return each metric and its values on bootstrap resamples of the images.
 
-    The value is exact. A resample is measured on a grid of thresholds and then moved by what the grid moves
-    the value itself; `grid_error` bounds what is left, from the boxes between neighbouring points of the curve.
-    With the default grid it is a few thousandths at most, small against the width of an interval over 100 images.
+    The metric itself is exact. Resamples are computed on a grid of thresholds and corrected by the error of the grid on
+    the full data set; `grid_error` bounds the remaining error. With the default grid it is at most a few thousandths,
+    which is small compared with an interval of 100 images.
 
     Args:
         ranking: From `rank_pixels` or `rank_images`.
-        metrics: Names from METRICS, of the ranking's level; None: all that apply.
-        threshold: The score from which on a pixel is reported, for SegF1.
-        num_resamples: Resamples.
-        seed: One seed, one result.
-        grid_size: Thresholds of the grid. At up to so many distinct scores the resamples are exact too.
+        metrics: Names from METRICS, of the ranking's level; None: all applicable ones.
+        threshold: A pixel with at least this score is predicted anomalous, for SegF1.
+        num_resamples: Number of resamples.
+        seed: The seed of the resamples.
+        grid_size: Number of thresholds; with at most as many distinct scores the resamples are exact.
 
     Raises:
-        NotApplicable: A metric that was named is not defined for this set.
-        MetricInputError: There is no such metric, or it is of the other level.
+        NotApplicable: A named metric is undefined for this data set.
+        MetricInputError: There is no metric of this name, or it is of the other level.
     """
     values = _exact_values(ranking, metrics, threshold)
     if not values:
@@ -148,25 +148,24 @@ def paired_bootstrap(
     seed: int = 0,
     grid_size: int = GRID_SIZE,
 ) -> Comparison:
-    """Return how two methods differ on the images of one category, each resample being the same for both.
+    """Return the difference of two methods on the images of one category, with the same resamples for both.
 
-    The p-value is twice the part of the resamples in which the difference is not on its own side of zero, one
-    resample being counted as such from the start: (1 + number) / (1 + num_resamples), at most 1. The dtypes
-    and scales of the two methods may differ.
+    With k the number of resamples in which the difference is zero or has the opposite sign, the p-value is
+    2 (1 + k) / (1 + num_resamples), at most 1. The dtypes and scales of the two methods may differ.
 
     Args:
         metric: A name from METRICS.
         first: The ranking of the first method.
-        second: That of the second, of the same images in the same order.
+        second: The ranking of the second method, of the same images in the same order.
         thresholds: The thresholds of the first and the second, for SegF1.
-        num_resamples: Resamples.
-        level: The confidence of the interval.
-        seed: One seed, one result.
-        grid_size: As in `bootstrap`.
+        num_resamples: Number of resamples.
+        level: The confidence level of the interval.
+        seed: The seed of the resamples.
+        grid_size: See `resample`.
 
     Raises:
-        NotApplicable: The metric is not defined for this set.
-        MetricInputError: The two were not made from the same images.
+        NotApplicable: The metric is undefined for this data set.
+        MetricInputError: The rankings are not of the same images.
     """
     _check_options(level, num_resamples)
     _check_same_images(first, second)
@@ -180,13 +179,13 @@ def paired_bootstrap(
 
 
 def compare_resamples(first: Resamples, second: Resamples, num_pairs: int, level: float = 0.95) -> Comparison:
-    """Return how two methods differ whose figures were resampled alike; see `paired_bootstrap`.
+    """Return the difference of two methods from their values on the same resamples; see `paired_bootstrap`.
 
     Args:
-        first: The figure of the first method.
-        second: That of the second on the same resamples.
-        num_pairs: Images compared.
-        level: The confidence of the interval.
+        first: The metric of the first method.
+        second: The metric of the second method, on the same resamples.
+        num_pairs: Number of images.
+        level: The confidence level of the interval.
     """
     differences = second.values - first.values
     low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
@@ -196,18 +195,18 @@ def compare_resamples(first: Resamples, second: Resamples, num_pairs: int, level
 
 
 def compare_categories(first: Sequence[float], second: Sequence[float]) -> Comparison:
-    """Return whether two methods differ over categories: the Wilcoxon signed-rank test on one figure of each.
+    """Return the difference of two methods over categories, with the Wilcoxon signed-rank test.
 
-    Categories on which the two are equal are left out. The p-value is exact up to 50 categories without equal
+    Categories in which both are equal are left out. The p-value is exact up to 50 categories without equal
     differences. With fewer than six categories no p-value can be below 0.05.
 
     Args:
-        first: The figure of the first method per category.
-        second: That of the second, in the same order.
+        first: The metric of the first method for each category.
+        second: The metric of the second method, in the same order.
 
     Raises:
-        NotApplicable: The two are equal on every category.
-        MetricInputError: They differ in length, there is none, or one is not finite.
+        NotApplicable: Both are equal in every category.
+        MetricInputError: The lengths differ or are zero, or a value is not finite.
 
     Source: J. Demsar, "Statistical Comparisons of Classifiers over Multiple Data Sets", JMLR 2006.
     """
@@ -248,14 +247,14 @@ def _exact_values(ranking: Ranking, metrics: Iterable[str] | None, threshold: fl
 
 
 def _resample(metric: Metric, counts: ImageCounts, weights: Points, value: float) -> tuple[NDArray[np.float64], float]:
-    """Return the figure of every resample (R,), and the bound on what the grid did to it."""
+    """Return the value on every resample (R,), and the bound on the error of the grid."""
     if not np.all(weights @ counts.good[:, -1] > 0):
         raise NotApplicable("a resample of the images has no good pixel")
-    full = metric.figure(*counts.points(metric.curve, np.ones((1, weights.shape[1]))))
+    full = metric.formula(*counts.points(metric.curve, np.ones((1, weights.shape[1]))))
     resampled, errors = [], [0.0]
     for start in range(0, len(weights), _BATCH):
         x, y = counts.points(metric.curve, weights[start : start + _BATCH])
-        resampled.append(metric.figure(x, y))
+        resampled.append(metric.formula(x, y))
         if not counts.exact and metric.curve != "decision":
             errors.append(float(_box_error(metric, x, y).max()))
     moved = np.concatenate(resampled) + (value - float(full[0]))
@@ -263,24 +262,23 @@ def _resample(metric: Metric, counts: ImageCounts, weights: Points, value: float
 
 
 def _box_error(metric: Metric, x: Points, y: Points) -> Points:
-    """Return the figure of the highest curve that has these points less that of the lowest.
+    """Return the difference between the metric of the highest and of the lowest curve through these points.
 
-    Between two points the exact curve stays in the box that they span. Taking x one point earlier runs along
-    the upper left corners of the boxes, one point later along the lower right ones; every figure grows as the
-    curve does.
+    Between two points the exact curve lies in the box that they span. Shifting x by one point gives the curve through
+    the upper left or the lower right corners of the boxes. Every metric is monotonic in the curve.
     """
-    upper = metric.figure(_earlier(x), _later(y))
-    lower = metric.figure(_later(x), _earlier(y))
+    upper = metric.formula(_earlier(x), _later(y))
+    lower = metric.formula(_later(x), _earlier(y))
     return np.abs(upper - lower)
 
 
 def _earlier(points: Points) -> Points:
-    """Give every point but the first and the last the value of the one before it."""
+    """Shift all points but the first and the last to the value before."""
     return np.concatenate([points[..., :1], points[..., :-1], points[..., -1:]], axis=-1)
 
 
 def _later(points: Points) -> Points:
-    """Give every point but the first and the last the value of the one after it."""
+    """Shift all points but the first and the last to the value after."""
     return np.concatenate([points[..., :1], points[..., 1:], points[..., -1:]], axis=-1)
 
 

@@ -1,1 +1,1 @@
-"""A fitted detector on disk."""
+"""A fitted detector on disk: reading and writing its folder."""

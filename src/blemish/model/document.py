@@ -1,6 +1,6 @@
-"""What model.json may hold: each field with its type and range, checked before anything of it is used.
+"""The schema of model.json: type and range of each field, validated before anything is used.
 
-A key that is not known is refused: to ignore it could change a decision. What a run records beside them is free.
+An unknown key is an error, because ignoring it could change a decision. Only provenance may hold further keys.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic_core import from_json
 
 from blemish.calibration.thresholds import PIXEL_RATES, Calibration
-from blemish.errors import BlemishError, first_problem, shown
+from blemish.errors import BlemishError, first_problem, short_repr
 from blemish.imaging.preprocess import Aspect, Combination
 from blemish.model.migrations import migrated
 
@@ -22,22 +22,22 @@ FORMAT_VERSION = 4
 READABLE = (1, 2, 3, 4)
 ROI, REFERENCE = "roi.png", "reference.png"
 LARGEST_DOCUMENT = 64 << 20
-"""Bytes: what is larger is no model.json."""
+"""The largest allowed size of a model.json in bytes."""
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Side = Annotated[int, Field(ge=1, le=4096)]
 
 
-class _Part(BaseModel):
-    """Types are as JSON has them (1.0 is no integer, "1" no number), numbers are finite."""
+class _Strict(BaseModel):
+    """A strict model: no conversions (1.0 is no integer, "1" no number), finite numbers, no unknown keys."""
 
     model_config = ConfigDict(
         strict=True, extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=(), regex_engine="python-re"
     )
 
 
-class View(_Part):
-    """How an image is brought to the detector; the pictures that it needs are files beside model.json."""
+class PreprocessFields(_Strict):
+    """The preprocessing of an image. Its mask of the region and its reference image are files beside model.json."""
 
     size: tuple[Side, Side]
     aspect: Aspect
@@ -49,29 +49,29 @@ class View(_Part):
 
     @field_validator("overlap")
     @classmethod
-    def _half_a_tile(cls, overlap: int, fields: ValidationInfo) -> int:
+    def _at_most_half_a_tile(cls, overlap: int, fields: ValidationInfo) -> int:
         tile = fields.data.get("tile")
         if tile is not None and 2 * overlap > tile:
             raise ValueError(f"half a tile is allowed at most, which is {tile // 2}")
         return overlap
 
 
-class _Free(_Part):
-    """Holds other keys as well, whatever is in them."""
+class _Open(_Strict):
+    """Allows unknown keys."""
 
     model_config = ConfigDict(extra="allow")
 
 
-class _Config(_Free):
-    """The settings of the run, as far as other commands read them."""
+class _Config(_Open):
+    """The settings of the run that other commands read."""
 
     seed: int = Field(0, ge=0, lt=2**32)
     validation: float = Field(0.1, ge=0, le=0.5)
     batch_size: int = Field(32, ge=1)
 
 
-class _Images(_Free):
-    """What kind of images were learned from, by which others are told to be unlike them."""
+class _Images(_Open):
+    """Properties of the training images; images that differ from them cause a warning."""
 
     colours: list[str] = []
     depths: list[str] = []
@@ -79,14 +79,14 @@ class _Images(_Free):
 
     @field_validator("sizes")
     @classmethod
-    def _lowest_and_highest(cls, sizes: list[list[int]]) -> list[list[int]]:
+    def _smallest_and_largest(cls, sizes: list[list[int]]) -> list[list[int]]:
         if len(sizes) not in (0, 2):
-            raise ValueError("the smallest and the largest size, or none")
+            raise ValueError("needs the smallest and the largest size, or no size")
         return sizes
 
 
-class _Provenance(_Free):
-    """How the detector came about, as far as other commands read it."""
+class _Provenance(_Open):
+    """The parts of the provenance that other commands read."""
 
     config: _Config = _Config()
     images: _Images = _Images()
@@ -96,13 +96,13 @@ class _Provenance(_Free):
     updates: list[dict[str, Any]] = []
 
 
-class Document(_Part):
+class Document(_Strict):
     """The content of model.json."""
 
     format_version: int
     model: str
     options: dict[str, Any]
-    preprocess: View
+    preprocess: PreprocessFields
     sha256: dict[str, Digest]
     files: dict[str, str]
     category: str
@@ -116,19 +116,19 @@ class Document(_Part):
     def _within_the_folder(cls, known: dict[str, str], field: ValidationInfo) -> dict[str, str]:
         for name in (*known, *(known.values() if field.field_name == "files" else ())):
             if not re.fullmatch(r"[\w.+-]+(/[\w.+-]+)*", name) or re.search(r"(^|/)\.\.?(/|$)", name):
-                raise ValueError(f"names {shown(name)}, which is outside of its folder")
+                raise ValueError(f"names {short_repr(name)}, which is outside its folder")
         return known
 
     @field_validator("files")
     @classmethod
-    def _one_for_each(cls, files: dict[str, str], fields: ValidationInfo) -> dict[str, str]:
+    def _same_names_as_sha256(cls, files: dict[str, str], fields: ValidationInfo) -> dict[str, str]:
         if set(files) != set(fields.data.get("sha256", files)):
-            raise ValueError("it has a path for each file in sha256")
+            raise ValueError("needs a path for each file in sha256, and no others")
         return files
 
     @field_validator("provenance")
     @classmethod
-    def _as_other_commands_read_it(cls, provenance: dict[str, Any]) -> dict[str, Any]:
+    def _valid_provenance(cls, provenance: dict[str, Any]) -> dict[str, Any]:
         try:
             _Provenance.model_validate(provenance)
         except ValidationError as error:
@@ -137,48 +137,50 @@ class Document(_Part):
 
     @field_validator("calibration")
     @classmethod
-    def _decides(cls, calibration: Calibration | None) -> Calibration | None:
+    def _valid_calibration(cls, calibration: Calibration | None) -> Calibration | None:
         if calibration is None:
             return None
         rates = calibration.false_alarm_rate, calibration.pixel_rate
         if not all(rate is None or 0 < rate < 1 for rate in rates):
-            raise ValueError("a rate lies between 0 and 1")
+            raise ValueError("a rate must lie between 0 and 1")
         if len(calibration.pixel_levels) not in (0, len(PIXEL_RATES)):
-            raise ValueError(f"pixel_levels has {len(PIXEL_RATES)} levels, or none")
+            raise ValueError(f"pixel_levels needs {len(PIXEL_RATES)} levels, or none")
         if not 0 <= calibration.min_area < 2**63:
-            raise ValueError("min_area is a number of pixels")
+            raise ValueError("min_area must be a number of pixels, 0 or more")
         return calibration
 
 
 def parse(content: bytes, path: Path) -> Document:
-    """The document in the content of the model.json at `path`, as the newest version has it.
+    """The document in the `content` of the model.json at `path`, migrated to the newest version.
 
-    Raises BlemishError that names the field which is wrong.
+    Raises BlemishError that names the invalid field.
     """
-    anew = "Train again, or copy it anew."
+    advice = "Train again, or copy it anew."
     if len(content) > LARGEST_DOCUMENT:
-        raise BlemishError(f"{path}: larger than the {LARGEST_DOCUMENT >> 20} MB that are allowed. {anew}")
+        raise BlemishError(f"{path}: larger than the {LARGEST_DOCUMENT >> 20} MB that are allowed. {advice}")
     try:
         plain = from_json(content)
     except ValueError as error:
-        raise BlemishError(f"{path}: not JSON ({error}). {anew}") from None
+        raise BlemishError(f"{path}: not JSON ({error}). {advice}") from None
     version = plain.get("format_version") if isinstance(plain, dict) else None
     if type(version) is not int or version not in READABLE:
         readable = f"{READABLE[0]} to {READABLE[-1]}"
-        raise BlemishError(f"{path}: format_version {shown(version)}, this blemish reads {readable}. Upgrade blemish.")
+        raise BlemishError(
+            f"{path}: format_version {short_repr(version)}, this blemish reads {readable}. Upgrade blemish."
+        )
     try:
         document = Document.model_validate_json(json.dumps(migrated(plain, path.parent)))
-    except (KeyError, TypeError, AttributeError) as error:  # what an older version has at another place
-        raise BlemishError(f"{path}: damaged, {error!r}. {anew}") from None
+    except (KeyError, TypeError, AttributeError) as error:  # a field that a migration needs
+        raise BlemishError(f"{path}: damaged, {error!r}. {advice}") from None
     except ValidationError as error:
-        raise BlemishError(f"{path}: damaged, {first_problem(error)} {anew}") from None
+        raise BlemishError(f"{path}: damaged, {first_problem(error)} {advice}") from None
     if not _is_finite(plain):
-        raise BlemishError(f"{path}: damaged, a number in it is not finite. {anew}")
+        raise BlemishError(f"{path}: damaged, a number is not finite. {advice}")
     return document
 
 
 def _is_finite(plain: Any) -> bool:
-    """Whether all numbers are, where any plain data may stand as well: 1e400 is read as infinity."""
+    """Whether no number is infinite, such as 1e400; covers the fields that the schema leaves open."""
     try:
         json.dumps(plain, allow_nan=False)
     except ValueError:

@@ -1,9 +1,9 @@
-"""The folder of a fitted detector, as far as it is plain data: model.json and the hashes of the files beside it.
+"""Reading the folder of a fitted detector: model.json and the checked paths of the files beside it.
 
-Reading it imports neither torch nor any other runtime and runs no code. docs/model-format.md describes the format.
+Reading imports neither torch nor any other runtime, and executes no code. docs/model-format.md describes the format.
 
-A model changes as a whole: model.json, which one rename replaces, names the files that belong to it, and their names
-hold a hash, so that a new version never lies where the old one does. Those who read take no lock.
+A model is replaced atomically: a rename replaces model.json, which names the other files. Their names contain a hash,
+so that a new version never overwrites an old one. Readers need no lock.
 """
 
 from __future__ import annotations
@@ -20,45 +20,45 @@ from blemish.files import opened, read_bytes
 from blemish.imaging.alignment import Alignment
 from blemish.imaging.preprocess import Preprocess
 from blemish.imaging.roi import Roi
-from blemish.model.document import LARGEST_DOCUMENT, Document, View, parse
+from blemish.model.document import LARGEST_DOCUMENT, Document, PreprocessFields, parse
 
 DOCUMENT, TENSORS = "model.json", "model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """What model.json says of a fitted detector."""
+    """The content of model.json."""
 
     folder: Path
     model: str
-    """The name that the detector is registered under."""
+    """The name under which the detector is registered."""
     options: dict[str, Any]
-    """The arguments of the detector."""
+    """The keyword arguments of the detector's constructor."""
     preprocess: Preprocess
     calibration: Calibration | None = None
     metrics: dict[str, float | None] = field(default_factory=dict)
-    """Figures on the test images that it was learned with."""
+    """Metric name -> value on the test images of its data set."""
     provenance: dict[str, Any] = field(default_factory=dict)
-    """Plain data: configuration, seed, versions, data hash, losses."""
+    """How it was made: configuration, seed, versions, hash of the data, losses."""
     exports: dict[str, Any] = field(default_factory=dict)
-    """Format -> precision of the export, and how far it is from the detector in torch."""
+    """Export format -> its precision, and its largest differences from the detector in torch."""
     sha256: dict[str, str] = field(default_factory=dict)
-    """Name of a file of the model, such as model.safetensors -> SHA-256 of its content."""
+    """Name of a file, such as model.safetensors -> SHA-256 of its content."""
     files: dict[str, str] = field(default_factory=dict)
-    """Name -> the file's path below the folder."""
+    """Name of a file -> its path relative to the folder."""
     category: str = ""
-    """The name of what it was fitted to, by which its images are found in a data set of many."""
+    """The category that it was fitted to; finds its images in a data set of several categories."""
 
     def path(self, name: str) -> Path:
-        """Where the file of this name lies, or would."""
+        """The path of the file of this name, which may not exist."""
         return self.folder / self.files.get(name, name)
 
     def file(self, name: str) -> Path:
-        """The path of a file of the model; raises BlemishError where it is missing or has another content."""
+        """The path of the file of this name; raises BlemishError if it is missing or its hash is wrong."""
         path = self.path(name)
         if name not in self.sha256:
-            raise BlemishError(f"{self.folder / DOCUMENT}: knows no {name}. It has: {', '.join(sorted(self.sha256))}.")
-        if digest_of(path) != self.sha256[name]:
+            raise BlemishError(f"{self.folder / DOCUMENT}: lists no {name}. It has: {', '.join(sorted(self.sha256))}.")
+        if sha256_of(path) != self.sha256[name]:
             raise BlemishError(f"{path}: not the file that {DOCUMENT} was written for. Copy the whole folder anew.")
         return path
 
@@ -67,18 +67,18 @@ Result = TypeVar("Result")
 
 
 def read_model(folder: Path) -> ModelFolder:
-    """What is known of the fitted detector in `folder`, its other files unread but for those of its preprocessing.
+    """The model in `folder`: model.json and the images of its preprocessing; tensors and exports are not read.
 
-    Raises BlemishError where it is missing, damaged, or from a newer blemish.
+    Raises BlemishError if the folder holds no model, or it is damaged or written by a newer version.
     """
-    return reading(folder, lambda model: model)
+    return read_consistently(folder, lambda model: model)
 
 
-def reading(folder: Path, use: Callable[[ModelFolder], Result]) -> Result:
-    """What `use` makes of the model in `folder` and of its files.
+def read_consistently(folder: Path, use: Callable[[ModelFolder], Result]) -> Result:
+    """The result of `use`, called with the model in `folder`; `use` may read the model's files.
 
-    Where that fails because another process has replaced the model meanwhile, it is done again with the new one. So
-    `use` only reads. Raises BlemishError as `read_model`, and what `use` raises.
+    If it fails while another process replaces the model, it is called again with the new one, so it must have no side
+    effects. Raises BlemishError as `read_model` does, and whatever `use` raises.
     """
     while True:
         before = _content(folder / DOCUMENT)
@@ -90,14 +90,17 @@ def reading(folder: Path, use: Callable[[ModelFolder], Result]) -> Result:
 
 
 def read_document(path: Path) -> Document:
-    """The content of a model.json as the newest version has it; raises BlemishError where it cannot be used."""
+    """The validated content of a model.json, migrated to the newest version; raises BlemishError if it is invalid."""
     if not path.exists():
         raise BlemishError(f"{path}: no such file. Give the folder of a fitted detector.")
     return parse(read_bytes(path, LARGEST_DOCUMENT), path)
 
 
 def find_model(path: Path) -> Path:
-    """The folder of the fitted detector at `path`, or the only one directly in it; raises BlemishError otherwise."""
+    """The folder of the model at `path`, or of the only one in its subfolders.
+
+    Raises BlemishError if several subfolders hold a model. Without any model it is `path` itself.
+    """
     if (path / DOCUMENT).is_file() or not path.is_dir():
         return path
     found = sorted(folder.parent for folder in path.glob(f"*/{DOCUMENT}"))
@@ -120,8 +123,8 @@ def _model(folder: Path) -> ModelFolder:
         document.model,
         document.options,
         Preprocess((1, 1)),
-        sha256={inner(folder, name): digest for name, digest in document.sha256.items()},
-        files={name: inner(folder, path) for name, path in document.files.items()},
+        sha256={check_inside(folder, name): digest for name, digest in document.sha256.items()},
+        files={name: check_inside(folder, path) for name, path in document.files.items()},
         category=document.category,
     )
     return replace(
@@ -134,22 +137,28 @@ def _model(folder: Path) -> ModelFolder:
     )
 
 
-def _preprocess(view: View, model: ModelFolder) -> Preprocess:
-    roi, reference = (None if name is None else model.file(name).read_bytes() for name in (view.roi, view.reference))
-    pictures = None if roi is None else Roi(roi), None if reference is None else Alignment(reference)
-    return Preprocess(view.size, view.aspect, view.tile, view.overlap, *pictures, view.combination)
+def _preprocess(content: PreprocessFields, model: ModelFolder) -> Preprocess:
+    names = content.roi, content.reference
+    roi, reference = (None if name is None else model.file(name).read_bytes() for name in names)
+    return Preprocess(
+        content.size,
+        content.aspect,
+        content.tile,
+        content.overlap,
+        None if roi is None else Roi(roi),
+        None if reference is None else Alignment(reference),
+        content.combination,
+    )
 
 
-def inner(folder: Path, name: str) -> str:
-    """The name, if it is that of a file in the folder, or in one below it, after all links; BlemishError otherwise."""
+def check_inside(folder: Path, name: str) -> str:
+    """The relative path `name`; raises BlemishError unless it is inside the folder, with symbolic links resolved."""
     if not (folder / name).resolve().is_relative_to(folder.resolve()):
-        raise BlemishError(
-            f"{folder / DOCUMENT}: names {name!r}, which is outside of its folder. Do not use this model."
-        )
+        raise BlemishError(f"{folder / DOCUMENT}: names {name!r}, which is outside its folder. Do not use this model.")
     return name
 
 
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file's content in hexadecimal; raises BlemishError where it cannot be read."""
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content in hexadecimal; raises BlemishError if it cannot be read."""
     with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

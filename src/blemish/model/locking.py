@@ -1,7 +1,7 @@
-"""One writer at a time: a lock on a folder that names its holder and goes with the process that held it.
+"""A lock on a folder, so that one process writes at a time. The lock file names its holder for error messages.
 
-The lock is the system's (flock; on Windows a locked byte), so one that a killed process held is free at once, and the
-file that is left of it means nothing.
+The operating system keeps the lock (flock; on Windows a locked byte) and releases it when a process dies. A lock file
+that is left behind therefore blocks nobody.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from typing import BinaryIO
 from blemish.errors import BlemishError
 
 LOCK = ".lock"
-"""The file that is locked; it says who holds it, and is gone once nobody does."""
-WAITS, REFUSES = 30.0, 0.5
-"""Seconds to wait for the holder: of a short change, and of one whose work would be in vain by then."""
-STEP = 0.02
-"""Seconds between two tries."""
+"""The lock file; it contains the name of the holder, and is removed on release."""
+LONG_WAIT, SHORT_WAIT = 30.0, 0.5
+"""Seconds to wait for a lock: for a short change, and for a command that would compute for long before it fails."""
+RETRY_INTERVAL = 0.02
+"""Seconds between two attempts."""
 
 _held: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
 
 if sys.platform == "win32":
     import msvcrt
 
-    FAR = 1 << 30
-    """The byte that is locked: far behind the holder's name, which others still have to read."""
+    LOCKED_BYTE = 1 << 30
+    """Offset of the locked byte: far behind the name of the holder, which stays readable."""
 
     def _try_lock(file: BinaryIO) -> bool:
-        file.seek(FAR)
+        file.seek(LOCKED_BYTE)
         try:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         except PermissionError:
@@ -52,65 +52,67 @@ else:
 
 
 @contextmanager
-def locked(folder: Path, doing: str, patience: float = WAITS) -> Iterator[bool]:
-    """Nobody else holds the folder's lock while the body runs; whether the caller's thread did not hold it before.
+def locked(folder: Path, doing: str, timeout: float = LONG_WAIT) -> Iterator[bool]:
+    """A context that holds the lock of the folder. Its value is False if the calling thread held the lock already.
 
-    `doing` says what for, to those who wait. Raises BlemishError that names the holder where the lock is not free
-    within `patience` seconds, and where the folder cannot be written to or its disk has no locks.
+    `doing` describes the holder's work in the error messages of other processes. Raises BlemishError that names the
+    holder if the lock is not free within `timeout` seconds, and if the folder is not writable or its disk has no locks.
     """
     key = folder.resolve()
     if key in _held.get():
         yield False
         return
-    file = _acquire(folder, doing, patience)
+    file = _acquire(folder, doing, timeout)
     before = _held.set(_held.get() | {key})
     try:
         yield True
     finally:
         _held.reset(before)
-        with suppress(OSError):  # Windows removes no open file: it stays, and is free
+        with suppress(OSError):  # Windows cannot remove an open file: it stays, without a lock
             (folder / LOCK).unlink()
         file.close()
 
 
-def _acquire(folder: Path, doing: str, patience: float) -> BinaryIO:
-    deadline = time.monotonic() + patience
+def _acquire(folder: Path, doing: str, timeout: float) -> BinaryIO:
+    deadline = time.monotonic() + timeout
     while True:
-        with _told(folder):
+        with _lock_errors(folder):
             file = _open(folder / LOCK)
-            is_mine = False
+            is_locked = False
             try:
-                is_mine = _try_lock(file) and _is_in_place(file, folder / LOCK)
-                if is_mine:
+                is_locked = _try_lock(file) and _is_in_place(file, folder / LOCK)
+                if is_locked:
                     _write_holder(file, doing)
                     return file
                 holder = _holder(file)
             finally:
-                if not is_mine:
+                if not is_locked:
                     file.close()
         if time.monotonic() >= deadline:
             raise BlemishError(f"{folder}: is being changed by {holder}. Wait until that is done, then try again.")
-        time.sleep(STEP)
+        time.sleep(RETRY_INTERVAL)
 
 
 @contextmanager
-def _told(folder: Path) -> Iterator[None]:
-    """Has what the system says of a folder that cannot be locked told in one line."""
+def _lock_errors(folder: Path) -> Iterator[None]:
+    """A context that turns an OSError into a BlemishError about the folder."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or error
-        raise BlemishError(f"{folder}: cannot be changed ({reason}). Copy it to where you may write.") from None
+        raise BlemishError(
+            f"{folder}: cannot be changed ({reason}). Copy it to a folder that you can write to."
+        ) from None
 
 
 def _open(path: Path) -> BinaryIO:
-    """The file to be locked; a link is refused, which could lead to any file of the user's."""
+    """The lock file, opened; a symbolic link is refused, since it could point to any other file."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
     return os.fdopen(os.open(path, flags, 0o644), "r+b", buffering=0)
 
 
 def _is_in_place(file: BinaryIO, path: Path) -> bool:
-    """Whether the file is the one that the next one will open: its last holder may have removed it meanwhile."""
+    """Whether the open file is still the one at `path`: its last holder may have removed it."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The names of learned tensors, as earlier versions of blemish wrote them, brought to those of today."""
+"""Migrations of tensor names: state dicts of earlier versions, converted to the names of this one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 BANK = ("centre", "bank", "weight", "radius")
 GAUSSIANS = ("projection", "mean", "factor", "count", "offset", "loudness")
 PREFIXES = {"ensemble": "", "selfsup": "known."}
-"""Detector -> where its ensemble's tensors stand."""
+"""Detector -> prefix of its ensemble's tensors."""
 
 
 def renamed(model: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a detector of this name; those of format 1, which had no features of their own, completed."""
+    """The tensors of the detector `model` under their present names; tensors that early versions lack are added."""
     if model == "patchcore":
         return _bank_renamed(tensors)
     if model == "padim":
@@ -26,7 +26,7 @@ def renamed(model: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def completed(model: str, options: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The options of a detector, with the one scale that there was before there were several."""
+    """The options of the detector `model`; a state without an offset per scale is of a version with one scale."""
     prefix = {"padim": "", "ensemble": "padim.", "selfsup": "known.padim."}.get(model)
     is_of_one_scale = prefix is not None and f"{prefix}mean" in tensors and f"{prefix}offset" not in tensors
     return dict(options) | ({"scales": (0.0,)} if is_of_one_scale and not options.get("scales") else {})
@@ -34,7 +34,7 @@ def completed(model: str, options: Mapping[str, Any], tensors: Mapping[str, Tens
 
 def _bank_renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     found = {f"memory.{name}" if name in BANK else name: value for name, value in tensors.items()}
-    if "projection" in found:  # of format 1
+    if "projection" in found:  # format version 1
         found |= {f"features.{name}": found.pop(name) for name in ("mean", "projection")}
         found |= {"memory.centre": torch.zeros(found["features.projection"].shape[1]), "memory.radius": torch.zeros(())}
     return found
@@ -42,7 +42,7 @@ def _bank_renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _gaussians_renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     found = {f"gaussians.{name}" if name in GAUSSIANS else name: value for name, value in tensors.items()}
-    if "gaussians.mean" in found:  # before there were several scales
+    if "gaussians.mean" in found:  # written before there were several scales
         found.setdefault("gaussians.offset", torch.zeros(1))
         found.setdefault("gaussians.loudness", torch.ones(1))
     return found
@@ -58,6 +58,6 @@ def _ensemble_renamed(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, T
     if f"{prefix}gaussians.mean" in found:
         found.setdefault(f"{prefix}gaussians.offset", torch.zeros(1))
         found.setdefault(f"{prefix}gaussians.loudness", torch.ones(1))
-    if f"{prefix}offset" in found:  # before there were weights, both distances were added
+    if f"{prefix}offset" in found:  # written before the distances had weights
         found.setdefault(f"{prefix}weight", torch.ones(2))
     return found

@@ -1,1 +1,1 @@
-"""What came of runs, in one file: read what they left, summarize it as plain data, render that."""
+"""Reports: reading the results of runs, summarizing them as plain data, and rendering an HTML page."""

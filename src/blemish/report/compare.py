@@ -1,4 +1,4 @@
-"""Which differences between runs are real: paired statistics on the resamples that the runs left."""
+"""Comparing runs: paired tests on the bootstrap resamples that the runs stored."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from blemish.evaluation.results import average_of, shown
+from blemish.evaluation.results import average_of, format_value
 from blemish.metrics import METRICS, Comparison, NotApplicable, Resamples, compare_categories, compare_resamples
-from blemish.report.read import Part, Run, categories_of
+from blemish.report.read_runs import Part, Run, categories_of
 
 SIGNIFICANCE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How two runs compare in one metric, averaged over the categories that both have."""
+    """The comparison of two runs in one metric, averaged over their common categories."""
 
     metric: str
     first: float | None
     second: float | None
     images: Comparison | str
-    """By resampled images; or why it cannot be told."""
+    """By paired bootstrap over the images; or the reason why it is not possible."""
     categories: Comparison | str
-    """By categories, the Wilcoxon signed-rank test; or why it cannot be told."""
+    """By the Wilcoxon signed-rank test over the categories; or the reason why it is not possible."""
     better: str = ""
-    """The label of the run that is better; empty where no difference is significant."""
+    """The label of the significantly better run; empty without a significant difference."""
 
 
 def compare_runs(first: Run, second: Run) -> list[Verdict]:
-    """A verdict per metric that is applicable to both runs on some category."""
+    """One verdict per metric that both runs have in at least one category."""
     return [
         _verdict(name, first, second)
         for name in METRICS
@@ -42,26 +42,27 @@ def compare_runs(first: Run, second: Run) -> list[Verdict]:
 
 
 def compare_parts(first: Part, second: Part, metric: str) -> Comparison | str:
-    """How the second run differs on one category, each resample of its images being the same for both."""
+    """The difference between the second and the first run on one category, by paired bootstrap over the images."""
     return _compare([(first, second)], metric)
 
 
 def compare_averages(first: Run, second: Run, metric: str) -> Comparison | str:
-    """The same for the average over the categories in which both have the metric."""
+    """The difference of the averages over the categories in which both have the metric, by paired bootstrap."""
     return _compare([pair for pair in _pairs(first, second) if _both_have(metric, *pair)], metric)
 
 
 def is_better(metric: str, comparison: Comparison | str) -> bool:
-    """Whether the second is significantly better than the first."""
+    """Whether the second run is significantly better than the first."""
     if isinstance(comparison, str) or comparison.p_value >= SIGNIFICANCE:
         return False
     return (comparison.difference > 0) == (METRICS[metric].direction == "higher")
 
 
 def best_of(metric: str, runs: Sequence[Run], category: str | None = None) -> str:
-    """The label of the run that is significantly better than each of the others; empty where there is none.
+    """The label of the run that is significantly better than each of the others; empty if there is none.
 
-    Each pair is tested at the same level: all tests have to succeed, so none is made too easy by there being several.
+    It is for one category, or the average if `category` is None. There is no correction for multiple tests, because all
+    of a run's tests must succeed.
     """
     for candidate in runs if len(runs) > 1 else ():
         others = [run for run in runs if run is not candidate]
@@ -71,7 +72,7 @@ def best_of(metric: str, runs: Sequence[Run], category: str | None = None) -> st
 
 
 def verdicts_table(first: Run, second: Run, verdicts: Sequence[Verdict]) -> Table:
-    """A row per metric: both figures, their difference with its interval, the p-values and the verdict."""
+    """A table with a row per metric: both values, their difference and its interval, p-values, and the better run."""
     table = Table(header_style="bold", box=None, padding=(0, 1, 0, 0))
     table.add_column("metric", no_wrap=True)
     for name in (first.label, second.label):
@@ -83,8 +84,8 @@ def verdicts_table(first: Run, second: Run, verdicts: Sequence[Verdict]) -> Tabl
     for verdict in verdicts:
         table.add_row(
             METRICS[verdict.metric].title.replace("FPR at full recall", "FPR at full\nrecall"),
-            shown(verdict.first),
-            shown(verdict.second),
+            format_value(verdict.first),
+            format_value(verdict.second),
             _difference(verdict.images),
             _p_value(verdict.images),
             _p_value(verdict.categories),
@@ -119,20 +120,20 @@ def _compared(metric: str, first: Run, second: Run, category: str | None) -> Com
         return compare_averages(first, second, metric)
     parts = first.part(category), second.part(category)
     if parts[0] is None or parts[1] is None:
-        return "one of them has no such category"
+        return "a run lacks this category"
     return compare_parts(parts[0], parts[1], metric)
 
 
 def _compare(pairs: Sequence[tuple[Part, Part]], metric: str) -> Comparison | str:
     if not pairs:
-        return "no category in which both have it"
+        return "no category in which both runs have the metric"
     for first, second in pairs:
         if [_known(row) for row in first.evaluation.images] != [_known(row) for row in second.evaluation.images]:
-            return f"other test images in {first.evaluation.category}"
-        if any(metric not in part.record.resamples for part in (first, second)):
-            return f"no resamples of {first.evaluation.category} on disk"
-        if first.record.resamples[metric].values.size != second.record.resamples[metric].values.size:
-            return f"{first.evaluation.category} was resampled another number of times"
+            return f"different test images in {first.evaluation.category}"
+        if any(metric not in part.report_data.resamples for part in (first, second)):
+            return f"no stored resamples of {first.evaluation.category}"
+        if first.report_data.resamples[metric].values.size != second.report_data.resamples[metric].values.size:
+            return f"{first.evaluation.category} has different numbers of resamples"
     first_average, second_average = (_averaged(side, metric) for side in zip(*pairs, strict=True))
     return compare_resamples(
         first_average, second_average, sum(len(first.evaluation.images) for first, _ in pairs), 1 - SIGNIFICANCE
@@ -144,10 +145,12 @@ def _known(row: dict[str, object]) -> tuple[object, object]:
 
 
 def _averaged(parts: Sequence[Part], metric: str) -> Resamples:
-    """The mean over the categories. Each category's resamples are shuffled by its name, the same way for every run:
-    the draws of one category are independent of those of another, those of two runs stay paired.
+    """The resamples of the mean over the categories.
+
+    The resamples of each category are shuffled with a seed from its name: so they are independent between categories,
+    and stay paired between runs.
     """
-    found = [part.record.resamples[metric] for part in parts]
+    found = [part.report_data.resamples[metric] for part in parts]
     if len(parts) == 1:
         return found[0]
     seeds = [zlib.crc32(part.evaluation.category.encode()) for part in parts]
@@ -176,4 +179,4 @@ def _p_value(comparison: Comparison | str) -> str:
 
 
 def _undecided(comparison: Comparison | str) -> str:
-    return "cannot tell" if isinstance(comparison, str) else "not significant"
+    return "not compared" if isinstance(comparison, str) else "not significant"

@@ -1,4 +1,4 @@
-"""What `blemish predict` left in a folder, as a report takes it up: a run on images that nobody labelled."""
+"""Reading the results of `blemish predict` for a report: a run on images without labels."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from pathlib import Path
 from typing import Any
 
 import blemish
-from blemish.calibration.thresholds import from_plain, to_plain
+from blemish.calibration.thresholds import from_dict, to_dict
 from blemish.errors import BlemishError
-from blemish.evaluation.record import Record
+from blemish.evaluation.report_data import ReportData
 from blemish.files import absolute
 from blemish.imaging.thumbnails import to_jpeg
-from blemish.inference.previews import INSPECTED_BY, MOST_REGIONS, Preview, picture_of, read_preview
-from blemish.inference.rows import ROWS, Row, named_file, stored
+from blemish.inference.previews import INSPECTED_BY, MOST_REGIONS, Preview, read_preview, read_thumbnail
+from blemish.inference.rows import ROWS, Row, read_rows, row_file
 from blemish.parallel import map_ahead
 from blemish.progress import Progress, no_progress, told
 from blemish.report.decisions import part_summary
-from blemish.report.pictures import Album
-from blemish.report.read import Part, Run, labelled, refuse_twice
+from blemish.report.page_images import PageImages
+from blemish.report.read_runs import Part, Run, labelled, refuse_twice
 from blemish.types import Evaluation
 
-IMAGES = "images"
-"""The one category of a page of predictions."""
+CATEGORY = "images"
+"""The name of the only category of a page of predictions."""
 MOST_UNREADABLE = 200
-"""Files that could not be used which a page lists; the table has all of them."""
-Plain = dict[str, Any]
+"""The most unreadable files that a page lists; predictions.csv contains all."""
+JsonDict = dict[str, Any]
 
 
 def holds_predictions(folder: Path) -> bool:
-    """Whether `blemish predict` wrote to the folder."""
+    """Whether the folder contains predictions."""
     return (folder / ROWS).is_file()
 
 
 def read_predictions(folders: Sequence[Path], progress: Progress = no_progress) -> list[Run]:
-    """The predictions in these folders, each a run of one part without labels.
+    """The predictions in these folders, each as a run of one part without labels.
 
-    The facts of its record are what it was inspected by, and the rows without a score (`unreadable`). Raises
-    BlemishError where a folder holds none, or they are damaged.
+    The facts in its report data are the model, method, backend and calibration, and the rows of unreadable files.
+    Raises BlemishError if a folder contains no predictions, or they are damaged.
     """
     refuse_twice(folders)
     return labelled([_read_folder(folder, progress) for folder in folders])
@@ -51,23 +51,23 @@ def _read_folder(folder: Path, progress: Progress) -> Run:
     if not holds_predictions(folder):
         raise BlemishError(
             f"{folder}: holds no predictions, another folder does. "
-            "Report on what 'blemish predict' left apart from what 'blemish train' left."
+            "Make separate reports on the folders of 'blemish predict' and 'blemish train'."
         )
-    known, by = stored(folder), _read_inspected_by(folder)
+    known, by = read_rows(folder), _read_inspected_by(folder)
     scored, facts = list(known.values()), by | {"unreadable": _unreadable(folder, known)}
     previews = list(
         told(map_ahead(lambda row: _preview(folder, row, by["calibration"]), scored), len(scored), progress)
     )
-    images = [{"path": row["path"], "defect": IMAGES, "label": None, "score": row["score"]} for row in scored]
-    evaluation = Evaluation(by["method"], IMAGES, {}, images=images, calibration=by["calibration"])
-    # Whose regions count stands in the previews: those that the current calibration did not find are left out of them.
+    images = [{"path": row["path"], "defect": CATEGORY, "label": None, "score": row["score"]} for row in scored]
+    evaluation = Evaluation(by["method"], CATEGORY, {}, images=images, calibration=by["calibration"])
+    # Regions of another calibration have been removed from the previews, so they all have the present threshold.
     level = (by["calibration"]["pixel_threshold"], 0) if by["calibration"] else None
-    part = Part(evaluation, Record(previews, facts=facts, regions_by=level), folder)
+    part = Part(evaluation, ReportData(previews, facts=facts, regions_by=level), folder)
     return Run(by["method"], folder, (part,))
 
 
 def _unreadable(folder: Path, scored: Mapping[str, Row]) -> list[Row]:
-    """The rows of files that could not be used: path and error."""
+    """The rows of unreadable files, with path and error."""
     rows: dict[str, Row] = {}
     for line in (folder / ROWS).read_text(encoding="utf-8", errors="replace").splitlines():
         try:
@@ -75,30 +75,30 @@ def _unreadable(folder: Path, scored: Mapping[str, Row]) -> list[Row]:
             if "score" not in row and row["path"] not in scored:
                 rows[row["path"]] = {"path": str(row["path"]), "error": str(row["error"])}
         except (ValueError, KeyError, TypeError, RecursionError):
-            continue  # such as the line that is being written
+            continue  # such as an incomplete last line
     return list(rows.values())
 
 
-def _read_inspected_by(folder: Path) -> Plain:
+def _read_inspected_by(folder: Path) -> JsonDict:
     path = folder / INSPECTED_BY
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         calibration = content["calibration"]
         return {
             **{name: str(content.get(name, "")) for name in ("model", "method", "backend")},
-            "calibration": json.loads(json.dumps(to_plain(from_plain(calibration)))) if calibration else None,
+            "calibration": json.loads(json.dumps(to_dict(from_dict(calibration)))) if calibration else None,
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise BlemishError(f"{path}: missing or damaged. Run the same 'blemish predict' again: it goes on.") from None
+        raise BlemishError(f"{path}: missing or damaged. Repeat the same 'blemish predict': it continues.") from None
 
 
-def _preview(folder: Path, row: Row, calibration: Plain | None) -> Preview:
-    """What is shown of a row: what was kept, or else the file as it is, where it is what was inspected."""
-    file = named_file(folder, row, "preview")
+def _preview(folder: Path, row: Row, calibration: JsonDict | None) -> Preview:
+    """The preview of a row: the stored one, or one made from the image file if it is unchanged."""
+    file = row_file(folder, row, "preview")
     kept = read_preview(file) if file else None
     if kept is None:
         size = row["size"][0], row["size"][1]
-        picture = picture_of(Path(row["path"]), size, row["sha256"])
+        picture = read_thumbnail(Path(row["path"]), size, row["sha256"])
         content = b"" if picture is None else to_jpeg(picture)
         return _with_regions(Preview(row["path"], size, content, None), row, calibration)
     if calibration and kept.pixel_threshold == calibration["pixel_threshold"]:
@@ -106,8 +106,8 @@ def _preview(folder: Path, row: Row, calibration: Plain | None) -> Preview:
     return _with_regions(replace(kept.preview, path=row["path"]), row, calibration)
 
 
-def _with_regions(shown: Preview, row: Row, calibration: Plain | None) -> Preview:
-    """The preview with the regions of the row, which are known where the score is above the threshold."""
+def _with_regions(shown: Preview, row: Row, calibration: JsonDict | None) -> Preview:
+    """A copy of the preview with the regions of the row, which are known if the score exceeds the threshold."""
     found = row["regions"] if calibration and row["score"] > calibration["threshold"] else None
     if found is None:
         return replace(shown, regions=None, num_regions=0, largest_region=None)
@@ -115,23 +115,23 @@ def _with_regions(shown: Preview, row: Row, calibration: Plain | None) -> Previe
     return replace(shown, regions=found[:MOST_REGIONS], num_regions=len(found), largest_region=largest)
 
 
-def summarize_predictions(runs: Sequence[Run], album: Album) -> Plain:
-    """Everything that a page of predictions shows: lists, dicts, numbers and strings, ready for JSON."""
+def summarize_predictions(runs: Sequence[Run], page_images: PageImages) -> JsonDict:
+    """All data of a page of predictions, ready for JSON."""
     return {
         "blemish": blemish.__version__,
         "labelled": False,
         "methods": [run.label for run in runs],
-        "categories": [IMAGES],
+        "categories": [CATEGORY],
         "metrics": [],
-        "parts": [_part(run, album) for run in runs],
-        "pictures": album.addresses,
+        "parts": [_part(run, page_images) for run in runs],
+        "pictures": page_images.addresses,
     }
 
 
-def _part(run: Run, album: Album) -> Plain:
-    """The summary of a folder's images; paths are as they are below the folder that they have in common."""
+def _part(run: Run, page_images: PageImages) -> JsonDict:
+    """The summary of a folder's images; their paths become relative to the common parent folder."""
     (part,) = run.parts
-    facts, summary = part.record.facts, part_summary(part, album)
+    facts, summary = part.report_data.facts, part_summary(part, page_images)
     unreadable = facts["unreadable"]
     paths = [row["path"] for row in [*part.evaluation.images, *unreadable]]
     root = os.path.commonpath([absolute(Path(path)).parent for path in paths]) if paths else ""
@@ -144,10 +144,10 @@ def _part(run: Run, album: Album) -> Plain:
         "inspected_by": {name: facts[name] for name in ("model", "method", "backend")},
         "unreadable": errors[:MOST_UNREADABLE],
         "num_unreadable": len(errors),
-        "num_previews": sum(shown.map is not None for shown in part.record.previews),
+        "num_previews": sum(shown.map is not None for shown in part.report_data.previews),
     }
 
 
 def _printable(name: str) -> str:
-    """The name without what no page can hold: names of files need not be UTF-8."""
+    """The name with lone surrogates replaced; file names need not be valid UTF-8."""
     return re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", name)

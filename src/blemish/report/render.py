@@ -1,4 +1,4 @@
-"""From a summary to the page: one HTML file that asks no host for anything."""
+"""Rendering a report: one self-contained HTML file that makes no network requests."""
 
 from __future__ import annotations
 
@@ -12,35 +12,40 @@ from markupsafe import Markup
 from matplotlib import colormaps
 
 from blemish.errors import BlemishError
-from blemish.evaluation.results import shown
+from blemish.evaluation.results import format_value
 from blemish.files import write_text
 from blemish.progress import Phases, no_progress
-from blemish.report.files import write_files
-from blemish.report.pictures import make_album
+from blemish.report.export import write_files
+from blemish.report.page_images import make_page_images
 from blemish.report.predictions import holds_predictions, read_predictions, summarize_predictions
-from blemish.report.read import read_runs
+from blemish.report.read_runs import read_runs
 from blemish.report.summarize import summarize
 from blemish.report.tables import tables_of
 
 SCRIPTS = ("page.js", "charts.js", "overview.js", "scores.js", "inspect.js", "gallery.js", "viewer.js")
 PREDICTION_SCRIPTS = ("page.js", "charts.js", "scores.js", "predictions.js", "gallery.js", "viewer.js")
-"""Of the two pages, in the order in which they run."""
+"""The scripts of the two kinds of pages, in the order of execution."""
 COLOURS = ("inferno", "viridis", "cividis", "gray")
-"""Colour maps of matplotlib that grow brighter throughout, so that they read in every kind of colour vision."""
+"""Colour maps of matplotlib with increasing brightness, which are readable with any colour vision."""
 
 
 def report(
     folders: Sequence[Path], out: Path, files: Path | None = None, phases: Phases = lambda _: no_progress
 ) -> dict[str, Any]:
-    """Writes the report on the runs in these folders, with `files` its tables and figures there, and gives its summary.
+    """Writes a report and gives its summary.
 
-    The folders are those that `blemish train` left, or those that `blemish predict` left. Raises BlemishError where one
-    is neither, where there are both, or where the file cannot be written.
+    Args:
+        folders: Folders that `blemish train` wrote, or folders that `blemish predict` wrote, but not both.
+        out: The HTML file.
+        files: A folder for the tables and figures as separate files; None: not written.
+        phases: Makes the progress callback of a phase.
+
+    Raises BlemishError if a folder contains no results, both kinds are given, or a file cannot be written.
     """
     if any(map(holds_predictions, folders)):
         return _report_predictions(folders, out, files, phases)
     runs = read_runs(folders)
-    summary = summarize(runs, make_album(runs))
+    summary = summarize(runs, make_page_images(runs))
     write_text(out, render(summary))
     if files is not None:
         write_files(summary, files)
@@ -49,20 +54,20 @@ def report(
 
 def _report_predictions(folders: Sequence[Path], out: Path, files: Path | None, phases: Phases) -> dict[str, Any]:
     if files is not None:
-        raise BlemishError("--files: predictions have no tables but predictions.csv. Leave --files out.")
+        raise BlemishError("--files: is not available for predictions, whose table is predictions.csv. Leave it out.")
     runs = read_predictions(folders, phases("reading"))
-    summary = summarize_predictions(runs, make_album(runs))
+    summary = summarize_predictions(runs, make_page_images(runs))
     write_text(out, render(summary))
     return summary
 
 
 def render(summary: dict[str, Any]) -> str:
-    """The page of a summary, of runs or of predictions. Names from the data are escaped wherever they stand."""
+    """The HTML of a summary of runs or of predictions. All names from the data are escaped."""
     loader = PackageLoader("blemish.report")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"shown": shown, "duration": duration}
+    environment.filters |= {"shown": format_value, "duration": duration}
     environment.globals["source"] = lambda name: Markup(loader.get_source(environment, name)[0])
     name, scripts = ("report.html", SCRIPTS) if summary["labelled"] else ("predictions.html", PREDICTION_SCRIPTS)
     return environment.get_template(name).render(
@@ -74,13 +79,13 @@ def render(summary: dict[str, Any]) -> str:
 
 
 def colour_table(name: str) -> list[list[int]]:
-    """64 colours of a colour map, from dark to bright, 0 to 255 each of red, green and blue."""
+    """64 colours of a colour map from dark to bright, each [red, green, blue] from 0 to 255."""
     colours = colormaps[name](np.linspace(0, 1, 64))[:, :3]
     return [[int(value) for value in colour] for colour in np.round(colours * 255)]
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as one reads them; a dash where there are none."""
+    """Seconds in words, such as "2 min 05 s"; a dash for None."""
     if seconds is None:
         return "-"
     if seconds < 60:

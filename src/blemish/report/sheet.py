@@ -1,4 +1,4 @@
-"""Figures as matplotlib draws them, and a sheet of images, each with a title."""
+"""A matplotlib figure that needs no display, and a sheet of images, each with a caption."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from blemish.files import replacing
 
 DPI = 130
 CELL, GAP, CAPTION, HEADER, LONGEST = 216, 12, 24, 40, 34
-"""Of a sheet, in pixels: an image's side, what lies between two, the room for their titles and for that of the sheet;
-and the letters of a title, at most."""
+"""Layout of a sheet of images in pixels: side of an image, gap between images, height of captions and of the title;
+and the most characters of a caption."""
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches, drawn without a display."""
+    """An empty figure of this size in inches, which needs no display."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 class Sheet:
-    """A grid of pictures, each with a title above it.
+    """A grid of images, each with a caption above it.
 
-    It is drawn as one image: an axis for each picture, with a layout that knows of all their ticks, takes seconds.
+    It is composed as one image, because a matplotlib axis per image takes seconds.
     """
 
     def __init__(self, num_rows: int, num_columns: int, title: str = ""):
@@ -39,7 +39,7 @@ class Sheet:
         self._captions: list[tuple[float, float, str]] = []
 
     def show(self, cell: int, picture: NDArray[Any], caption: str) -> None:
-        """Puts a picture, (H, W) or (H, W, 3), in [0, 1] or of 8 bits, into a cell, counted row by row."""
+        """Puts an image, (H, W) or (H, W, 3), in [0, 1] or 8-bit, into a cell, counted row by row."""
         row, column = divmod(cell, self._columns)
         top, left = self._top + row * (CAPTION + CELL + GAP) + CAPTION, GAP + column * (CELL + GAP)
         factor = CELL / max(picture.shape[:2])
@@ -48,12 +48,12 @@ class Sheet:
         if small.dtype == np.uint8:
             small = small / np.float32(255)
         y, x = top + (CELL - shape[0]) // 2, left + (CELL - shape[1]) // 2
-        self._canvas[y : y + shape[0], x : x + shape[1]] = np.clip(small, 0, 1)  # averages of 1 may round above it
+        self._canvas[y : y + shape[0], x : x + shape[1]] = np.clip(small, 0, 1)  # rounding may exceed 1
         cut = caption if len(caption) <= LONGEST else f"{caption[: LONGEST - 1]}…"
         self._captions.append((left + CELL / 2, top - 4, cut))
 
     def figure(self) -> Figure:
-        """All that was shown, as one image with the titles over it."""
+        """The sheet as one image, with the captions over it."""
         height, width = self._canvas.shape[:2]
         figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
         FigureCanvasAgg(figure)

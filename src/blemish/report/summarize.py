@@ -1,4 +1,4 @@
-"""From what runs left on disk to plain data: every figure of the page, before anything is drawn."""
+"""Summarizing runs as plain data: everything that a page shows, before rendering."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import blemish
 from blemish.evaluation.results import AVERAGE, applicable, average_interval, average_of
 from blemish.metrics import METRICS
 from blemish.report.compare import best_of
+from blemish.report.data_checks import CHECKS
 from blemish.report.decisions import part_summary
-from blemish.report.health import CHECKS
-from blemish.report.pictures import Album
-from blemish.report.read import Part, Run, categories_of
+from blemish.report.page_images import PageImages
+from blemish.report.read_runs import Part, Run, categories_of
 from blemish.runs.config import RunConfig
 from blemish.types import GOOD
 
 FIRST = "pixel_auroc"
-"""The metric that a page opens with, where it is applicable."""
-Plain = dict[str, Any]
+"""The metric that is selected first, if it is applicable."""
+JsonDict = dict[str, Any]
 
 
-def summarize(runs: Sequence[Run], album: Album) -> Plain:
-    """Everything that the page shows: lists, dicts, numbers and strings, ready for JSON."""
+def summarize(runs: Sequence[Run], page_images: PageImages) -> JsonDict:
+    """All data of a page, ready for JSON."""
     evaluations = [part.evaluation for run in runs for part in run.parts]
     names = applicable(evaluations)
     return {
@@ -37,15 +37,15 @@ def summarize(runs: Sequence[Run], album: Album) -> Plain:
         "first_metric": FIRST if FIRST in names else next(iter(names), None),
         "overview": {name: overview(name, runs) for name in names},
         "cost": [cost(run) for run in runs],
-        "parts": [part_summary(part, album) for run in runs for part in run.parts],
-        "pictures": album.addresses,
+        "parts": [part_summary(part, page_images) for run in runs for part in run.parts],
+        "pictures": page_images.addresses,
         "health": health(runs),
         "provenance": [provenance(run) for run in runs],
     }
 
 
-def overview(metric: str, runs: Sequence[Run]) -> list[Plain]:
-    """A row per category and one for the average, a cell per run; `best` where it is significantly the best."""
+def overview(metric: str, runs: Sequence[Run]) -> list[JsonDict]:
+    """A row per category and one for the average, with a cell per run; "best" if it is significantly the best."""
     rows = []
     for category in [*categories_of(runs), None]:
         best = best_of(metric, runs, category)
@@ -54,7 +54,7 @@ def overview(metric: str, runs: Sequence[Run]) -> list[Plain]:
     return rows
 
 
-def _cell(metric: str, run: Run, category: str | None) -> Plain:
+def _cell(metric: str, run: Run, category: str | None) -> JsonDict:
     if category is None:
         evaluations = [part.evaluation for part in run.parts]
         interval = average_interval(evaluations, run.label, metric)
@@ -70,8 +70,8 @@ def _cell(metric: str, run: Run, category: str | None) -> Plain:
     }
 
 
-def cost(run: Run) -> Plain:
-    """What the run took: seconds of fitting over all categories, milliseconds per image of predicting."""
+def cost(run: Run) -> JsonDict:
+    """The run's training time in seconds over all categories, and its prediction time in milliseconds per image."""
     fit = [part.evaluation.durations["fit"] for part in run.parts if "fit" in part.evaluation.durations]
     timed = [part.evaluation for part in run.parts if part.evaluation.durations.get("predict")]
     images = sum(len(evaluation.images) for evaluation in timed)
@@ -84,11 +84,11 @@ def cost(run: Run) -> Plain:
     }
 
 
-def health(runs: Sequence[Run]) -> list[Plain]:
-    """Every check on every run and category; equal findings of several runs on one category stand once."""
+def health(runs: Sequence[Run]) -> list[JsonDict]:
+    """The findings of every check on every run and category; equal findings of several runs are merged."""
     checks = []
     for code, (title, check) in CHECKS.items():
-        findings: dict[tuple[str, str, str], Plain] = {}
+        findings: dict[tuple[str, str, str], JsonDict] = {}
         for run in runs:
             for part in run.parts:
                 found, category = check(part), part.evaluation.category
@@ -100,14 +100,14 @@ def health(runs: Sequence[Run]) -> list[Plain]:
     return checks
 
 
-def _worst(rows: Sequence[Plain]) -> str:
+def _worst(rows: Sequence[JsonDict]) -> str:
     found = {row["status"] for row in rows}
     return next(status for status in ("warning", "ok", "not applicable") if status in found)
 
 
-def provenance(run: Run) -> Plain:
-    """Where a run came from, and the command that runs it again."""
-    facts = next((part.record.facts for part in run.parts if "config" in part.record.facts), {})
+def provenance(run: Run) -> JsonDict:
+    """How a run was made: configuration, versions, machine, data, and the command that repeats it."""
+    facts = next((part.report_data.facts for part in run.parts if "config" in part.report_data.facts), {})
     categories = [part.evaluation.category for part in run.parts]
     hidden = {"data_path", "ckpt_path", "category", "resume"}
     return {
@@ -120,7 +120,7 @@ def provenance(run: Run) -> Plain:
         "categories": [
             {
                 "category": part.evaluation.category,
-                "data_sha256": part.record.facts.get("data_sha256"),
+                "data_sha256": part.report_data.facts.get("data_sha256"),
                 "num_train": _count(part, "train"),
                 "num_held_out": _count(part, "val"),
                 "num_test": len(part.evaluation.images),
@@ -132,8 +132,8 @@ def provenance(run: Run) -> Plain:
     }
 
 
-def command(config: Plain, categories: Sequence[str]) -> str:
-    """The command that reproduces a run with this configuration: what differs from the defaults."""
+def command(config: JsonDict, categories: Sequence[str]) -> str:
+    """The command that repeats a run with this configuration, without options at their defaults."""
     fields = RunConfig.model_fields
     defaults = {name: field.default for name, field in fields.items()}
     given = {
@@ -158,5 +158,5 @@ def _flag(name: str, value: Any) -> list[str]:
 
 
 def _count(part: Part, split: str) -> int | None:
-    rows = part.record.facts.get("images")
+    rows = part.report_data.facts.get("images")
     return None if rows is None else sum(row["split"] == split for row in rows)

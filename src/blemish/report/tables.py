@@ -1,4 +1,4 @@
-"""The overview as files for other programs: CSV, JSON, and LaTeX with booktabs."""
+"""The overview of a report as CSV, JSON and LaTeX (booktabs)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from blemish.files import csv_cells
 
 
 def tables_of(summary: dict[str, Any]) -> dict[str, str]:
-    """Name of a file -> its content: all of them as CSV and as JSON, each metric as LaTeX."""
+    """File name -> content: all metrics as CSV and as JSON, and one LaTeX file per metric."""
     latex = {f"{name}.tex": to_latex(summary, name) for name in summary["overview"]}
     return {"results.csv": to_csv(summary), "results.json": to_json(summary), **latex}
 
 
 def to_csv(summary: dict[str, Any]) -> str:
-    """A row per metric, category and method: the figure, its interval, and whether it is significantly the best."""
+    """CSV with a row per metric, category and method: value, interval, and whether it is significantly the best."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["metric", "category", "method", "value", "low", "high", "significantly_best"])
@@ -31,12 +31,12 @@ def to_csv(summary: dict[str, Any]) -> str:
 
 
 def to_json(summary: dict[str, Any]) -> str:
-    """The same as JSON, with what the methods cost."""
+    """JSON with the rows of `to_csv`, and the computing times of the methods."""
     return json.dumps({"overview": _rows(summary), "cost": summary["cost"]}, indent=1)
 
 
 def to_latex(summary: dict[str, Any], metric: str) -> str:
-    """One metric: a row per category, a column per method, in per cent; bold where significantly the best."""
+    """A LaTeX table of one metric in per cent: a row per category, a column per method; bold: significantly best."""
     rows = summary["overview"][metric]
     title = next(m["title"] for m in summary["metrics"] if m["name"] == metric)
     body = [" & ".join([latex_escaped(row["category"]), *map(_latex_cell, row["cells"])]) + r" \\" for row in rows]

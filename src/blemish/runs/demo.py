@@ -10,7 +10,7 @@ from rich.console import Console
 from blemish.data.synthetic import synthesize
 from blemish.evaluation.results import comparison_tables, write_results
 from blemish.progress import shown_progress
-from blemish.report import plots as figures
+from blemish.report import run_figures
 from blemish.report.render import report
 from blemish.runs.config import RunConfig
 from blemish.runs.run import run
@@ -41,7 +41,7 @@ def demo(out: Path, console: Console, bars: Console) -> list[Evaluation]:
         synthesize(data, categories=list(CATEGORIES), size=SIZE, progress=phases("drawing the built-in data set"))
     evaluations = [_run(model, category, data, out / model, bars) for model in MODELS for category in CATEGORIES]
     write_results(evaluations, out)
-    figures.averages(evaluations, out / "figures" / "auroc.png")
+    run_figures.averages(evaluations, out / "figures" / "auroc.png")
     console.print(*comparison_tables(evaluations), sep="\n\n")
     report([out / model for model in MODELS], out / "report.html")
     console.print(f"\nresults.json, results.csv and figures are in {out}")

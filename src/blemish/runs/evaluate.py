@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from blemish.calibration.thresholds import to_plain
+from blemish.calibration.thresholds import to_dict
 from blemish.data.category import Category, find_categories, find_category
 from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import evaluate
@@ -44,7 +44,7 @@ def evaluate_run(
             roi=inspector.preprocess.roi,
             pixel_threshold=inspector.calibration.pixel_threshold if inspector.calibration else None,
         )
-        calibration = to_plain(inspector.calibration) if inspector.calibration else None
+        calibration = to_dict(inspector.calibration) if inspector.calibration else None
         evaluations.append(replace(evaluation, calibration=calibration))
     return evaluations
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from blemish.calibration.influence import Support, look_defective, num_above, support
+from blemish.calibration.influence import Support, exceed_too_often, num_above, support
 from blemish.calibration.thresholds import (
     Calibration,
     conformal_threshold,
@@ -112,7 +112,7 @@ def rests_on(calibration: Calibration) -> list[str]:
         return []
     highest = list(zip(found.images, found.scores, strict=True))[::-1]
     lines = [f"by these good images it is set: {_listed(highest)}"]
-    return [*lines, _warning(calibration, found)] if found.is_apart else lines
+    return [*lines, _warning(calibration, found)] if found.is_outlying else lines
 
 
 def _warning(calibration: Calibration, found: Support) -> str:
@@ -120,7 +120,8 @@ def _warning(calibration: Calibration, found: Support) -> str:
     number, moved = len(found.images), f"{found.gap:.3g} above all others, which differ by {found.spread:.3g}"
     return (
         f"warning: {number} of the {calibration.num_images} good images {'lies' if number == 1 else 'lie'} {moved}; "
-        f"without, the threshold would be {found.without:.6g}. Whatever scores lower, defects too, passes as good. "
+        f"without, the threshold would be {found.threshold_without:.6g}. "
+        "Whatever scores lower, defects too, passes as good. "
         f"Look at what is named: if it is no good image of this part, give the same command with {options} (the rate "
         "then holds for images like the others). --undo goes back to what was before."
     )
@@ -142,7 +143,7 @@ def _doubts(calibration: Calibration, former: Calibration | None) -> list[str]:
     if 2 * found < before:
         lines.append(f"warning: of {before} labelled defects that were found, {found} are now. --undo goes back.")
     scores, is_new = calibration.good_scores, calibration.images != former.images and calibration.method == "split"
-    if is_new and look_defective(former, scores):
+    if is_new and exceed_too_often(former, scores):
         above = list(zip(calibration.images, scores, strict=False))[len(scores) - num_above(scores, former.threshold) :]
         lines.append(
             f"warning: {len(above)} of these {len(scores)} good images are defects by the threshold before, more than "

@@ -19,10 +19,10 @@ from blemish.imaging.pixels import to_batch
 from blemish.inference.backends import ONNX, OPENVINO, OnnxBackend, OpenVinoBackend
 from blemish.inference.inspector import Backend, Inspector
 from blemish.inference.torch_backend import TorchBackend
-from blemish.model.changes import changing, staging, write_model
+from blemish.model.artifact import load_detector
+from blemish.model.changes import staging, updating_model, write_model
 from blemish.model.folder import ModelFolder
-from blemish.model.locking import REFUSES
-from blemish.model.tensors import load_detector
+from blemish.model.locking import SHORT_WAIT
 from blemish.progress import Phases, Progress, no_progress, told
 from blemish.runs.recalibrate import data_of
 from blemish.types import Prediction, Sample, Size
@@ -111,7 +111,7 @@ def export(
     """
     if name not in FORMATS:
         raise BlemishError(f"format {name}: there is none of this name. Choose from: {', '.join(FORMATS)}.")
-    with changing(path, "export", REFUSES) as model, extras(), staging(path) as staged:
+    with updating_model(path, "export", SHORT_WAIT) as model, extras(), staging(path) as staged:
         chosen = FORMATS[name]
         category = data_of(model, data_path)
         detector = load_detector(model, in_float32=True)

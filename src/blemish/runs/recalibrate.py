@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.calibration.influence import without
+from blemish.calibration.influence import excluding
 from blemish.calibration.thresholds import (
     FALSE_ALARM_RATE,
     Calibration,
     Method,
     calibrate,
-    changed,
     conformal_rank,
     pixel_levels,
     smallest_rate,
-    succeeding,
+    with_history,
+    with_thresholds,
 )
 from blemish.data.category import Category, content_digests, find_category, num_held_out, tell_left_out
 from blemish.data.layouts.folder import read_folder
@@ -30,9 +30,9 @@ from blemish.data.source import ImageSource, load
 from blemish.errors import BlemishError
 from blemish.imaging.roi import Roi, counted
 from blemish.inference.inspector import Inspector, backend_of
-from blemish.model.changes import changing, write_model
+from blemish.model.changes import updating_model, write_model
 from blemish.model.folder import ModelFolder, read_model
-from blemish.model.locking import REFUSES, WAITS
+from blemish.model.locking import LONG_WAIT, SHORT_WAIT
 from blemish.progress import Phases, no_progress, told
 from blemish.types import Prediction, Sample
 
@@ -126,15 +126,15 @@ def calibrate_model(
     if undo:
         if given or images or folds or leave_out:
             raise BlemishError("undo: it goes back to what was before, and nothing else. Leave the other options out.")
-        with changing(path, "calibrate", WAITS) as model:
+        with updating_model(path, "calibrate", LONG_WAIT) as model:
             return _undone(model)
     if not given and images is None and folds is None and not leave_out:
         model = read_model(path)
         return Recalibrated(model, model.calibration, False)
-    patience = WAITS if images is None and folds is None else REFUSES
-    with changing(path, "calibrate", patience) as model:
+    timeout = LONG_WAIT if images is None and folds is None else SHORT_WAIT
+    with updating_model(path, "calibrate", timeout) as model:
         found = _chosen_by(model, images, folds, data_path, false_alarm_rate, leave_out, phases)
-        calibration = succeeding(_set(model, found, given), model.calibration)
+        calibration = with_history(_set(model, found, given), model.calibration)
         changed_model = replace(model, calibration=calibration)
         if images is not None and not apply and false_alarm_rate is None and threshold is None:
             return Recalibrated(changed_model, model.calibration, False)
@@ -172,7 +172,7 @@ def _chosen_by(
         raise BlemishError(
             f"{model.folder}: its calibration names no images to leave out. Give --images or --folds with --leave-out."
         )
-    return without(present, named(leave_out, present.images))
+    return excluding(present, named(leave_out, present.images))
 
 
 def _set(model: ModelFolder, calibration: Calibration | None, given: dict[str, Any]) -> Calibration:
@@ -185,7 +185,7 @@ def _set(model: ModelFolder, calibration: Calibration | None, given: dict[str, A
         raise BlemishError(
             f"{model.folder}: no good images were held out. Give --images FOLDER, --folds, or --threshold."
         )
-    return changed(calibration, **_kept(model.calibration, given) | given)
+    return with_thresholds(calibration, **_kept(model.calibration, given) | given)
 
 
 def named(paths: Sequence[Path], images: Sequence[str]) -> list[str]:

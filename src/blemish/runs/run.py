@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from blemish.calibration.thresholds import to_plain
+from blemish.calibration.thresholds import to_dict
 from blemish.data.category import (
     Category,
     data_hash,
@@ -31,8 +31,8 @@ from blemish.data.source import load as load_images
 from blemish.detectors import detector_class
 from blemish.detectors.base import Detector, ReconstructingDetector
 from blemish.errors import BlemishError
-from blemish.evaluation.evaluate import NUM_RESAMPLES, Measured, measure
-from blemish.evaluation.record import RECORD, previewed, with_reconstructions, write_measured
+from blemish.evaluation.evaluate import NUM_RESAMPLES, EvaluationDetails, evaluate_in_detail
+from blemish.evaluation.report_data import REPORT_DATA, collect_previews, with_reconstructions, write_evaluation
 from blemish.evaluation.results import EVALUATION
 from blemish.features.devices import device_named, is_main_process
 from blemish.files import discard, making_folder
@@ -44,12 +44,12 @@ from blemish.imaging.thumbnails import Picture
 from blemish.inference.inspector import Inspector
 from blemish.inference.previews import PICTURE_SIDE, Preview
 from blemish.inference.torch_backend import TorchBackend
-from blemish.model.changes import claimed, refuse_overwriting, write_model
+from blemish.model.artifact import Artifact, save
+from blemish.model.changes import locked_folder, refuse_overwriting, write_model
 from blemish.model.folder import ModelFolder
-from blemish.model.locking import REFUSES
-from blemish.model.tensors import Artifact, save
+from blemish.model.locking import SHORT_WAIT
 from blemish.progress import Phases, no_progress, told
-from blemish.report import plots as figures
+from blemish.report import run_figures
 from blemish.runs.config import RunConfig
 from blemish.runs.provenance import finished, identity_of, machine, versions
 from blemish.runs.recalibrate import calibrate_on, digests, with_defects, without_copies
@@ -84,7 +84,7 @@ def run(config: RunConfig, phases: Phases = lambda _: no_progress) -> Evaluation
 def _writer(folder: Path, doing: str, config: RunConfig) -> AbstractContextManager[None]:
     """The folder for this process alone, or nothing in the processes that only help."""
     device_named(config.device)  # which says who is the first of several processes
-    return claimed(folder, doing, REFUSES) if is_main_process() else nullcontext()
+    return locked_folder(folder, doing, SHORT_WAIT) if is_main_process() else nullcontext()
 
 
 def _finish(
@@ -104,7 +104,7 @@ def _finish(
         evaluation,
         durations={"fit": fitted.seconds} | evaluation.durations,
         validation=[{"path": _relative(found.sample, category), "score": found.score} for found in fitted.held_out],
-        calibration=to_plain(calibration) if calibration else None,
+        calibration=to_dict(calibration) if calibration else None,
     )
     facts = {
         "config": config.model_dump(mode="json"),
@@ -114,7 +114,7 @@ def _finish(
         "problems": [asdict(problem) | {"path": str(problem.path)} for problem in fitted.problems],
         "images": image_facts(category, fitted.source),
     }
-    write_measured(replace(measured, evaluation=evaluation), previews, facts, folder)
+    write_evaluation(replace(measured, evaluation=evaluation), previews, facts, folder)
     discard(folder / CHECKPOINT)  # until now a resumed run would have gone on with what was learned
     return evaluation
 
@@ -185,7 +185,7 @@ def _learn(
         "choices": [reason, *detector.reasons],
         "data_path": str(config.data_path.resolve()),
     }
-    for stale in (EVALUATION, RECORD):  # of an earlier run: with the new model they would be taken for its own
+    for stale in (EVALUATION, REPORT_DATA):  # of an earlier run: with the new model they would be taken for its own
         discard(folder / stale)
     model = save(
         Artifact(config.model, detector, preprocess, provenance, calibration, category=fitted_to(category)), folder
@@ -276,7 +276,9 @@ def _fit(
     return detector.losses_per_epoch
 
 
-def _evaluate(fitted: _Fitted, category: Category, config: RunConfig, phases: Phases) -> tuple[Measured, list[Preview]]:
+def _evaluate(
+    fitted: _Fitted, category: Category, config: RunConfig, phases: Phases
+) -> tuple[EvaluationDetails, list[Preview]]:
     """Predicts the entire test set, evaluates it, and draws the category's figures."""
     test = fitted.source.where(lambda sample: sample.split == "test")
     chosen = choose(test.samples, config.figures)
@@ -286,8 +288,8 @@ def _evaluate(fitted: _Fitted, category: Category, config: RunConfig, phases: Ph
     spent = [0.0]
     predictions = told(_timed(fitted.inspector.predict(test), spent), len(test.samples), phases("testing"))
     calibration = fitted.model.calibration
-    measured = measure(
-        previewed(_kept(predictions, set(chosen), shown), category.root, previews, calibration),
+    measured = evaluate_in_detail(
+        collect_previews(_kept(predictions, set(chosen), shown), category.root, previews, calibration),
         test.samples,
         method=config.model,
         category=category.name,
@@ -301,13 +303,13 @@ def _evaluate(fitted: _Fitted, category: Category, config: RunConfig, phases: Ph
     if rebuilt:
         previews = with_reconstructions(previews, rebuilt)
     out = config.ckpt_path / "figures"
-    figures.examples(category, out / f"{category.name}_examples.png")
+    run_figures.examples(category, out / f"{category.name}_examples.png")
     if fitted.training:
         title = f"{config.model} on {category.name}"
-        figures.losses(fitted.training, title, out / f"{category.name}_losses.png")
+        run_figures.losses(fitted.training, title, out / f"{category.name}_losses.png")
     if shown:
         pictures = [picture for picture, sample in zip(rebuilt, test.samples, strict=False) if sample in set(chosen)]
-        figures.predictions(shown, pictures or None, out / f"{category.name}_predictions.png")
+        run_figures.predictions(shown, pictures or None, out / f"{category.name}_predictions.png")
     evaluation = replace(measured.evaluation, durations={"predict": spent[0], "test": seconds})
     return replace(measured, evaluation=evaluation), previews
 

@@ -12,10 +12,10 @@ from blemish.data.learned import learned_images
 from blemish.data.source import load as load_images
 from blemish.errors import BlemishError
 from blemish.files import making_folder
-from blemish.model.changes import changing, claimed, refuse_overwriting
+from blemish.model.artifact import Artifact, artifact_of, load, save
+from blemish.model.changes import locked_folder, refuse_overwriting, updating_model
 from blemish.model.folder import ModelFolder
-from blemish.model.locking import REFUSES
-from blemish.model.tensors import Artifact, artifact_of, load, save
+from blemish.model.locking import SHORT_WAIT
 from blemish.progress import Phases, no_progress
 from blemish.runs.recalibrate import digests, former_digests
 
@@ -38,9 +38,9 @@ def update(
     one holds a model of its own (which `is_forced` replaces).
     """
     if out is None or out.resolve() == path.resolve():
-        with changing(path, "fit --update", REFUSES) as model:
+        with updating_model(path, "fit --update", SHORT_WAIT) as model:
             return save(_updated(artifact_of(model), path, images, phases), path)
-    with making_folder(out), claimed(out, "fit --update", REFUSES):
+    with making_folder(out), locked_folder(out, "fit --update", SHORT_WAIT):
         refuse_overwriting(out, is_forced)
         return save(_updated(load(path), path, images, phases), out)
 

@@ -1,4 +1,4 @@
-// Charts as SVG, drawn at the width they have, and saved as SVG or PNG.
+// Charts as SVG, drawn for the available width, and saved as SVG or PNG.
 const SVG = "http://www.w3.org/2000/svg";
 function svg(tag, attributes = {}, ...children) {
   const made = document.createElementNS(SVG, tag);
@@ -11,7 +11,7 @@ const line = (x1, y1, x2, y2, kind) => svg("line", { x1, y1, x2, y2, class: kind
 const path = (points, kind) => svg("path", { d: points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join(""), class: kind });
 const canvasOf = (width, height, label) => svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
 
-// Round values that divide a range, about `count` of them.
+// About `count` round values within a range, for the ticks of an axis.
 function ticks(low, high, count = 5) {
   const rough = (high - low) / count, power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough);
@@ -34,7 +34,7 @@ addEventListener("resize", () => {
 });
 
 const STYLES = ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-opacity", "fill-opacity", "font-family", "font-size", "font-weight"];
-// The chart as a file of its own: the page's style is written into it.
+// The chart as a standalone SVG file with the styles of the page.
 function standalone(chart) {
   const copy = chart.cloneNode(true), originals = chart.querySelectorAll("*");
   copy.querySelectorAll("*").forEach((node, index) => {

@@ -4,8 +4,8 @@ const FILTERS = data.labelled
   ? { all: "All", missed: "Missed", false_alarms: "False alarms", found: "Found", passed: "Passed" }
   : { all: "All", defects: "Defects", good: "Good" };
 const PAGE = 300;
-let room = PAGE;  // images that are laid out; a page of thousands would be slow to draw
-let listed = [];  // the images as they are shown, in their order
+let room = PAGE;  // number of images shown; thousands would be slow to draw
+let listed = [];  // the filtered images in the order shown
 
 for (const [name, title] of Object.entries(FILTERS)) {
   $("filters").append(element("button", { type: "button", "data-filter": name, onclick: () => { shows.outcome = name; room = PAGE; showGallery(); } }, title, element("b")));
@@ -19,7 +19,7 @@ function chosenImages() {
     .sort((a, b) => order(a, b) || a.path.localeCompare(b.path));
 }
 
-const cards = new Map();  // image -> its card, made once
+const cards = new Map();  // image -> its card, created once
 function cardOf(image) {
   if (!cards.has(image)) {
     const frame = element("span", { class: "frame" });

@@ -2,11 +2,11 @@
 function showDecision() {
   const counts = countsAt(part().images);
   for (const name of Object.keys(OUTCOMES)) $(name).textContent = counts[name];
-  const share = (some, all) => (all ? `${some} of ${all} (${rate(some / all)})` : "no such images");
+  const share = (some, all) => (all ? `${some} of ${all} (${rate(some / all)})` : "no images");
   $("miss-rate").textContent = share(counts.missed, counts.missed + counts.found);
   $("alarm-rate").textContent = share(counts.false_alarms, counts.false_alarms + counts.passed);
-  const called = counts.found + counts.false_alarms, defects = counts.found + counts.missed;
-  $("precision").textContent = rate(called ? counts.found / called : null);
+  const positives = counts.found + counts.false_alarms, defects = counts.found + counts.missed;
+  $("precision").textContent = rate(positives ? counts.found / positives : null);
   $("recall").textContent = rate(defects ? counts.found / defects : null);
 }
 
@@ -39,9 +39,9 @@ function curvesOf(some) {
 
 function operatingPoint(name) {
   const counts = countsAt(part().images), pixels = part().points;
-  const recall = counts.found / (counts.found + counts.missed), called = counts.found + counts.false_alarms;
+  const recall = counts.found / (counts.found + counts.missed), positives = counts.found + counts.false_alarms;
   if (name === "images: ROC") return [counts.false_alarms / (counts.false_alarms + counts.passed), recall];
-  if (name === "images: precision") return [recall, called ? counts.found / called : 1];
+  if (name === "images: precision") return [recall, positives ? counts.found / positives : 1];
   const level = part().pixel_threshold.value, after = pixels.threshold.findIndex((value) => value <= level);
   const at = after < 0 ? pixels.threshold.length - 1 : after;
   if (name === "pixels: ROC") return [pixels.fpr[at], pixels.recall[at]];

@@ -1,4 +1,4 @@
-// The overview: which metric is shown, the bars, and the accuracy beside the cost.
+// The overview: the metric selector, the bar chart, and the table of cost.
 const metric = () => data.metrics.find((m) => m.name === $("metric").value);
 const average = (name) => data.overview[name].at(-1).cells.map((cell) => cell.value);
 

@@ -1,26 +1,26 @@
-// What every part of the page needs: the data, the state, small helpers.
+// The data and state of the page, and helpers that all its parts use.
 const read = (id) => JSON.parse(document.getElementById(id).textContent);
 const data = read("data"), files = read("files"), colourTables = read("colour-tables");
 const $ = (id) => document.getElementById(id);
 const OUTLINE_UNITS = 4096;
 
 const state = { category: data.categories[0], method: data.methods[0] };
-const chosen = new Map();  // part -> the threshold that was chosen for it
+const chosen = new Map();  // part -> the threshold that the user chose
 const listeners = { part: [], threshold: [] };
 
 const partOf = (method, category) => data.parts.find((p) => p.method === method && p.category === category && p.images.length > 0);
 const part = () => partOf(state.method, state.category);
 const threshold = () => chosen.get(part()) ?? part().threshold.value;
 const on = (event, listener) => listeners[event].push(listener);
-const tell = (event) => listeners[event].forEach((listener) => listener());
+const emit = (event) => listeners[event].forEach((listener) => listener());
 
 function setThreshold(value) {
   if (!Number.isFinite(value)) return;
   chosen.set(part(), value);
-  tell("threshold");
+  emit("threshold");
 }
 
-// A threshold of null, where the model is not calibrated and none was chosen, decides nothing.
+// The threshold is null if the model is not calibrated and the user chose none; then no image is a defect.
 const isDefect = (image) => threshold() !== null && image.score > threshold() && image.has_region !== false;
 const OUTCOMES = data.labelled
   ? { found: "found", missed: "missed", false_alarms: "false alarm", passed: "passed" }
@@ -30,7 +30,7 @@ function outcome(image) {
   if (image.label) return isDefect(image) ? "found" : "missed";
   return isDefect(image) ? "false_alarms" : "passed";
 }
-// What is to be seen first: a wrong decision or, where nobody knows which are wrong, a defect.
+// Whether to highlight an image: a wrong decision or, without labels, a defect.
 const isMarked = (image) => (data.labelled ? image.label !== isDefect(image) : isDefect(image));
 
 function countsAt(images) {
@@ -53,7 +53,7 @@ function fill(select, values, current) {
   select.replaceChildren(...values.map(([value, text]) => element("option", { value, selected: value === current }, text)));
 }
 
-// As many digits as tell one score from another, never more than are worth reading.
+// The number with few significant digits, in exponential notation if very large or small.
 function number(value, digits = 4) {
   if (value === 0) return "0";
   const size = Math.abs(value);

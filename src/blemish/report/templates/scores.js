@@ -1,10 +1,10 @@
 // The scores of one method on one category, and the threshold.
 const BINS = 48, ROW = 46, GOOD = "good";
-const LONG_TAIL = 8;  // the highest score over the lowest, from which on the axis is logarithmic unless one says otherwise
-const logarithmic = new Map();  // part -> whether its axis was made so
+const LONG_TAIL = 8;  // ratio of the highest to the lowest score from which on the axis is logarithmic by default
+const logarithmic = new Map();  // part -> whether the user chose a logarithmic axis
 
 const typesOf = (images) => [...new Set(images.map((image) => image.defect))].sort((a, b) => (b === GOOD) - (a === GOOD) || a.localeCompare(b));
-// Between scores and shares of the axis, 0 to 1; it holds all scores, and the threshold that the page opens with.
+// Converts between scores and positions on the axis, 0 to 1. It includes all scores and the initial threshold.
 function scoreScale() {
   const values = [...part().images.map((image) => image.score), ...part().held_out, part().threshold.value ?? part().images[0].score];
   const lowest = Math.min(...values), highest = Math.max(...values);
@@ -18,11 +18,11 @@ const marksOf = ({ logs, low, high }, count) => {
   return round.length > 2 ? round : ticks(low, high, count);
 };
 
-// The rows of the histogram: what they are, their scores and whether each is marked, and what that means.
+// The rows of the histogram: label, [score, whether highlighted] per image, summary, number of highlighted images.
 function labelledRows() {
   return typesOf(part().images).map((type) => {
     const own = part().images.filter((image) => image.defect === type), marked = own.filter(isMarked).length;
-    const wrong = own[0].label ? `${marked} missed` : several(marked, "false alarm"), right = own[0].label ? "all found" : "none wrong";
+    const wrong = own[0].label ? `${marked} missed` : several(marked, "false alarm"), right = own[0].label ? "all found" : "no false alarm";
     return { words: `${own.length} ${type}`, scores: own.map((image) => [image.score, isMarked(image)]), verdict: marked ? wrong : right, marked };
   });
 }
@@ -102,15 +102,15 @@ function showControls() {
   const opens = part().threshold.value, moved = chosen.has(part()) && threshold() !== opens;
   if (document.activeElement !== $("threshold")) $("threshold").value = threshold() === null ? "" : number(threshold(), 6);
   $("threshold-slider").value = threshold() === null ? 1000 : 1000 * scoreScale().share(threshold());
-  const { text: words } = part().threshold, before = opens === null ? `Before: ${words}.` : `The page opens at ${number(opens, 5)}, ${words}.`;
+  const { text: words } = part().threshold, before = opens === null ? `Initially: ${words}.` : `The initial threshold is ${number(opens, 5)}: ${words}.`;
   $("threshold-text").textContent = moved ? `Moved. ${before}` : `${words[0].toUpperCase()}${words.slice(1)}.`;
   $("reset").disabled = !moved;
 }
 $("threshold").addEventListener("input", (event) => event.target.value !== "" && setThreshold(event.target.valueAsNumber));
 $("threshold").addEventListener("blur", () => part() && showControls());
 $("threshold-slider").addEventListener("input", (event) => setThreshold(scoreScale().value(event.target.valueAsNumber / 1000)));
-$("logarithmic").addEventListener("change", (event) => { logarithmic.set(part(), event.target.checked); tell("threshold"); });
-$("reset").addEventListener("click", () => { chosen.delete(part()); tell("threshold"); });
+$("logarithmic").addEventListener("change", (event) => { logarithmic.set(part(), event.target.checked); emit("threshold"); });
+$("reset").addEventListener("click", () => { chosen.delete(part()); emit("threshold"); });
 
 const redrawHistogram = drawn($("histogram"), (width) => (part() ? histogram(width) : svg("svg", { width: 0, height: 0 })));
 
@@ -132,5 +132,5 @@ on("threshold", showThreshold);
 
 for (const [name, values] of [["category", data.categories], ["method", data.methods]]) {
   fill($(name), values.map((value) => [value, value]), state[name]);
-  $(name).addEventListener("change", (event) => { state[name] = event.target.value; tell("part"); });
+  $(name).addEventListener("change", (event) => { state[name] = event.target.value; emit("part"); });
 }

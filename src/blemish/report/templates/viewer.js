@@ -1,7 +1,7 @@
-// One image large: map, contour, true mask, reconstruction, regions.
+// The viewer of one image: anomaly map, contour, mask, reconstruction, regions.
 const decoded = new Map();  // index of a map -> promise of its raw values
 
-// The raw values of an image's map, {width, height, values}: grey levels on the page, scaled back.
+// The values of an image's map, {width, height, values}, computed from the grey levels of its PNG.
 function mapOf(image, own) {
   if (!decoded.has(image.map)) {
     const picture = new Image();
@@ -18,7 +18,7 @@ function mapOf(image, own) {
   return decoded.get(image.map);
 }
 
-// Colours from dark to bright over what good images seldom exceed to what few pixels reach.
+// Draws a map in colour, from dark at the lower to bright at the upper end of the display range.
 function paint(canvas, map, own, colours) {
   canvas.width = map.width;
   canvas.height = map.height;
@@ -32,7 +32,7 @@ function paint(canvas, map, own, colours) {
   context.putImageData(picture, 0, 0);
 }
 
-// The line along which the map crosses the level, by marching squares, in shares of the map's sides.
+// The contour of the map at a level, by marching squares, in coordinates from 0 to 1.
 function contour(map, level) {
   const { width, height, values } = map, parts = [];
   const value = (x, y) => (x < 0 || y < 0 || x >= width || y >= height ? -Infinity : values[y * width + x]) - level;
@@ -52,7 +52,7 @@ function contour(map, level) {
   return parts.map((ends) => ends.map(([x, y]) => [clip((x + 0.5) / width), clip((y + 0.5) / height)]));
 }
 
-// The 8-connected parts of the map above the level, the highest peak first.
+// The 8-connected regions of the map above the level, the highest peak first.
 function regionsOf(map, level) {
   const { width, height, values } = map, seen = new Uint8Array(values.length), found = [];
   for (let start = 0; start < values.length; start += 1) {
@@ -77,7 +77,7 @@ function regionsOf(map, level) {
 }
 
 const REGIONS = 5;
-const levels = new Map();  // part -> the level that was chosen for its maps
+const levels = new Map();  // part -> the pixel threshold that the user chose
 const level = () => levels.get(part()) ?? part().pixel_threshold.value;
 let current = null, currentMap = null;
 
@@ -143,13 +143,13 @@ function showMarks() {
   showRegions(width, height);
 }
 
-// The regions at the level that the page opens with are those of the whole map; at any other, of the map as it is shown.
+// At the initial level the stored regions of the full-size map are shown; at others, regions of the map at display size.
 function regionsShown(width, height) {
   if (current.regions && level() === part().pixel_threshold.value) {
     const rows = current.regions.map(({ box: [x, y, w, h], area, peak }) => ({ x, y, w, h, area, peak }));
-    return { rows, count: current.num_regions, of: "of the whole map" };
+    return { rows, count: current.num_regions, of: "from the full-size map" };
   }
-  if (current.map == null) return { rows: [], count: 0, of: "not known here" };
+  if (current.map == null) return { rows: [], count: 0, of: "unknown without a map" };
   const found = currentMap ? regionsOf(currentMap, level()) : [];
   const across = currentMap ? width / currentMap.width : 1, down = currentMap ? height / currentMap.height : 1;
   const rows = found.map((region) => ({
@@ -157,7 +157,7 @@ function regionsShown(width, height) {
     w: Math.round((region.right - region.left + 1) * across), h: Math.round((region.bottom - region.top + 1) * down),
     area: Math.round(region.area * across * down), peak: region.peak,
   }));
-  return { rows, count: found.length, of: "measured on the map at display size" };
+  return { rows, count: found.length, of: "from the map at display size" };
 }
 
 function showRegions(width, height) {
@@ -198,4 +198,4 @@ $("viewer").addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
-tell("part");
+emit("part");

@@ -1,6 +1,6 @@
-"""The figures of a run: the data, the losses, the predictions, the comparison of methods.
+"""The figures of a run as PNG files: example images, losses, predictions, and the comparison of methods.
 
-Each function draws one, writes it as PNG and returns it.
+Each function writes a figure and returns it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from blemish.report.sheet import Sheet, new_figure, resized, save
 from blemish.types import GOOD, Evaluation, Prediction, Sample
 
 SHOWN_SIDE = 256
-"""Pictures are drawn with at most this many pixels a side."""
+"""The largest side of an image in pixels before it is drawn."""
 INK, MUTED, ACCENT = "#1f2933", "#7b8794", "#b3261e"
 BARS = ("#4c78a8", "#f2a541", "#5aa37a", "#b07aa1", "#9c755f", "#76b7b2", "#d37295", "#8c8c8c")
 STYLE: Any = {
@@ -48,7 +48,7 @@ Picture = NDArray[np.float32]
 
 @mpl.rc_context(STYLE)
 def examples(category: Category, path: Path) -> Figure:
-    """Good images in the first row, below them one image of each defect type beside its mask."""
+    """Writes a figure with good images in the first row, and below one image of each defect type beside its mask."""
     good = category.of("train")[:4]
     test = category.of("test")
     defects = [next(s for s in test if s.defect == d) for d in dict.fromkeys(s.defect for s in test) if d != GOOD]
@@ -65,7 +65,7 @@ def examples(category: Category, path: Path) -> Figure:
 
 @mpl.rc_context(STYLE)
 def losses(training: dict[str, Any], title: str, path: Path) -> Figure:
-    """Training and validation loss per epoch, the kept epoch marked."""
+    """Writes a figure of the training and validation loss per epoch; the selected epoch is marked."""
     train, validation, best = training["train"], training["validation"], training["best_epoch"]
     figure = new_figure(6.4, 3.6)
     axis = figure.add_subplot()
@@ -74,11 +74,13 @@ def losses(training: dict[str, Any], title: str, path: Path) -> Figure:
     axis.plot(epochs, train, color=BARS[0], label="training", marker=marker)
     axis.plot(epochs, validation, color=BARS[1], label="validation", marker=marker)
     axis.axvline(best + 1, color=MUTED, linewidth=0.8, linestyle=":")
-    axis.plot(best + 1, validation[best], "o", color=ACCENT, label=f"kept: epoch {best + 1}, {validation[best]:.4g}")
+    axis.plot(
+        best + 1, validation[best], "o", color=ACCENT, label=f"selected: epoch {best + 1}, {validation[best]:.4g}"
+    )
     lowest, highest = min(*train, *validation), max(*train, *validation)
     if lowest > 0:
         axis.set_yscale("log")
-        axis.yaxis.set_major_formatter("{x:g}")  # the usual ones write mathematical text
+        axis.yaxis.set_major_formatter("{x:g}")  # the default formatters use math text
         axis.yaxis.set_minor_formatter("{x:g}" if highest < 10 * lowest else "")
     axis.set(xlabel="epoch", ylabel="loss", title=title)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -88,9 +90,9 @@ def losses(training: dict[str, Any], title: str, path: Path) -> Figure:
 
 @mpl.rc_context(STYLE)
 def predictions(shown: Sequence[Prediction], rebuilt: Sequence[NDArray[Any]] | None, path: Path) -> Figure:
-    """A row per image: the image, its mask, its reconstruction (where there is one), the anomaly map over it.
+    """Writes a figure with a row per image: image, mask, reconstruction (if there are any), image with anomaly map.
 
-    All maps share one scale: white is the 99.8 % quantile of the pixels shown, so good images stay dark.
+    All maps share one colour scale, from the median to the 99.8 % quantile, so that good images stay dark.
     """
     num_columns = 4 if rebuilt else 3
     per_row = 2 if len(shown) > 4 else 1
@@ -110,7 +112,7 @@ def predictions(shown: Sequence[Prediction], rebuilt: Sequence[NDArray[Any]] | N
 
 @mpl.rc_context(STYLE)
 def averages(evaluations: Sequence[Evaluation], path: Path) -> Figure:
-    """Per approach a bar for the average over the categories, with a point for each category; a panel per metric."""
+    """Writes a figure with a panel per metric: a bar per method for the average, with a point for each category."""
     methods, categories = methods_of(evaluations), categories_of(evaluations)
     figure = new_figure(1.6 + 2.2 * max(2, 0.7 * len(methods)), 3.8)
     panels = figure.subplots(1, len(HEADLINE), sharey=True)
@@ -145,7 +147,7 @@ def _picture(sample: Sample) -> Picture:
 
 
 def _mask(sample: Sample, picture: Picture) -> NDArray[np.float32]:
-    """The mask as large as the picture; black for an image that has none."""
+    """The mask, resized to the image; black without a mask."""
     if sample.mask is None:
         return np.zeros(picture.shape[:2], np.float32)
     return resized(read_mask(sample.mask).astype(np.float32), picture.shape[:2])
@@ -158,7 +160,7 @@ def _scale(maps: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
 
 
 def _over(picture: Picture, heat: NDArray[Any]) -> Picture:
-    """The map in colour over the grey picture, more opaque where it is higher."""
+    """The colour-mapped map over the grey image, more opaque at higher values."""
     grey = np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2) * 0.75
     colours = mpl.colormaps["inferno"](heat)[:, :, :3]
     opacity = np.clip(1.6 * heat, 0, 0.9)[:, :, None]

@@ -1,4 +1,4 @@
-"""What the commands that learn print last: what was learned, what its threshold means, and what to type next."""
+"""The last lines that `fit` and `train` print: the result, the meaning of the threshold, and the next commands."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from blemish.model.folder import ModelFolder
 
 PREDICTIONS = "predictions"
-"""Folder that the command to type next writes to."""
+"""The output folder in the suggested command."""
 
 
 def fit_lines(model: ModelFolder, images: Path) -> list[str]:
-    """What `fit` learned from `images`, how often it will alarm falsely, and how to go on."""
+    """The lines of `fit` on the folder `images`: the model, its false-alarm rate, and the next commands."""
     learned = number_of(len(model.provenance["learned_from"]), "image")
     fraction = model.provenance["config"]["validation"]
     calibration = model.calibration
     lines = [f"{model.model} has learned from {learned}; the model is in {model.folder}"]
     if calibration is None:
-        lines.append("there is no threshold, since no good image could be held out: learn from more images, or run")
+        lines.append("there is no threshold, because no good image could be held out: use more images, or run")
         lines.append(f"  blemish calibrate {quoted(model.folder)} --images FOLDER_OF_OTHER_GOOD_IMAGES")
     else:
         number, rate = calibration.num_images, calibration.false_alarm_rate or 0
@@ -36,7 +36,7 @@ def fit_lines(model: ModelFolder, images: Path) -> list[str]:
 
 
 def update_lines(model: ModelFolder) -> list[str]:
-    """What `fit --update` learned."""
+    """The lines of `fit --update`."""
     learned = number_of(len(model.provenance["learned_from"]), "image")
     return [f"{model.model} has learned from {learned} by now; the model is in {model.folder}"]
 
@@ -47,14 +47,17 @@ def false_alarms(rate: float) -> str:
 
 
 def too_few(number: int, fraction: float) -> list[str]:
-    """How many images the usual false-alarm rate needs, where fewer than that were held out; `fraction` of all are."""
+    """A line on how many images the default false-alarm rate needs; empty if `number` held-out images suffice.
+
+    `fraction` is the fraction of the images that is held out.
+    """
     from blemish.calibration.thresholds import FALSE_ALARM_RATE, num_images_for, smallest_rate
 
     if smallest_rate(number) <= FALSE_ALARM_RATE:
         return []
     needed = num_images_for(FALSE_ALARM_RATE)
     total = f", about {math.ceil(needed / fraction - 1e-9)} good ones in all," if fraction else ""
-    return [f"{needed} held-out images{total} are needed to promise 1 in {round(1 / FALSE_ALARM_RATE)}"]
+    return [f"{needed} held-out images{total} are needed to guarantee 1 in {round(1 / FALSE_ALARM_RATE)}"]
 
 
 def _next(folder: Path, images: Path) -> list[str]:
@@ -65,5 +68,5 @@ def _next(folder: Path, images: Path) -> list[str]:
         f"  blemish predict {quoted(folder)} {inspected} --out {PREDICTIONS} --report",
         f"    finds the defects: look at {PREDICTIONS}/report.html; the table is {PREDICTIONS}/predictions.csv",
         f"  blemish calibrate {quoted(folder)}",
-        "    shows the threshold and what others would mean, and sets another",
+        "    shows the threshold and alternatives, and sets another one",
     ]

@@ -1,4 +1,4 @@
-"""The maps, overlays and previews of predictions as files, each under a name that file systems take."""
+"""Writing the maps, overlays and previews of predictions, under names that are valid on all file systems."""
 
 from __future__ import annotations
 
@@ -15,53 +15,58 @@ from blemish.files import absolute, make_folder, writing
 from blemish.inference.maps import encode_map
 from blemish.inference.overlay import overlay, to_jpeg
 from blemish.inference.previews import encode_preview
-from blemish.inference.rows import FOLDERS, Row, named_file
+from blemish.inference.rows import FOLDERS, Row, row_file
 from blemish.types import Decision, MapFormat, Prediction
 
 SUFFIXES = {"map": ".tiff", "overlay": ".jpg", "preview": ".preview"}
-"""Field of a row -> the kind of its files."""
+"""Field of a row -> the suffix of its files."""
 LONGEST = 200
-"""Bytes of a name; file systems take 255, of which some are for suffixes."""
+"""The most bytes of a name; file systems allow 255, and suffixes need some."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
-    """Where these files of a run are written, and how."""
+class OutputFiles:
+    """The folder, names and formats of the files of one `predict` call."""
 
     out: Path
     names: Mapping[Path, str]
-    """Image -> the name of its files below their folders, without suffix."""
+    """Image -> the path of its files relative to their folder, without suffix."""
     calibration: Calibration | None
-    form: MapFormat | None
-    """Of the maps; None: that of the map which an image had."""
+    map_format: MapFormat | None
+    """The format of the maps; None: the format of the image's earlier map."""
 
-    def write(self, found: Prediction, decision: Decision | None, fields: Collection[str], before: Row) -> Row:
-        """The fields of FOLDERS whose files are written now, for a row; "error" tells why one cannot be.
+    def write(self, prediction: Prediction, decision: Decision | None, fields: Collection[str], before: Row) -> Row:
+        """Writes the files of these fields of FOLDERS, and gives the fields for the image's row.
 
-        `before` is the row that the image had.
+        `before` is the image's earlier row. If a file cannot be written, the field "error" says why.
         """
-        kept: MapFormat = "float32" if before.get("map_format") == "float32" else "uint16"
-        form, row = self.form or kept, Row()
+        former: MapFormat = "float32" if before.get("map_format") == "float32" else "uint16"
+        map_format, row = self.map_format or former, Row()
         level = self.calibration.pixel_threshold if self.calibration else None
         encode: dict[str, Callable[[], bytes]] = {
-            "map": lambda: encode_map(found.map, form, found.sha256),
-            "overlay": lambda: to_jpeg(overlay(found, decision, self.calibration)),
-            "preview": lambda: encode_preview(found, level),
+            "map": lambda: encode_map(prediction.map, map_format, prediction.sha256),
+            "overlay": lambda: to_jpeg(overlay(prediction, decision, self.calibration)),
+            "preview": lambda: encode_preview(prediction, level),
         }
         for field in sorted(fields):
-            path = self.out / FOLDERS[field] / f"{self.names[found.sample.image]}{SUFFIXES[field]}"
+            path = self.out / FOLDERS[field] / f"{self.names[prediction.sample.image]}{SUFFIXES[field]}"
             try:
                 write_file(path, encode[field]())
-                row |= {field: path.relative_to(self.out).as_posix()} | ({"map_format": form} if field == "map" else {})
+                row[field] = path.relative_to(self.out).as_posix()
+                if field == "map":
+                    row["map_format"] = map_format
             except BlemishError as error:
                 row["error"] = str(error)
         return row
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Writes a file, whole or not at all; raises BlemishError where it cannot be written."""
+    """Writes a file atomically; raises BlemishError if it cannot be written.
+
+    Unlike `blemish.files.replacing` it needs no temporary folder, which is faster for many small files.
+    """
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.part")  # what a killed run leaves is overwritten by the next
+    temporary = path.with_name(f".{path.name}.part")  # the next run overwrites what a killed run leaves
     with writing(path):
         try:
             with temporary.open("wb") as file:
@@ -73,11 +78,11 @@ def write_file(path: Path, content: bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def names_for(images: Sequence[Path], known: Mapping[str, Row]) -> dict[Path, str]:
-    """Image -> the name of its files: that in its row, or else its path below the folder that all have in common.
+def file_names(images: Sequence[Path], known: Mapping[str, Row]) -> dict[Path, str]:
+    """Image -> the name of its output files, unique even if case is ignored.
 
-    Its own extension stays where another image has the same stem. No two names differ in case alone, and none is that
-    of a folder.
+    It is the name in the image's known row, or else its path relative to the common parent folder. The extension is
+    dropped unless another image has the same stem.
     """
     root = Path(os.path.commonpath([absolute(path).parent for path in images]))
     inner = {path: _safe(absolute(path).relative_to(root)) for path in images}
@@ -99,14 +104,14 @@ def names_for(images: Sequence[Path], known: Mapping[str, Row]) -> dict[Path, st
 
 
 def _named(row: Row) -> Iterator[str]:
-    """The names of the map and the overlay of a row."""
+    """The names of the output files of a row."""
     for field, folder in FOLDERS.items():
-        if named_file(Path(), row, field):
+        if row_file(Path(), row, field):
             yield str(PurePosixPath(row[field]).relative_to(folder).with_suffix(""))
 
 
 def _safe(inner: Path) -> PurePosixPath:
-    """The path, no part too long; a folder that is named like one of our files has another name."""
+    """The path with all parts shortened; a folder whose name ends like an output file gets another name."""
     *folders, name = map(_shortened, inner.parts)
     suffixes = tuple(SUFFIXES.values())
     return PurePosixPath(*(f"{folder}_" if folder.endswith(suffixes) else folder for folder in folders), name)

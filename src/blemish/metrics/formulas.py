@@ -1,8 +1,7 @@
-"""The figures themselves: each is a sum over the points of a rising curve.
+"""The formulas of the metrics: each computes its value from the points of a curve.
 
-A curve is given as x and y of the shape (..., P): the corners that the exact curve passes through, from the
-highest threshold to the lowest. Leading axes are resamples of the images, so that a bootstrap and a point
-estimate run through the same lines.
+A curve is given as x and y of shape (..., P): all points of the exact curve, from the highest threshold to the lowest.
+Leading axes are resamples of the images, so that the bootstrap and the exact value share the code.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ def area_under(x: Points, y: Points, limit: float = 1.0) -> Points:
 def log_area_under(
     x: Points, y: Points, bounds: tuple[float, float], integrated: tuple[float, float] | None = None
 ) -> Points:
-    """Return the area under y over log(x) between two bounds above 0, divided by log(high / low); 1 at most.
+    """Return the area under y over log(x) between two positive bounds, divided by log(high / low); at most 1.
 
-    The lines are straight in log(x). On the way from x = 0 to the first x above it y stays as it was at 0.
+    The curve is linear in log(x) between points. Between x = 0 and the first positive x it is constant.
 
     Args:
         x: Points of the curve.
         y: Points of the curve.
-        bounds: The bounds that the area is divided by.
-        integrated: The bounds between which it is taken; None: the same.
+        bounds: (low, high) of the divisor.
+        integrated: (low, high) of the integral; None: equal to `bounds`.
     """
     low, high = np.log(integrated or bounds)
     with np.errstate(divide="ignore"):
@@ -43,14 +42,14 @@ def _clipped_area(x: Points, y: Points, low: float, high: float) -> Points:
     start, stop = np.clip(left, low, high), np.clip(right, low, high)
     with np.errstate(divide="ignore", invalid="ignore"):
         slope = (y[..., 1:] - y[..., :-1]) / (right - left)
-    slope[~(np.isfinite(slope) & np.isfinite(left))] = 0.0  # a vertical line has no area
+    slope[~(np.isfinite(slope) & np.isfinite(left))] = 0.0  # the area under a vertical line is zero
     middle = np.where(np.isfinite(left), (start + stop) / 2 - left, 0.0)
     area: Points = ((stop - start) * (y[..., :-1] + slope * middle)).sum(axis=-1)
     return area
 
 
 def area_under_roc(false_positives: Points, true_positives: Points) -> Points:
-    """Return the AUROC from counts; ties count half, as a straight line has it."""
+    """Return the AUROC from counts. Ties count half, because the curve is linear between points."""
     scale = np.maximum(false_positives[..., -1] * true_positives[..., -1], 1.0)
     lengths = np.diff(false_positives, axis=-1)
     heights = true_positives[..., 1:] + true_positives[..., :-1]
@@ -59,7 +58,7 @@ def area_under_roc(false_positives: Points, true_positives: Points) -> Points:
 
 
 def average_precision(false_positives: Points, true_positives: Points) -> Points:
-    """Return the sum over the points of the gain in recall times the precision there."""
+    """Return the sum over the points of the increase of recall times the precision."""
     found = true_positives + false_positives
     precision = np.divide(true_positives, found, out=np.zeros_like(found), where=found > 0)
     gain = np.diff(true_positives, axis=-1)
@@ -86,7 +85,7 @@ def first_f1(false_positives: Points, true_positives: Points) -> Points:
 
 
 def false_alarms_at_full_recall(false_positives: Points, true_positives: Points) -> Points:
-    """Return the part of the good that is reported at the highest threshold that misses no anomalous one."""
+    """Return the false-positive rate at the highest threshold with recall 1."""
     full = np.argmax(true_positives >= true_positives[..., -1:], axis=-1)[..., np.newaxis]
     alarms = np.take_along_axis(false_positives, full, axis=-1)[..., 0]
     rate: Points = alarms / false_positives[..., -1]

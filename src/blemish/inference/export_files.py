@@ -1,6 +1,6 @@
-"""What the files of an export are made of, as far as it shows without the runtime that reads them.
+"""Checks of exported files that need no runtime.
 
-A graph may name other files to read its weights from, so which they are is known before a runtime opens any.
+An ONNX graph may refer to other files for its weights. They are listed and checked here, before a runtime opens them.
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ INNER: dict[int, dict[int, int]] = {
     TRAINING: {1: GRAPH, 2: GRAPH},
     ENTRY: {},
 }
-"""Message of onnx.proto -> number of a field -> the message in it: all ways to a tensor's `external_data`."""
+"""Message type of onnx.proto -> field number -> type of the nested message: all paths to a tensor's `external_data`."""
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-"""Wire types of protobuf that ONNX has."""
+"""The protobuf wire types that ONNX uses."""
 
 
 def external_files(path: Path) -> set[str]:
-    """The names of the files that an ONNX graph keeps tensors in, beside its own; raises BlemishError for no graph."""
+    """The names of the files in which an ONNX graph stores tensors outside of `path`.
+
+    Raises BlemishError if the file is not an ONNX graph.
+    """
     try:
         return set(_locations(memoryview(path.read_bytes())))
     except ValueError as error:
@@ -39,7 +42,7 @@ def external_files(path: Path) -> set[str]:
 
 
 def check_openvino(xml: Path, weights: Path) -> None:
-    """Raises BlemishError where the pair of files is no graph of OpenVINO, or a constant lies beyond the weights."""
+    """Raises BlemishError if the two files are not an OpenVINO graph, or a constant lies outside the weights."""
     try:
         problem = _openvino_problem(xml.read_bytes(), weights.stat().st_size)
     except (ElementTree.ParseError, ValueError, LookupError) as error:
@@ -49,21 +52,21 @@ def check_openvino(xml: Path, weights: Path) -> None:
 
 
 def _openvino_problem(xml: bytes, num_bytes: int) -> str | None:
-    """What is wrong with a graph of OpenVINO beside so many bytes of weights; None where nothing is."""
+    """What is wrong with an OpenVINO graph whose weights have `num_bytes` bytes; None if it is valid."""
     if b"<!" in xml.replace(b"<!--", b""):
         return "it declares a document type"
-    net = ElementTree.fromstring(xml)  # it declares no entities, so it stays as large as it is
+    net = ElementTree.fromstring(xml)  # safe: without a document type there are no entities to expand
     if net.tag != "net":
         return f"its root is {net.tag}"
     for data in net.iterfind("layers/layer[@type='Const']/data"):
         start, length = int(data.attrib["offset"]), int(data.attrib["size"])
         if min(start, length) < 0 or start + length > num_bytes:
-            return "a constant lies beyond its weights"
+            return "a constant lies outside its weights"
     return None
 
 
 def _locations(content: memoryview) -> Iterator[str]:
-    """The `location` of each tensor's external data in a ModelProto, at whatever depth."""
+    """The `location` of each tensor's external data in a serialised ModelProto, at any depth."""
     remaining = [(MODEL, content)]
     if not content:
         raise ValueError("empty")
@@ -80,30 +83,30 @@ def _locations(content: memoryview) -> Iterator[str]:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """(number, content) of each field of a protobuf message that has a length; numbers are passed over."""
-    place = 0
-    while place < len(message):
-        tag, place = _varint(message, place)
+    """(field number, content) of each length-delimited field of a protobuf message; other fields are skipped."""
+    offset = 0
+    while offset < len(message):
+        tag, offset = _varint(message, offset)
         wire = tag & 7
         if wire == VARINT:
-            _, place = _varint(message, place)
+            _, offset = _varint(message, offset)
             continue
         if wire == BYTES:
-            length, place = _varint(message, place)
+            length, offset = _varint(message, offset)
         else:
             length = {FIXED64: 8, FIXED32: 4}.get(wire, -1)
-        if length < 0 or place + length > len(message):
+        if length < 0 or offset + length > len(message):
             raise ValueError("truncated" if length >= 0 else f"wire type {wire}")
         if wire == BYTES:
-            yield tag >> 3, message[place : place + length]
-        place += length
+            yield tag >> 3, message[offset : offset + length]
+        offset += length
 
 
-def _varint(message: memoryview, place: int) -> tuple[int, int]:
-    """The number that begins at a place, and the place behind it."""
+def _varint(message: memoryview, offset: int) -> tuple[int, int]:
+    """The variable-length integer at an offset, and the offset after it."""
     number = 0
-    for index, byte in enumerate(message[place : place + 10]):
+    for index, byte in enumerate(message[offset : offset + 10]):
         number |= (byte & 127) << 7 * index
         if byte < 128:
-            return number, place + index + 1
+            return number, offset + index + 1
     raise ValueError("truncated")

@@ -1,4 +1,4 @@
-"""What a report shows, as files for other programs and for papers."""
+"""Writing the tables and figures of a report as separate files."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from blemish.files import replacing, write_text
-from blemish.report.figures import FIGURES_STYLE, figures_of
+from blemish.report.report_figures import FIGURES_STYLE, figures_of
 from blemish.report.tables import tables_of
 
 
 def write_files(summary: dict[str, Any], folder: Path) -> list[Path]:
-    """Writes the tables as CSV, JSON and LaTeX and the figures as SVG and PNG; their paths, in order."""
+    """Writes the tables (CSV, JSON, LaTeX) and figures (SVG, PNG) of a summary to a folder, and gives their paths."""
     written = []
     for name, content in tables_of(summary).items():
         written.append(folder / name)
@@ -34,5 +34,5 @@ def _save(figure: Figure, path: Path) -> Path:
 
 
 def _plain(name: str) -> str:
-    """The name without what a file system or a shell may choke on."""
+    """The name with characters that file systems or shells treat specially replaced by _."""
     return re.sub(r"[^\w.+-]+", "_", name)

@@ -1,4 +1,4 @@
-"""Pictures and maps small enough for a page: the largest display size that fits the budget."""
+"""The images of a page as data URLs, at the largest display size that fits a budget of bytes."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from blemish.imaging.pixels import thumbnail
 from blemish.imaging.thumbnails import decoded, small_map
 from blemish.inference.previews import Preview
 from blemish.parallel import map_ahead
-from blemish.report.read import Run
+from blemish.report.read_runs import Run
 
 BUDGET = 7 << 20
-"""Bytes of pictures for up to IMAGES test images, before base64 adds a third; more images get as much each."""
-IMAGES = 500
+"""Bytes for up to NUM_BUDGETED images, before base64 adds a third; it grows in proportion with more images."""
+NUM_BUDGETED = 500
 SIZES = ((320, 160, 80), (320, 128, 75), (256, 128, 72), (224, 112, 68), (192, 96, 65), (144, 72, 60), (96, 48, 55))
-"""Sides of pictures and of maps, and the quality of the pictures as WebP has it, from the largest."""
+"""Display sizes, the largest first: (longer side of images, longer side of maps, WebP quality of images)."""
 SAMPLED = 24
-"""Previews by which a size is judged before all are made at it."""
+"""Number of previews from which the bytes at a display size are estimated."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """The pictures of one image by one run, as indices of the page's addresses (data:); None for what was not kept."""
+class ImageIndices:
+    """The indices of one image's files in `PageImages.addresses`; None for a file that does not exist."""
 
     picture: int | None
     map: int | None
@@ -37,41 +37,45 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Album:
-    """Every picture of a page, each once."""
+class PageImages:
+    """All images of a page, without duplicates."""
 
     addresses: list[str]
-    shown: dict[tuple[str, str, str], Shown] = field(default_factory=dict)
-    """(run's label, category, path) -> its pictures."""
+    """data: URLs."""
+    shown: dict[tuple[str, str, str], ImageIndices] = field(default_factory=dict)
+    """(run's label, category, path) -> its indices."""
     ranges: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
-    """(run's label, category) -> the raw values that black and white of its maps stand for."""
+    """(run's label, category) -> the map values that black and white represent."""
     display: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
-    """(run's label, category) -> the raw values between which colours tell apart."""
+    """(run's label, category) -> the map values of the darkest and the brightest colour."""
 
 
-def make_album(runs: Sequence[Run]) -> Album:
-    """The pictures of all runs, at the largest size at which they fit the budget, the smallest where none does."""
-    previews = [shown for run in runs for part in run.parts for shown in part.record.previews]
+def make_page_images(runs: Sequence[Run]) -> PageImages:
+    """The images of all runs, at the largest display size that fits the budget, otherwise at the smallest."""
+    previews = [shown for run in runs for part in run.parts for shown in part.report_data.previews]
     images = {
-        (part.evaluation.category, shown.path) for run in runs for part in run.parts for shown in part.record.previews
+        (part.evaluation.category, shown.path)
+        for run in runs
+        for part in run.parts
+        for shown in part.report_data.previews
     }
-    budget = BUDGET * max(1.0, len(images) / IMAGES)
+    budget = BUDGET * max(1.0, len(images) / NUM_BUDGETED)
     for size in SIZES:
         if _estimate(previews, len(images), size) > budget and size != SIZES[-1]:
             continue
-        album, num_bytes = _album(runs, size)
+        page_images, num_bytes = _album(runs, size)
         if num_bytes <= budget or size == SIZES[-1]:
             break
-    return album
+    return page_images
 
 
 def maps_of(previews: Sequence[Preview]) -> list[NDArray[np.float32]]:
-    """The maps that were kept."""
+    """The maps of the previews that have one."""
     return [shown.map for shown in previews if shown.map is not None]
 
 
 def value_range(maps: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
-    """The lowest and the highest value of the maps; never the same."""
+    """The lowest and the highest value of the maps; always different."""
     if not maps:
         return 0.0, 1.0
     low, high = min(float(m.min()) for m in maps), max(float(m.max()) for m in maps)
@@ -79,7 +83,7 @@ def value_range(maps: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
 
 
 def colour_range(maps: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
-    """The median and the 99.8 % quantile of the maps; never the same. Good images stay dark by it."""
+    """The median and the 99.8 % quantile of the maps, so that good images stay dark; always different."""
     if not maps:
         return 0.0, 1.0
     low, high = (float(value) for value in np.quantile(np.concatenate([m.ravel() for m in maps]), [0.5, 0.998]))
@@ -87,7 +91,7 @@ def colour_range(maps: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
 
 
 def _estimate(previews: Sequence[Preview], num_images: int, size: tuple[int, int, int]) -> float:
-    """About how many bytes all the pictures would take."""
+    """The estimated bytes of all images at a display size."""
     some = previews[:: max(1, len(previews) // SAMPLED)]
     if not some:
         return 0
@@ -98,27 +102,27 @@ def _estimate(previews: Sequence[Preview], num_images: int, size: tuple[int, int
     return pictures * num_images + (rebuilt + maps) * len(previews)
 
 
-def _album(runs: Sequence[Run], size: tuple[int, int, int]) -> tuple[Album, int]:
-    """The album at one size, and the bytes it takes."""
-    album, jobs = Album([]), _Jobs()
+def _album(runs: Sequence[Run], size: tuple[int, int, int]) -> tuple[PageImages, int]:
+    """The images at one display size, and their bytes."""
+    page_images, jobs = PageImages([]), _Jobs()
     for run in runs:
         for part in run.parts:
-            key, previews = (run.label, part.evaluation.category), part.record.previews
-            low, high = album.ranges[key] = value_range(maps_of(previews))
-            album.display[key] = colour_range(maps_of(previews))
+            key, previews = (run.label, part.evaluation.category), part.report_data.previews
+            low, high = page_images.ranges[key] = value_range(maps_of(previews))
+            page_images.display[key] = colour_range(maps_of(previews))
             for shown in previews:
-                album.shown[*key, shown.path] = Shown(
+                page_images.shown[*key, shown.path] = ImageIndices(
                     jobs.add_once(shown.picture, partial(_picture, shown.picture, size)) if shown.picture else None,
                     jobs.add(partial(_map, shown.map, size[1], low, high)) if shown.map is not None else None,
                     jobs.add(partial(_picture, shown.reconstruction, size)) if shown.reconstruction else None,
                 )
     files = list(map_ahead(lambda job: job(), jobs.all))
-    album.addresses.extend(map(_address, files))
-    return album, sum(map(len, files))
+    page_images.addresses.extend(map(_address, files))
+    return page_images, sum(map(len, files))
 
 
 class _Jobs:
-    """Files that are still to be made, each known by its index."""
+    """Functions that create files, each with an index."""
 
     def __init__(self) -> None:
         self.all: list[Callable[[], bytes]] = []
@@ -129,7 +133,7 @@ class _Jobs:
         return len(self.all) - 1
 
     def add_once(self, content: bytes, job: Callable[[], bytes]) -> int:
-        """The index of the file made of this content, which several runs may have kept of the same image."""
+        """The index of the file made from this content; several runs may have stored the same image."""
         if content not in self._index_of:
             self._index_of[content] = self.add(job)
         return self._index_of[content]
@@ -141,12 +145,12 @@ def _address(content: bytes) -> str:
 
 
 def _picture(content: bytes, size: tuple[int, int, int]) -> bytes:
-    """A WebP file: half as large as JPEG at the same quality."""
+    """The reduced image as a WebP file, which is half as large as JPEG at the same quality."""
     small = thumbnail(decoded(content), size[0])
     return cv2.imencode(".webp", small[:, :, ::-1], [cv2.IMWRITE_WEBP_QUALITY, size[2]])[1].tobytes()
 
 
 def _map(values: NDArray[np.float32], side: int, low: float, high: float) -> bytes:
-    """A PNG file of 8 bits; `low` is black and `high` white."""
+    """The map as an 8-bit PNG file; `low` is black and `high` white."""
     grey = np.round((small_map(values, side) - low) * (255 / (high - low))).clip(0, 255).astype(np.uint8)
     return cv2.imencode(".png", grey, [cv2.IMWRITE_PNG_COMPRESSION, 5])[1].tobytes()

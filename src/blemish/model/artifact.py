@@ -1,4 +1,4 @@
-"""A fitted detector on disk: a folder of JSON and safetensors, which can run no code."""
+"""Saving and loading a fitted detector: a folder of JSON and safetensors files, which cannot execute code."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from blemish.errors import BlemishError, one_line
 from blemish.features.devices import device_named, uses_bfloat16
 from blemish.files import make_folder, write_tensors
 from blemish.imaging.preprocess import Preprocess
-from blemish.model.changes import claimed, staging, write_model
-from blemish.model.folder import DOCUMENT, TENSORS, ModelFolder, reading
+from blemish.model.changes import locked_folder, staging, write_model
+from blemish.model.folder import DOCUMENT, TENSORS, ModelFolder, read_consistently
 from blemish.model.state_keys import completed, renamed
 
-DAMAGE = (
+DAMAGE_ERRORS = (
     SafetensorError,
     RuntimeError,
     ValueError,
@@ -33,27 +33,28 @@ DAMAGE = (
     MemoryError,
     OSError,
 )
-"""What reading damaged tensors and computing with them raises."""
+"""The exceptions that damaged tensors cause, when they are read or used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A fitted detector, how images are brought to it, how its scores become decisions, and how it came about."""
+    """A fitted detector with its preprocessing, calibration and provenance."""
 
     model: str
-    """The name that the detector is registered under."""
+    """The name under which the detector is registered."""
     detector: Detector
     preprocess: Preprocess
     provenance: dict[str, Any]
-    """Plain data: configuration, seed, versions, data hash, losses."""
+    """How it was made, as plain data: configuration, seed, versions, hash of the data, losses."""
     calibration: Calibration | None = None
     metrics: dict[str, float | None] = field(default_factory=dict)
+    """Metric name -> value on the test images; None if not applicable."""
     category: str = ""
-    """The name of what it was fitted to."""
+    """The category that it was fitted to."""
 
 
 def save(artifact: Artifact, folder: Path) -> ModelFolder:
-    """Makes the artifact what `folder` holds; until it is there as a whole, what was there before stands."""
+    """Writes the artifact to `folder` atomically, and gives the written model. It replaces a model that is there."""
     make_folder(folder)
     model = ModelFolder(
         folder,
@@ -65,18 +66,18 @@ def save(artifact: Artifact, folder: Path) -> ModelFolder:
         artifact.provenance,
         category=artifact.category,
     )
-    with claimed(folder, "saving a model"), staging(folder) as staged:
+    with locked_folder(folder, "saving a model"), staging(folder) as staged:
         write_tensors(staged / TENSORS, artifact.detector.state_dict())
         return write_model(model, {TENSORS: staged / TENSORS})
 
 
 def load(folder: Path) -> Artifact:
-    """The artifact in `folder`; raises BlemishError where it is missing, damaged, or from a newer blemish."""
-    return reading(folder, artifact_of)
+    """The artifact in `folder`; raises BlemishError if it is missing, damaged, or written by a newer version."""
+    return read_consistently(folder, artifact_of)
 
 
 def artifact_of(model: ModelFolder) -> Artifact:
-    """The artifact of a model folder; raises BlemishError where its tensors are damaged."""
+    """The artifact of a model that was read; raises BlemishError if its tensors are damaged."""
     return Artifact(
         model.model,
         load_detector(model),
@@ -89,15 +90,15 @@ def artifact_of(model: ModelFolder) -> Artifact:
 
 
 def load_detector(model: ModelFolder, device: str = "cpu", *, in_float32: bool = False) -> Detector:
-    """The fitted detector of a model folder, on a device.
+    """The fitted detector of a model, in evaluation mode on a device such as "cpu", "cuda:1" or "auto".
 
-    A network that was fitted in bfloat16 computes in float32, with the same weights, where this is asked for or the
-    hardware has no bfloat16. Raises BlemishError where there is no such device, and where the tensors are
-    damaged or do not fit the detector.
+    A network that was fitted in bfloat16 computes in float32, with the same weights, if `in_float32` is True or the
+    device does not support bfloat16. Raises BlemishError if the device does not exist, or the tensors are damaged or
+    do not fit the detector.
     """
     place, path, options = device_named(device), model.file(TENSORS), dict(model.options)
     precision, has_bfloat16 = options.get("precision"), not in_float32 and uses_bfloat16("auto", place)
-    if precision == "int8" or (precision == "bfloat16" and not has_bfloat16):  # int8: by an earlier blemish
+    if precision == "int8" or (precision == "bfloat16" and not has_bfloat16):  # int8: written by an earlier version
         options["precision"] = "float32"
     try:
         tensors = load_file(path)
@@ -106,18 +107,18 @@ def load_detector(model: ModelFolder, device: str = "cpu", *, in_float32: bool =
         detector.load_state_dict(renamed(model.model, tensors))
         detector.is_fitted = True
         detector.to(place).eval()
-        with torch.inference_mode():  # the shapes of what was learned depend on the data: whether they fit shows in use
+        with torch.inference_mode():  # shapes depend on the training data, so only a forward pass checks them
             detector(torch.zeros(1, 3, *model.preprocess.size, device=place))
-    except DAMAGE as error:
+    except DAMAGE_ERRORS as error:
         reason = one_line(str(error).strip().rpartition("\n")[2], 200) or type(error).__name__
         raise BlemishError(f"{path}: does not fit the detector ({reason}). Train again, or copy it anew.") from None
     return detector
 
 
 def _check_size(model: ModelFolder, detector: Detector) -> None:
-    """Raises BlemishError where images are brought to another size than the detector's, which would still compute."""
-    found, own = (" x ".join(map(str, size)) for size in (model.preprocess.size, detector.input_size))
-    if found != own:
+    """Raises BlemishError if preprocessing and detector disagree about the image size: scores would be wrong."""
+    if tuple(model.preprocess.size) != tuple(detector.input_size):
+        given, needed = (" x ".join(map(str, size)) for size in (model.preprocess.size, detector.input_size))
         raise BlemishError(
-            f"{model.folder / DOCUMENT}: preprocess.size is {found}, its detector's is {own}. Copy it anew."
+            f"{model.folder / DOCUMENT}: preprocess.size is {given}, its detector's is {needed}. Copy it anew."
         )

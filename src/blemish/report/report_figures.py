@@ -1,4 +1,4 @@
-"""The figures of a report as files for a paper: of every summary the averages, the scores and the curves."""
+"""The figures of a report for papers: averages, histograms of scores, and curves."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from blemish.evaluation.results import AVERAGE
-from blemish.report.plots import ACCENT, BARS, MUTED, STYLE
+from blemish.report.run_figures import ACCENT, BARS, MUTED, STYLE
 from blemish.report.sheet import new_figure
 from blemish.types import GOOD
 
-Plain = dict[str, Any]
+JsonDict = dict[str, Any]
 Points = list[tuple[float, float]]
 FIGURES_STYLE: Any = STYLE | {"svg.fonttype": "none", "svg.hashsalt": "blemish"}
-"""Text stays text, and the same figure is the same file."""
+"""Text stays text in SVG files, and files are reproducible."""
 NUM_BINS = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A curve that a detector is judged by."""
+    """One of the curves of a category."""
 
     title: str
     x: str
     y: str
-    points: Callable[[Plain], Points]
-    """From a part of the summary, empty where the curve is not applicable."""
+    points: Callable[[JsonDict], Points]
+    """Computes the points from a part of the summary; empty if the curve is not applicable."""
     has_chance: bool = False
-    """Whether guessing lies on the diagonal."""
+    """Whether random guessing gives the diagonal."""
 
 
-def figures_of(summary: Plain) -> Iterator[tuple[str, Figure]]:
-    """Name -> figure: the averages of each metric, the curves of each category, the scores of each part."""
+def figures_of(summary: JsonDict) -> Iterator[tuple[str, Figure]]:
+    """(name, figure): the averages of each metric, the curves of each category, the scores of each part."""
     for metric in summary["metrics"]:
         yield f"average-{metric['name']}", averages(summary, metric)
     parts = [part for part in summary["parts"] if part["images"]]
@@ -50,8 +50,8 @@ def figures_of(summary: Plain) -> Iterator[tuple[str, Figure]]:
 
 
 @mpl.rc_context(FIGURES_STYLE)
-def averages(summary: Plain, metric: Plain) -> Figure:
-    """Per method a bar for the average over the categories, with a point for each category."""
+def averages(summary: JsonDict, metric: JsonDict) -> Figure:
+    """A bar per method for the average over the categories, with a point for each category."""
     rows, methods = summary["overview"][metric["name"]], summary["methods"]
     figure = new_figure(1.6 + 0.8 * max(3, len(methods)), 3.2)
     axis = figure.add_subplot()
@@ -72,8 +72,8 @@ def averages(summary: Plain, metric: Plain) -> Figure:
 
 
 @mpl.rc_context(FIGURES_STYLE)
-def scores(part: Plain) -> Figure:
-    """A histogram of the scores of good images and of each type of defect, one below the other, and the threshold."""
+def scores(part: JsonDict) -> Figure:
+    """Histograms of the scores of good images and of each type of defect, with the threshold."""
     types = sorted({row["defect"] for row in part["images"]}, key=lambda name: (name != GOOD, name))
     values = [row["score"] for row in part["images"]]
     threshold = part["threshold"]
@@ -92,8 +92,8 @@ def scores(part: Plain) -> Figure:
 
 
 @mpl.rc_context(FIGURES_STYLE)
-def curves(parts: Sequence[Plain]) -> Figure:
-    """ROC, precision over recall and PRO of one category, a line for each method."""
+def curves(parts: Sequence[JsonDict]) -> Figure:
+    """ROC, precision-recall and PRO curves of one category, with a line per method."""
     figure = new_figure(2.9 * len(CURVES), 3.4)
     for axis, curve in zip(figure.subplots(1, len(CURVES)), CURVES, strict=True):
         for part, colour in zip(parts, cycle(BARS), strict=False):
@@ -117,8 +117,8 @@ def _frame(axis: Axes, curve: Curve) -> None:
     axis.set(title=curve.title, xlabel=curve.x, ylabel=curve.y, xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
 
 
-def image_roc(part: Plain) -> Points:
-    """(false-positive rate, recall) of the images at every distinct score, falling."""
+def image_roc(part: JsonDict) -> Points:
+    """(false-positive rate, recall) of the images at every distinct score, in descending order."""
     counts = _counts(part)
     if not counts:
         return []
@@ -126,15 +126,15 @@ def image_roc(part: Plain) -> Points:
     return [(0.0, 0.0), *((wrong / alarms, right / found) for right, wrong in counts)]
 
 
-def image_precision(part: Plain) -> Points:
-    """(recall, precision) of the images at every distinct score, falling."""
+def image_precision(part: JsonDict) -> Points:
+    """(recall, precision) of the images at every distinct score, in descending order."""
     counts = _counts(part)
     points = [(right / counts[-1][0], right / (right + wrong)) for right, wrong in counts]
     return [(0.0, points[0][1]), *points] if points else []
 
 
-def _counts(part: Plain) -> list[tuple[int, int]]:
-    """Defects and good images at or above each distinct score, falling; none where one of the two is missing."""
+def _counts(part: JsonDict) -> list[tuple[int, int]]:
+    """(defects, good images) at or above each distinct score, descending; empty unless there are both."""
     rows = part["images"]
     found = [
         (
@@ -146,10 +146,10 @@ def _counts(part: Plain) -> list[tuple[int, int]]:
     return found if found and all(found[-1]) else []
 
 
-def _of_pixels(x: str, y: str, *, ends: bool) -> Callable[[Plain], Points]:
-    """Two columns of the pixels' operating points, `ends` being those of nothing and of everything above."""
+def _of_pixels(x: str, y: str, *, ends: bool) -> Callable[[JsonDict], Points]:
+    """A function that gives two columns of the pixels' operating points; `ends` adds the points (0, 0) and (1, 1)."""
 
-    def points(part: Plain) -> Points:
+    def points(part: JsonDict) -> Points:
         columns = part["points"]
         if columns is None:
             return []
@@ -168,4 +168,4 @@ CURVES = (
         "pixels: PRO", "false-positive rate", "region overlap", _of_pixels("fpr", "overlap", ends=True), has_chance=True
     ),
 )
-"""Those of the page."""
+"""The curves of the page."""

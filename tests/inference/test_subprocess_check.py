@@ -8,26 +8,26 @@ from pathlib import Path
 import pytest
 
 from blemish.errors import BlemishError
-from blemish.inference import trial
-from blemish.inference.trial import try_first
+from blemish.inference import subprocess_check
+from blemish.inference.subprocess_check import check_in_subprocess
 
 
 @pytest.fixture(autouse=True)
 def _fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     monkeypatch.setenv("BLEMISH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(trial, "_passed", set())
+    monkeypatch.setattr(subprocess_check, "_passed", set())
 
 
 def attempt(path: Path, *digests: str) -> None:
-    try_first("fakes:Fake", "numpy", path, (8, 8), digests)
+    check_in_subprocess("fakes:Fake", "numpy", path, (8, 8), digests)
 
 
 @pytest.mark.parametrize(
     ("what", "expected"),
     [
         ("crash", r"the runtime crashes with it \(SIGSEGV\)"),
-        ("hang", "it takes more than 3 s to load it and compute one image"),
+        ("hang", "loading it and computing one image takes more than 3 s"),
         ("raise", r"cannot be run \(RuntimeError: weights are odd\)"),
         ("memory", r"cannot be run \(\w*MemoryError: Unable to allocate"),
     ],
@@ -35,7 +35,7 @@ def attempt(path: Path, *digests: str) -> None:
 def test_what_ends_a_runtime_does_not_end_blemish(what, expected, tmp_path: Path, monkeypatch, capfd):
     (tmp_path / "model.onnx").write_text(what)
     if what == "hang":
-        monkeypatch.setattr(trial, "SECONDS", 3)
+        monkeypatch.setattr(subprocess_check, "SECONDS", 3)
     for _ in range(2):  # what failed is not remembered
         with pytest.raises(BlemishError, match=expected) as raised:
             attempt(tmp_path / "model.onnx", "a")
@@ -53,7 +53,7 @@ def test_what_passed_is_remembered_by_its_content(tmp_path: Path, monkeypatch):
     attempt(tmp_path / "model.onnx", "a")
     attempt(tmp_path / "model.onnx", "a")
     assert runs(tmp_path) == 1
-    monkeypatch.setattr(trial, "_passed", set())  # as in another process
+    monkeypatch.setattr(subprocess_check, "_passed", set())  # as in another process
     attempt(tmp_path / "model.onnx", "a")
     assert runs(tmp_path) == 1
     attempt(tmp_path / "model.onnx", "b")
@@ -77,6 +77,6 @@ def test_without_a_safe_cache_it_is_remembered_in_memory(spoil, tmp_path: Path, 
     attempt(tmp_path / "model.onnx", "a")
     attempt(tmp_path / "model.onnx", "a")
     assert runs(tmp_path) == 1
-    monkeypatch.setattr(trial, "_passed", set())
+    monkeypatch.setattr(subprocess_check, "_passed", set())
     attempt(tmp_path / "model.onnx", "a")
     assert runs(tmp_path) == 2

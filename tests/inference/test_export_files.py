@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from blemish.errors import BlemishError
-from blemish.inference.structure import check_openvino, external_files
+from blemish.inference.export_files import check_openvino, external_files
 
 
 def external(name: str, location: str) -> TensorProto:
@@ -74,8 +74,8 @@ def test_any_bytes_are_a_set_of_names_or_one_line(tmp_path_factory, raw):
 
 NET = '<?xml version="1.0"?><net><layers><layer type="{type}"><data {data}/></layer></layers></net>'
 OPENVINO: dict[str, tuple[str, str]] = {
-    "beyond its end": (NET.format(type="Const", data='offset="8" size="9"'), "a constant lies beyond its weights"),
-    "before its beginning": (NET.format(type="Const", data='offset="-8" size="9"'), "beyond its weights"),
+    "beyond its end": (NET.format(type="Const", data='offset="8" size="9"'), "a constant lies outside its weights"),
+    "before its beginning": (NET.format(type="Const", data='offset="-8" size="9"'), "outside its weights"),
     "nowhere": (NET.format(type="Const", data='size="9"'), "'offset'"),
     "a word": (NET.format(type="Const", data='offset="a" size="9"'), "invalid literal"),
     "another root": ("<html/>", "its root is html"),

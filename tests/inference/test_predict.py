@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from blemish.calibration.thresholds import Calibration
 from blemish.errors import BlemishError
 from blemish.imaging.preprocess import Preprocess
-from blemish.inference import table
 from blemish.inference.inspector import Inspector
-from blemish.inference.rows import stored
-from blemish.inference.table import Summary, predict
+from blemish.inference.output_files import OutputFiles
+from blemish.inference.predict import BY_MAP, BY_SCORE, DRAWN, NO_FILES, NO_REGIONS, Summary, predict
+from blemish.inference.rows import read_rows
 
 CALIBRATION = Calibration(0.5, 0.4, 0.1, None, (0.1, 0.2, 0.5), ())
 SIDE = 24
@@ -99,7 +99,7 @@ def test_a_file_that_changed_is_inspected_anew(paths, tmp_path):
     latest.write_bytes(paths[3].read_bytes())
     summary, seen = run([latest], out)
     assert (summary.num_defects, seen) == (1, 1)
-    assert summary.describe() == ["inspected anew: 1 changed since"]
+    assert summary.describe() == ["inspected again: 1 changed since then"]
     assert rows_of(out)["good.png"]["decision"] == "defect"
     assert run([latest], out)[1] == 0
 
@@ -130,7 +130,7 @@ def test_a_changed_calibration_decides_again_what_is_stored(change, number, path
     summary, seen = run(paths, tmp_path / "out", changed)
     assert seen == number
     assert rows_of(tmp_path / "out") == fresh_rows(paths, tmp_path / "fresh", changed)
-    assert summary.inspected_anew == ({table.NO_REGIONS: number} if number else {})
+    assert summary.inspected_anew == ({NO_REGIONS: number} if number else {})
     assert run(paths, tmp_path / "out", changed)[0].describe() == []
 
 
@@ -140,7 +140,7 @@ def test_with_maps_nothing_is_inspected_anew(form, paths, tmp_path):
     run(paths, out, maps=form)
     summary, seen = run(paths, out, changed)
     assert (seen, summary.inspected_anew) == (0, {})
-    assert summary.from_stored == {table.BY_SCORE: 1, table.BY_MAP: 3}
+    assert summary.from_stored == {BY_SCORE: 1, BY_MAP: 3}
     rows, expected = without_files(rows_of(out)), fresh_rows(paths, tmp_path / "fresh", changed)
     if form == "float32":
         assert rows == expected
@@ -192,9 +192,9 @@ def test_maps_and_overlays_that_are_asked_for_later_come_into_the_same_folder(pa
     out = tmp_path / "out"
     run(paths, out)
     summary, seen = run(paths, out, maps="uint16")
-    assert (seen, summary.inspected_anew) == (4, {table.NO_FILES: 4})
+    assert (seen, summary.inspected_anew) == (4, {NO_FILES: 4})
     summary, seen = run(paths, out, overlays=True)
-    assert (seen, summary.from_stored) == (0, {table.DRAWN: 4})
+    assert (seen, summary.from_stored) == (0, {DRAWN: 4})
     rows = rows_of(out)
     assert {row["map"] for row in rows.values()} == {f"maps/{Path(name).stem}.tiff" for name in IMAGES}
     assert all((out / row[field]).is_file() for row in rows.values() for field in ("map", "overlay"))
@@ -219,13 +219,13 @@ def test_what_is_drawn_is_what_was_inspected(paths, tmp_path, monkeypatch):
     """The file is another one by the time its overlay is drawn."""
     out, content = tmp_path / "out", paths[3].read_bytes()
     run([paths[3]], tmp_path / "calm", overlays=True)
-    write = table.Pictures.write
+    write = OutputFiles.write
 
     def late(self, found, *rest):
         found.sample.image.write_bytes(b"no image any more")
         return write(self, found, *rest)
 
-    monkeypatch.setattr(table.Pictures, "write", late)
+    monkeypatch.setattr(OutputFiles, "write", late)
     assert run([paths[3]], out, overlays=True)[0].first_error == ""
     row = rows_of(out)["strong.png"]
     assert (out / row["overlay"]).read_bytes() == (tmp_path / "calm" / row["overlay"]).read_bytes()
@@ -274,7 +274,7 @@ def test_rows_are_never_taken_from_a_folder_that_does_not_tell_their_model(paths
     run(paths, tmp_path / "out")
     for content in ("", "[]", "{}", '{"identity": 3}'):
         (tmp_path / "out" / "predictions.json").write_text(content)
-        with pytest.raises(BlemishError, match=r"of a model that predictions\.json does not tell"):
+        with pytest.raises(BlemishError, match=r"of a model that predictions\.json does not name"):
             run(paths, tmp_path / "out")
 
 
@@ -293,7 +293,7 @@ def test_lines_that_are_damaged_are_left_out_and_their_images_inspected_anew(pat
         json.dumps(before["strong.png"] | {field: value}) for field, value in damaged if (field, value) != ("path", "x")
     ]
     file.write_text("\n".join([*lines, *DAMAGED, json.dumps(before["good.png"])]) + "\n")
-    assert stored(out) == {str(paths[0]): before["good.png"]}
+    assert read_rows(out) == {str(paths[0]): before["good.png"]}
     summary, seen = run(paths, out)
     assert (seen, summary.first_error) == (3, "")
     assert rows_of(out) == before
@@ -365,7 +365,7 @@ def test_a_score_that_is_no_number_is_a_row(paths, tmp_path):
 
     summary = predict(Inspector(broken, Preprocess((SIDE, SIDE)), CALIBRATION), paths, tmp_path / "out")
     assert (summary.num_images, summary.num_unreadable, summary.num_defects) == (4, 1, 1)
-    assert "strong.png: its score is no finite number" in rows_of(tmp_path / "out")["strong.png"]["error"]
+    assert "strong.png: its score is not a finite number" in rows_of(tmp_path / "out")["strong.png"]["error"]
 
 
 @pytest.mark.parametrize("maps", [None, "float32"])
@@ -381,7 +381,7 @@ def test_a_run_that_decides_again_may_be_stopped_anywhere(stop_after, maps, path
 
     with pytest.raises(KeyboardInterrupt):
         run(paths, out, changed, progress=stop)
-    left = stored(out)
+    left = read_rows(out)
     assert {row["threshold"] for row in left.values()} == {0.3}
     assert list(left) == list(map(str, paths))
     run(paths, out, changed)

@@ -1,8 +1,7 @@
-"""`blemish synth`, `demo` and `data check`: data sets, made and looked at."""
+"""`blemish synth`, `demo` and `data check`: creating and checking data sets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -17,11 +16,11 @@ from blemish.progress import shown_progress
 
 def synth_command(
     out: Annotated[Path, typer.Argument(help="Folder to write the data set to.")],
-    category: Annotated[list[str] | None, typer.Option(help="Category to make, repeatable; default: all.")] = None,
+    category: Annotated[list[str] | None, typer.Option(help="Category to create, repeatable; default: all.")] = None,
     size: Annotated[int, typer.Option(help="Side length of the images in pixels.")] = 256,
-    seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random generator.")] = 0,
 ) -> None:
-    """Make the built-in data set: synthetic images of parts, with and without defects, in the layout of MVTec AD."""
+    """Create the built-in data set: synthetic images of parts, with and without defects, in the layout of MVTec AD."""
     from blemish.data.synthetic import synthesize
 
     with shown_progress("", errors) as phases:
@@ -33,16 +32,16 @@ def synth_command(
 def demo_command(
     out: Annotated[Path, typer.Argument(help="Folder for the data, the runs and the comparison.")] = Path("runs/demo"),
 ) -> None:
-    """Make the built-in data set, run every method on it, and compare them."""
+    """Create the built-in data set, run every method on it, and compare them."""
     from blemish.runs.demo import demo
 
     demo(out, console, errors)
 
 
 def check_command(path: Folder, max_pixels: MaxPixels = MAX_PIXELS) -> None:
-    """Print what a data set holds and every problem found in it.
+    """Print the content of a data set and all problems in it.
 
-    Exit code 2 where training would refuse it, and 0 otherwise.
+    Exit code 2 if it has errors, so that training is not possible, and 0 otherwise.
     """
     from blemish.data.overview import overview
 
@@ -58,8 +57,3 @@ def check_command(path: Folder, max_pixels: MaxPixels = MAX_PIXELS) -> None:
     console.print(f"{number_of(num_errors, 'error')}, {number_of(len(problems) - num_errors, 'warning')}")
     if num_errors:
         raise typer.Exit(2)
-
-
-COMMANDS: dict[str, Callable[..., None]] = {"synth": synth_command, "demo": demo_command}
-DATA_COMMANDS: dict[str, Callable[..., None]] = {"check": check_command}
-"""Those of `blemish data`."""

@@ -1,4 +1,4 @@
-"""The table of all metrics, and the evaluation that goes through it."""
+"""METRICS, the registry of all metrics, and functions that evaluate all of them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Literal
 
 from numpy.typing import ArrayLike
 
-from blemish.metrics import figures
-from blemish.metrics.figures import Points
+from blemish.metrics import formulas
+from blemish.metrics.formulas import Points
 from blemish.metrics.pimo import PIMO_BOUNDS, mean_aupimo
 from blemish.metrics.points import CurveName, exact_points
 from blemish.metrics.ranking import Mask, Ranking, rank_images, rank_pixels
@@ -23,75 +23,76 @@ SPRO_LIMITS = (0.01, 0.05, 0.1, 0.3, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One figure: which curve it reads and how. Called with a ranking, it gives the value in [0, 1]."""
+    """A metric: a formula of the points of a curve. Calling it with a ranking returns the value in [0, 1]."""
 
     level: Literal["image", "pixel"]
     direction: Literal["higher", "lower"]
-    """Which is better."""
+    """Whether a higher or a lower value is better."""
     title: str
-    """As it stands in the head of a table."""
+    """The name in tables."""
     curve: CurveName
-    figure: Callable[[Points, Points], Points]
-    """(x, y) of the shape (..., P) -> (...)."""
+    """The curve that the formula is applied to."""
+    formula: Callable[[Points, Points], Points]
+    """(x, y) of shape (..., P) -> values of shape (...)."""
     exact: Callable[[Ranking], float] | None = None
-    """What to use for the value itself where it is more than a figure of the curve."""
+    """Computes the exact value of a ranking, if the formula of the curve does not suffice."""
 
     def __call__(self, ranking: Ranking, threshold: float | None = None) -> float:
         """Return the exact value.
 
         Args:
-            ranking: Of pixels or of images, as the level says.
-            threshold: For the metrics of one decision: the score from which on a pixel is reported.
+            ranking: Of pixels or of images, according to `level`.
+            threshold: A pixel with at least this score is predicted anomalous; for metrics of one decision.
 
         Raises:
-            NotApplicable: The metric is not defined for this set; the message says why.
+            NotApplicable: The metric is undefined for this data set; the message says why.
         """
         if self.exact is not None:
             return self.exact(ranking)
-        return float(self.figure(*exact_points(ranking, self.curve, threshold)))
+        return float(self.formula(*exact_points(ranking, self.curve, threshold)))
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """What a metric is on a set: a number, or the reason why there is none."""
+    """The value of a metric on a data set, or the reason why it is not applicable."""
 
     value: float | None
-    """In [0, 1]; None where the metric is not applicable."""
+    """In [0, 1]; None if the metric is not applicable."""
     reason: str = ""
-    """Why it is not applicable; empty where it is."""
+    """The reason why it is not applicable; empty if it is."""
 
 
 def _aupro(limit: float) -> Metric:
-    figure = partial(figures.area_under, limit=limit)
-    return Metric("pixel", "higher", f"AUPRO {limit:.0%}".replace("%", " %"), "pro", figure)
+    formula = partial(formulas.area_under, limit=limit)
+    return Metric("pixel", "higher", f"AUPRO {limit:.0%}".replace("%", " %"), "pro", formula)
 
 
 def _au_spro(limit: float) -> Metric:
-    figure = partial(figures.area_under, limit=limit)
-    return Metric("pixel", "higher", f"AU-sPRO {limit:.0%}".replace("%", " %"), "spro", figure)
+    formula = partial(formulas.area_under, limit=limit)
+    return Metric("pixel", "higher", f"AU-sPRO {limit:.0%}".replace("%", " %"), "spro", formula)
 
 
 def _aupimo(bounds: tuple[float, float]) -> Metric:
-    figure = partial(figures.log_area_under, bounds=bounds)
+    formula = partial(formulas.log_area_under, bounds=bounds)
     exact = partial(mean_aupimo, bounds=bounds)
-    return Metric("pixel", "higher", "AUPIMO", "pimo", figure, exact)
+    return Metric("pixel", "higher", "AUPIMO", "pimo", formula, exact)
 
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
-        "image_auroc": Metric("image", "higher", "image AUROC", "counts", figures.area_under_roc),
-        "image_ap": Metric("image", "higher", "image AP", "counts", figures.average_precision),
-        "image_f1_max": Metric("image", "higher", "image F1-max", "counts", figures.f1_max),
+        "image_auroc": Metric("image", "higher", "image AUROC", "counts", formulas.area_under_roc),
+        "image_ap": Metric("image", "higher", "image AP", "counts", formulas.average_precision),
+        "image_f1_max": Metric("image", "higher", "image F1-max", "counts", formulas.f1_max),
         "image_fpr_at_full_recall": Metric(
-            "image", "lower", "image FPR at full recall", "counts", figures.false_alarms_at_full_recall
+            "image", "lower", "image FPR at full recall", "counts", formulas.false_alarms_at_full_recall
         ),
-        "pixel_auroc": Metric("pixel", "higher", "pixel AUROC", "counts", figures.area_under_roc),
-        "pixel_ap": Metric("pixel", "higher", "pixel AP", "counts", figures.average_precision),
-        "pixel_f1_max": Metric("pixel", "higher", "pixel F1-max", "counts", figures.f1_max),
+        "pixel_auroc": Metric("pixel", "higher", "pixel AUROC", "counts", formulas.area_under_roc),
+        "pixel_ap": Metric("pixel", "higher", "pixel AP", "counts", formulas.average_precision),
+        "pixel_f1_max": Metric("pixel", "higher", "pixel F1-max", "counts", formulas.f1_max),
         "aupro": _aupro(0.3),
         "aupro_0.05": _aupro(0.05),
         "aupimo": _aupimo(PIMO_BOUNDS),
-        "seg_f1": Metric("pixel", "higher", "SegF1", "decision", figures.first_f1),
+        "seg_f1": Metric("pixel", "higher", "SegF1", "decision", formulas.first_f1),
         **{f"au_spro_{limit:g}": _au_spro(limit) for limit in SPRO_LIMITS},
     }
 )
@@ -99,10 +100,10 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 
 
 def metric_named(name: str) -> Metric:
-    """Return a metric of the table.
+    """Return the metric of this name.
 
     Raises:
-        MetricInputError: There is none of this name; the message lists those there are.
+        MetricInputError: There is no metric of this name; the message lists all names.
     """
     if name not in METRICS:
         raise MetricInputError(f"there is no metric '{name}'; there are {', '.join(METRICS)}")
@@ -116,17 +117,16 @@ def evaluate_all(
     *,
     pixel_threshold: float | None = None,
 ) -> dict[str, Value]:
-    """Return every metric of the table for one category.
+    """Return the value of every metric for one category.
 
     Args:
-        labels: (n,) 1 or True where the image is anomalous.
-        scores: (n,) image scores, higher where more anomalous.
-        pairs: (mask, map) per image, as `rank_pixels` takes them; None where there are no maps.
-        pixel_threshold: The score from which on a pixel is reported, for SegF1.
+        labels: (n,) 1 or True for anomalous images.
+        scores: (n,) image scores; higher means more anomalous.
+        pairs: (mask, map) per image, as in `rank_pixels`; None without maps.
+        pixel_threshold: A pixel with at least this score is predicted anomalous, for SegF1.
 
     Raises:
-        MetricInputError: Something cannot be measured; the message says what, at which index, and what is
-            allowed.
+        MetricInputError: The input is invalid; the message says what is wrong, at which index, and what is allowed.
     """
     image_ranking = rank_images(labels, scores)
     if pairs is None:
@@ -135,10 +135,10 @@ def evaluate_all(
 
 
 def rank_labelled(labels: ArrayLike, pairs: Iterable[tuple[Mask, ArrayLike]]) -> Ranking | str:
-    """Rank the pixels of labelled images; where an anomalous image has no mask, say so instead.
+    """Return the ranking of the pixels of labelled images, or the reason why there is none, as a string.
 
-    Without its mask the pixels of an anomalous image are neither good nor anomalous, and leaving the image
-    out would make the figures incomparable with those of the whole set.
+    An anomalous image without a mask prevents the ranking: its pixels have no labels, and leaving it out would change
+    the data set.
 
     Raises:
         MetricInputError: A good image has a mask that marks pixels, labels and pairs differ in number, or as
@@ -167,7 +167,7 @@ def rank_labelled(labels: ArrayLike, pairs: Iterable[tuple[Mask, ArrayLike]]) ->
 def evaluate_rankings(
     images: Ranking | str, pixels: Ranking | str, *, pixel_threshold: float | None = None
 ) -> dict[str, Value]:
-    """Return every metric of the table; a ranking that could not be made is given as the reason instead."""
+    """Return the value of every metric; a string in place of a ranking is the reason why there is none."""
     rankings = {"image": images, "pixel": pixels}
     return {name: _value(metric, rankings[metric.level], pixel_threshold) for name, metric in METRICS.items()}
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from blemish.data import find_categories
 from blemish.imaging.read import read_image
-from blemish.report import plots as figures
+from blemish.report import run_figures as figures
 from blemish.report.sheet import CAPTION, CELL, GAP, HEADER, LONGEST, Sheet
 from blemish.types import Evaluation, Prediction
 

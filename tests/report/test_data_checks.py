@@ -12,12 +12,12 @@ import pytest
 from blemish.data import find_categories
 from blemish.data.facts import distances_to_others, image_facts
 from blemish.data.source import load
-from blemish.evaluation.record import Record
+from blemish.evaluation.report_data import ReportData
 from blemish.imaging.preprocess import Preprocess
 from blemish.imaging.read import read_image
 from blemish.inference.previews import Preview
-from blemish.report import health
-from blemish.report.read import Part
+from blemish.report import data_checks
+from blemish.report.read_runs import Part
 from blemish.types import Evaluation
 
 
@@ -46,7 +46,7 @@ def part_with(images=(), calibration=None, previews=(), labels=()) -> Part:
     rows = [{"path": p.path, "label": label, "score": 0.0} for p, label in zip(previews, labels, strict=True)]
     return Part(
         Evaluation("m", "c", {}, images=rows, calibration=calibration),
-        Record(list(previews), facts={"images": list(images), "problems": []} if images else {}),
+        ReportData(list(previews), facts={"images": list(images), "problems": []} if images else {}),
         Path(),
     )
 
@@ -54,44 +54,54 @@ def part_with(images=(), calibration=None, previews=(), labels=()) -> Part:
 @pytest.mark.parametrize(
     ("check", "changes", "status", "said"),
     [
-        (health.identical_files, {}, "ok", "38 files, all different"),
-        (health.identical_files, {"test_2": {"sha256": "train3"}}, "warning", "1 of them in training and test"),
-        (health.identical_files, {"train_2": {"sha256": "train3"}}, "warning", "none of them across"),
+        (data_checks.identical_files, {}, "ok", "38 files, all different"),
+        (data_checks.identical_files, {"test_2": {"sha256": "train3"}}, "warning", "1 of them in training and test"),
+        (data_checks.identical_files, {"train_2": {"sha256": "train3"}}, "warning", "none of them across"),
         (
-            health.identical_files,
+            data_checks.identical_files,
             {f"test_{i}": {"pixel_sha256": "same"} for i in (1, 2)},
             "warning",
             "1 image there more than once",
         ),
-        (health.training_outliers, {}, "ok", "none of 32"),
-        (health.training_outliers, {"train_7": {"distance": 9.0}}, "warning", "1 of 32 training images"),
-        (health.exposure, {}, "ok", "median brightness 0.499 in training, 0.505"),
-        (health.exposure, {f"test_{i}": {"brightness": 0.6} for i in range(6)}, "warning", "0.600 in good test images"),
-        (health.sizes, {}, "ok", "48 x 48"),
-        (health.sizes, {"test_4": {"size": [64, 48]}}, "warning", "1 test image of another size, such as 64 x 48"),
-        (health.enough_held_out, {}, "warning", "12 held-out good images: a rate of 0.077 is the least possible; 0.01"),
-        (health.other_problems, {}, "ok", "nothing else"),
+        (data_checks.training_outliers, {}, "ok", "none of 32"),
+        (data_checks.training_outliers, {"train_7": {"distance": 9.0}}, "warning", "1 of 32 training images"),
+        (data_checks.exposure, {}, "ok", "median brightness 0.499 in training, 0.505"),
+        (
+            data_checks.exposure,
+            {f"test_{i}": {"brightness": 0.6} for i in range(6)},
+            "warning",
+            "0.600 in good test images",
+        ),
+        (data_checks.sizes, {}, "ok", "48 x 48"),
+        (data_checks.sizes, {"test_4": {"size": [64, 48]}}, "warning", "1 test image of another size, such as 64 x 48"),
+        (
+            data_checks.enough_held_out,
+            {},
+            "warning",
+            "12 held-out good images: the smallest possible rate is 0.077; 0.01",
+        ),
+        (data_checks.other_problems, {}, "ok", "no other problems"),
     ],
 )
 def test_checks_of_the_data(check, changes, status, said):
     found = check(part_with(facts(**changes)))
     assert found.status == status
     assert said in found.text
-    if status == "warning" and check is not health.enough_held_out:
+    if status == "warning" and check is not data_checks.enough_held_out:
         place = next(iter(changes))
-        assert place.replace("_", "/") + ".png" in found.paths or check is health.exposure
+        assert place.replace("_", "/") + ".png" in found.paths or check is data_checks.exposure
 
 
-@pytest.mark.parametrize("check", [check for _, check in health.CHECKS.values()])
+@pytest.mark.parametrize("check", [check for _, check in data_checks.CHECKS.values()])
 def test_a_check_without_anything_to_look_at_is_not_applicable(check):
     assert check(part_with()).status == "not applicable"
 
 
 def test_held_out_images_enough_for_the_rate_that_was_asked_for():
     calibration = {"false_alarm_rate": 0.1, "good_scores": [1.0] * 9}
-    assert health.enough_held_out(part_with(calibration=calibration)).status == "ok"
+    assert data_checks.enough_held_out(part_with(calibration=calibration)).status == "ok"
     calibration["good_scores"].pop()
-    assert health.enough_held_out(part_with(calibration=calibration)).status == "warning"
+    assert data_checks.enough_held_out(part_with(calibration=calibration)).status == "warning"
 
 
 @pytest.mark.parametrize(
@@ -107,13 +117,13 @@ def test_held_out_images_enough_for_the_rate_that_was_asked_for():
 )
 def test_masks_that_mark_nothing_or_everything(areas, labels, status):
     previews = [Preview(f"{i}.png", (8, 8), b"", np.zeros((8, 8)), mask_area=area) for i, area in enumerate(areas)]
-    assert health.masks(part_with(previews=previews, labels=labels)).status == status
+    assert data_checks.masks(part_with(previews=previews, labels=labels)).status == status
 
 
 def test_maps_that_saturate():
     flat = Preview("a.png", (100, 100), b"", np.zeros((8, 8)), at_maximum=0.02)
-    assert health.saturation(part_with(previews=[flat], labels=[True])).paths == ("a.png",)
-    assert health.saturation(part_with(previews=[replace(flat, at_maximum=0.0001)], labels=[True])).status == "ok"
+    assert data_checks.saturation(part_with(previews=[flat], labels=[True])).paths == ("a.png",)
+    assert data_checks.saturation(part_with(previews=[replace(flat, at_maximum=0.0001)], labels=[True])).status == "ok"
 
 
 def test_an_image_unlike_the_others_is_far_from_them(make_category, tmp_path: Path):

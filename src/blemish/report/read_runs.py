@@ -1,4 +1,4 @@
-"""What runs left on disk, as a report takes it up."""
+"""Reading the results of `blemish train` for a report."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from blemish.calibration.thresholds import to_plain
+from blemish.calibration.thresholds import to_dict
 from blemish.errors import BlemishError
-from blemish.evaluation.record import Record, read_record
+from blemish.evaluation.report_data import ReportData, read_report_data
 from blemish.evaluation.results import EVALUATION, read_evaluation
 from blemish.files import read_bytes
 from blemish.model.folder import DOCUMENT, read_model
@@ -20,45 +20,45 @@ from blemish.types import Evaluation
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One run on one category."""
+    """The results of one run on one category."""
 
     evaluation: Evaluation
-    """Its method is the run's label."""
-    record: Record
+    """The evaluation; its method is the run's label."""
+    report_data: ReportData
     folder: Path
 
     @property
     def calibration(self) -> dict[str, Any] | None:
-        """How scores become decisions; None where the run is not calibrated."""
+        """The calibration as plain data; None if the run is not calibrated."""
         return self.evaluation.calibration
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run's folder: one method on its categories."""
+    """The results of one method on its categories."""
 
     label: str
-    """The method's name; where several runs have the same, with the folder's."""
+    """The name of the method; with that of the folder if several runs have the same method."""
     folder: Path
     parts: tuple[Part, ...]
-    """In order of the categories' names."""
+    """Sorted by category."""
 
     def part(self, category: str) -> Part | None:
-        """The run on one category; None where there is none."""
+        """The results on a category; None if there are none."""
         return next((part for part in self.parts if part.evaluation.category == category), None)
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """The runs in these folders, each as `blemish train` leaves it.
+    """The runs in these folders, which `blemish train` wrote, with distinct labels.
 
-    Raises BlemishError where a folder holds no run, or the same one is given twice.
+    Raises BlemishError if a folder contains no run, or is given twice.
     """
     refuse_twice(folders)
     return labelled([_read_run(folder) for folder in folders])
 
 
 def refuse_twice(folders: Sequence[Path]) -> None:
-    """Raises BlemishError where a folder is given twice."""
+    """Raises BlemishError if a folder is given twice."""
     resolved = [folder.resolve() for folder in folders]
     twice = [folder for folder in folders if resolved.count(folder.resolve()) > 1]
     if twice:
@@ -66,7 +66,7 @@ def refuse_twice(folders: Sequence[Path]) -> None:
 
 
 def categories_of(runs: Sequence[Run]) -> list[str]:
-    """All categories of the runs, in order of their names."""
+    """All categories of the runs, sorted."""
     return sorted({part.evaluation.category for run in runs for part in run.parts})
 
 
@@ -74,7 +74,7 @@ def _read_run(folder: Path) -> Run:
     paths = sorted(folder.glob(f"*/{EVALUATION}"))
     if not paths:
         raise BlemishError(
-            f"{folder}: holds no run (no <category>/{EVALUATION}). Give a folder that 'blemish train' left."
+            f"{folder}: holds no run (no <category>/{EVALUATION}). Give a folder that 'blemish train' wrote."
         )
     parts = [_read_part(path) for path in paths]
     return Run(parts[0].evaluation.method, folder, tuple(sorted(parts, key=lambda part: part.evaluation.category)))
@@ -86,14 +86,14 @@ def _read_part(path: Path) -> Part:
     except ValueError as error:
         raise BlemishError(f"{path}: cannot be read ({error}). Run it again.") from None
     evaluation = read_evaluation(content, path)
-    if (path.parent / DOCUMENT).exists():  # whose calibration may have been changed since the run
+    if (path.parent / DOCUMENT).exists():  # its calibration may have changed since the run
         calibration = read_model(path.parent).calibration
-        evaluation = replace(evaluation, calibration=to_plain(calibration) if calibration else None)
-    return Part(evaluation, read_record(path.parent) or Record(), path.parent)
+        evaluation = replace(evaluation, calibration=to_dict(calibration) if calibration else None)
+    return Part(evaluation, read_report_data(path.parent) or ReportData(), path.parent)
 
 
 def labelled(runs: Sequence[Run]) -> list[Run]:
-    """The runs under names that differ."""
+    """Copies of the runs with distinct labels."""
     labels = [run.label for run in runs]
     for name in (lambda run: run.folder.name, lambda run: str(run.folder)):
         counts = Counter(labels)
