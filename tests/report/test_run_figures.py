@@ -93,7 +93,7 @@ def test_the_maps_of_a_figure_share_one_scale_and_what_is_high_is_bright(categor
 @pytest.mark.parametrize(
     ("losses", "scale"), [([0.3], "log"), ([3.0, 1.0, 0.5], "log"), ([-1.0, -2.0, -1.5], "linear"), ([1, 0], "linear")]
 )
-def test_losses_are_drawn_per_epoch_and_the_kept_one_is_marked(tmp_path: Path, losses, scale):
+def test_losses_are_drawn_per_epoch_and_the_selected_one_is_marked(tmp_path: Path, losses, scale):
     best = int(np.argmin(losses))
     training = {"train": [loss + 0.1 for loss in losses], "validation": losses, "best_epoch": best}
     (axis,) = figures.losses(training, "ae on bolt", tmp_path / "losses.png").axes
@@ -101,7 +101,7 @@ def test_losses_are_drawn_per_epoch_and_the_kept_one_is_marked(tmp_path: Path, l
     epochs = range(1, len(losses) + 1)
     assert lines["training"] == [[epoch, loss + 0.1] for epoch, loss in zip(epochs, losses, strict=True)]
     assert lines["validation"] == [[epoch, loss] for epoch, loss in zip(epochs, losses, strict=True)]
-    assert lines[f"kept: epoch {best + 1}, {losses[best]:.4g}"] == [[best + 1, losses[best]]]
+    assert lines[f"selected: epoch {best + 1}, {losses[best]:.4g}"] == [[best + 1, losses[best]]]
     assert (axis.get_xlabel(), axis.get_ylabel(), axis.get_title()) == ("epoch", "loss", "ae on bolt")
     assert axis.get_yscale() == scale
     assert [text.get_text() for text in axis.get_legend().texts] == [name for name in lines if not name.startswith("_")]
