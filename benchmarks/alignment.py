@@ -59,14 +59,14 @@ def row(data: Path, folder: Path, category: str, models: list[str]) -> list[obje
 
 
 def draw(data: Path, out: Path) -> None:
-    """Pictures of a few categories as they lie, and below them straightened."""
+    """Images of a few categories, and below them the same images registered."""
     rows = []
     for category in find_categories(data, SHOWN):
         split = hold_out(category, 0.1, 0)
         alignment, _ = choose_alignment(split.of("train"), split.of("val"))
         assert alignment is not None
         pictures = [read_image(sample.image) for sample in category.of("test")[-COLUMNS:]]
-        rows += [pictures, [alignment.placement(picture).straightened(picture) for picture in pictures]]
+        rows += [pictures, [alignment.placement(picture).warp(picture) for picture in pictures]]
     figure = Figure(figsize=(1.6 * COLUMNS, 1.62 * len(rows)), dpi=100)
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), COLUMNS, gridspec_kw={"wspace": 0.03, "hspace": 0.03})
@@ -74,7 +74,7 @@ def draw(data: Path, out: Path) -> None:
         for axis, picture in zip(line, pictures, strict=True):
             axis.imshow(cv2.resize(picture, (320, 320), interpolation=cv2.INTER_AREA), cmap="gray", vmin=0, vmax=255)
             axis.set(xticks=[], yticks=[])
-        line[0].set_ylabel("straightened" if number % 2 else "as it lies", fontsize=9)
+        line[0].set_ylabel("registered" if number % 2 else "original", fontsize=9)
     figure.subplots_adjust(left=0.03, right=0.998, top=0.998, bottom=0.002)
     figure.savefig(out)
 

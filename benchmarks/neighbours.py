@@ -16,7 +16,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from blemish.detectors.parts.neighbours import WIDTHS, Contraction, Neighbours, cheapest
+from blemish.detectors.parts.neighbours import WIDTHS, Contraction, Neighbours, cheapest_contraction
 from processes import print_table
 
 ROWS, VALUES, COLUMNS, CENTRES = 6144, 1024, 1536, 200
@@ -39,7 +39,7 @@ def main() -> None:
         seconds = [timed(Neighbours(bank), values)]
         seconds += [timed(Neighbours(bank, Contraction.of(bank, width)), values) for width in WIDTHS]
         start = time.perf_counter()
-        contraction = cheapest(bank)
+        contraction = cheapest_contraction(bank)
         choosing = time.perf_counter() - start
         chosen = contraction.directions.shape[1] if contraction else "all products"
         rows.append([name, *(1e3 * value for value in seconds), chosen, 1e3 * choosing])

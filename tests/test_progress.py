@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from blemish import progress
-from blemish.progress import duration, shown_progress, told
+from blemish.progress import duration, shown_progress, with_progress
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def _log_at_info():
 
 def work(console: Console, title: str = "") -> str:
     with shown_progress(title, console) as phases:
-        assert list(told(iter("abc"), 3, phases("reading"))) == ["a", "b", "c"]
+        assert list(with_progress(iter("abc"), 3, phases("reading"))) == ["a", "b", "c"]
         fitting = phases("fitting")
         fitting(1, 2)
         fitting(2, 2)

@@ -1,4 +1,4 @@
-"""Progress: how much is done, how fast, and how long the rest takes. Bars in a terminal, plain lines elsewhere."""
+"""Progress reports: how much is done, how fast, and the remaining time; bars in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -17,26 +17,28 @@ from rich.progress import Progress as Bars
 Item = TypeVar("Item")
 
 BETWEEN_LINES = 30.0
-"""Seconds after which a phase that goes on says how far it is, where there is no terminal."""
+"""Seconds between the lines of a long phase, where there is no terminal."""
 
 
 class Progress(Protocol):
-    """Is called after each step with how many of how many are done, and with numbers to show beside it."""
+    """A function that is called after each step of a long operation."""
 
     def __call__(self, done: int, total: int, *, unit: str = "images", **shown: float) -> None:
-        """Shows that `done` of `total` are done; `unit` is the plural of what is counted."""
+        """Reports that `done` of `total` are done. `unit` is the plural of what is counted; `shown` are other numbers
+        to show, by name.
+        """
 
 
 Phases = Callable[[str], Progress]
-"""From the name of a phase of the work to the function that takes its progress."""
+"""Name of a phase of the work -> the function that reports its progress."""
 
 
 def no_progress(done: int, total: int, *, unit: str = "images", **shown: float) -> None:
-    """Shows nothing."""
+    """A `Progress` that shows nothing."""
 
 
-def told(items: Iterable[Item], total: int, progress: Progress, unit: str = "images") -> Iterator[Item]:
-    """The items as they come, each counted."""
+def with_progress(items: Iterable[Item], total: int, progress: Progress, unit: str = "images") -> Iterator[Item]:
+    """Yields the items and reports progress after each."""
     for done, item in enumerate(items, start=1):
         progress(done, total, unit=unit)
         yield item
@@ -44,10 +46,10 @@ def told(items: Iterable[Item], total: int, progress: Progress, unit: str = "ima
 
 @contextmanager
 def shown_progress(title: str, console: Console) -> Iterator[Phases]:
-    """Gives a function that takes the name of a phase and shows its progress while the block runs.
+    """Shows the progress of phases while the block runs; the value of the context is a `Phases` function.
 
-    Nothing is shown where the log of blemish leaves out what is not a warning (`--quiet`), or by the helping processes
-    of a training on several.
+    Nothing is shown with `--quiet` (where the log level of blemish is above INFO), and in all but the first of several
+    processes.
     """
     if not logging.getLogger("blemish").isEnabledFor(logging.INFO) or os.environ.get("RANK", "0") != "0":
         yield lambda _: no_progress
@@ -72,7 +74,7 @@ def duration(seconds: float) -> str:
 
 @dataclass
 class _Pace:
-    """How fast a phase goes; counted anew where it begins to count something else."""
+    """The speed of a phase; it is measured again from the start where the total or the unit changes."""
 
     done: int = 0
     total: int = 0
@@ -81,20 +83,20 @@ class _Pace:
     _since: float = 0.0
     started: float = field(default_factory=lambda: time.monotonic())
 
-    def tell(self, done: int, total: int, unit: str) -> None:
+    def update(self, done: int, total: int, unit: str) -> None:
         if (total, unit) != (self.total, self.unit) or done < self.done:
             self._first, self._since = done, time.monotonic()
         self.done, self.total, self.unit = done, total, unit
 
     @property
     def rate(self) -> float | None:
-        """Steps a second, None as long as that is not known."""
+        """Steps per second; None before the first step."""
         seconds = time.monotonic() - self._since
         return (self.done - self._first) / seconds if self.done > self._first and seconds > 0 else None
 
     @property
     def words(self) -> str:
-        """Such as '12.3 images/s, 5 s left'; empty as long as it is not known."""
+        """Speed and remaining time, such as '12.3 images/s, 5 s left'; empty before the first step."""
         if (rate := self.rate) is None:
             return ""
         left = f", {duration((self.total - self.done) / rate)} left" if self.done < self.total else ""
@@ -111,7 +113,7 @@ def _figures(shown: dict[str, float]) -> str:
 
 @contextmanager
 def _in_bars(title: str, console: Console) -> Iterator[Phases]:
-    """A bar for each phase, all of which vanish at the end."""
+    """Shows a bar for each phase; all bars disappear at the end."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=16),
@@ -126,7 +128,7 @@ def _in_bars(title: str, console: Console) -> Iterator[Phases]:
             task, pace = bars.add_task(f"{title} {name}".strip(), total=None, words=""), _Pace()
 
             def report(done: int, total: int, *, unit: str = "images", **shown: float) -> None:
-                pace.tell(done, total, unit)
+                pace.update(done, total, unit)
                 words = f"{done}/{total}  {pace.words or unit}  {_figures(shown)}".rstrip()
                 bars.update(task, completed=done, total=total, words=words)
 
@@ -136,20 +138,20 @@ def _in_bars(title: str, console: Console) -> Iterator[Phases]:
 
 
 class _Lines:
-    """A line for each phase when it is over, and in between where it takes long. No control characters."""
+    """Prints a line at the end of each phase, and every BETWEEN_LINES seconds; no control characters."""
 
     def __init__(self, title: str, console: Console) -> None:
         self._title, self._console = title, console
         self._name, self._pace, self._said = "", _Pace(), 0.0
 
     def phase(self, name: str) -> Progress:
-        """Ends the phase before and begins one of this name."""
+        """Ends the current phase and begins one of this name."""
         self.end()
         self._name, self._pace = f"{self._title} {name}".strip(), (pace := _Pace())
         self._said = pace.started
 
         def report(done: int, total: int, *, unit: str = "images", **shown: float) -> None:
-            pace.tell(done, total, unit)
+            pace.update(done, total, unit)
             if done < total and time.monotonic() - self._said > BETWEEN_LINES:
                 self._said = time.monotonic()
                 figures = f" ({_figures(shown)})" if shown else ""
@@ -158,7 +160,7 @@ class _Lines:
         return report
 
     def end(self) -> None:
-        """Says how long the phase took, where it did anything."""
+        """Prints the duration of the phase, if it made any progress."""
         pace = self._pace
         if pace.total:
             seconds, unit = (

@@ -98,7 +98,7 @@ def test_an_unknown_or_wrong_option_is_named(name):
 
 
 def test_unfitted_raises(name):
-    with pytest.raises(BlemishError, match="has learned nothing yet"):
+    with pytest.raises(BlemishError, match="is not fitted yet"):
         create(name)(torch.zeros(1, 3, SIDE, SIDE))
 
 

@@ -210,13 +210,13 @@ CASES: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         lambda r: copy(r, f"{MASKS}/001_mask.png", f"{TEST}/segmented.png"),
         "error",
         f"{TEST}/segmented.png",
-        "has 2 different values alone, as a mask has.",
+        "has only 2 different values, like a mask.",
     ),
     "a mask beside a good image that marks something": (
         lambda r: copy(r, f"{MASKS}/001_mask.png", f"{GOOD}/001_GT.png"),
         "error",
         f"{GOOD}/001_GT.png",
-        "the mask marks 6.25% of the image, which lies among the good ones.",
+        "the mask marks 6.25% of the image, which is among the good ones.",
     ),
     "another training folder": (
         lambda r: copy(r, f"{BAD}/001.png", "bolt/train/bad/001.png"),

@@ -50,7 +50,7 @@ def test_types_of_defects(name):
 
 @pytest.mark.parametrize("name", UNCLEAR)
 def test_names_that_do_not_tell_are_refused(name):
-    with pytest.raises(BlemishError, match="cannot be told by its name whether these images are good"):
+    with pytest.raises(BlemishError, match="the name does not say whether these images are good"):
         is_good_type(Path("test") / name)
 
 
@@ -100,9 +100,9 @@ def test_good_is_never_labelled_anomalous(name, tmp_path: Path):
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["train/good/1.png", "test/good_light/1.png"], "good_light: cannot be told by its name"),
-        (["good/1.png", "0/1.png"], "0: cannot be told by its name"),
-        (["1.png", "NG/2.png"], "all images in it would be taken for good, but it holds a folder NG"),
+        (["train/good/1.png", "test/good_light/1.png"], "good_light: the name does not say"),
+        (["good/1.png", "0/1.png"], "0: the name does not say"),
+        (["1.png", "NG/2.png"], "all images in it would be used as good, but it holds a folder NG"),
         (["1.png", "day 1/Defective/2.png"], "it holds a folder Defective"),
         (["a/bolt/train/good/1.png", "a/bolt/test/cut/1.png"], "it holds a folder test"),
         (["train/good/NG/1.png"], "it holds a folder NG"),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from blemish.data.synthetic import CATEGORIES, synthesize
-from blemish.data.synthetic.picture import exact_mask, take
+from blemish.data.synthetic.render import exact_mask, render_image
 from blemish.errors import BlemishError
 
 SIZE = 64
@@ -71,9 +71,9 @@ def test_a_mask_covers_what_the_defect_changed(category: str, monkeypatch: pytes
         seen.append(change)
         return exact_mask(change)
 
-    monkeypatch.setattr("blemish.data.synthetic.picture.exact_mask", spy)
+    monkeypatch.setattr("blemish.data.synthetic.render.exact_mask", spy)
     for defect in CATEGORIES[category].defects:
-        _, mask = take(category, "test", defect, 1, 128, 0)
+        _, mask = render_image(category, "test", defect, 1, 128, 0)
         change = seen[-1]
         assert mask is not None
         # At the picture's own threshold: all that is plain is inside, all outside is faint.
@@ -107,15 +107,15 @@ def test_no_two_pictures_are_the_same(tmp_path: Path):
 
 
 def test_another_seed_gives_other_pictures():
-    first, _ = take("capsule", "train", "good", 0, SIZE, 0)
-    second, _ = take("capsule", "train", "good", 0, SIZE, 1)
+    first, _ = render_image("capsule", "train", "good", 0, SIZE, 0)
+    second, _ = render_image("capsule", "train", "good", 0, SIZE, 1)
     assert np.abs(first.astype(int) - second).mean() > 2
 
 
 @pytest.mark.parametrize("category", sorted(CATEGORIES))
 def test_a_picture_looks_alike_at_every_size(category: str):
     """The scene is laid out in fractions of the side; only the finest grain may differ."""
-    small, large = (take(category, "train", "good", 2, size, 0)[0].mean(axis=-1) for size in (64, 192))
+    small, large = (render_image(category, "train", "good", 2, size, 0)[0].mean(axis=-1) for size in (64, 192))
     shrunk = cv2.resize(large, (64, 64), interpolation=cv2.INTER_AREA)
     assert abs(shrunk.mean() - small.mean()) < 8
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 
 from blemish.detectors.ensemble import Ensemble
 from blemish.detectors.padim import PaDiM
-from blemish.detectors.parts.loudness import loudness
+from blemish.detectors.parts.score_normalisation import offset_and_scale
 from blemish.detectors.patchcore import PatchCore
 from blemish.features.gabor import GaborFeatures
 
@@ -24,7 +24,7 @@ def test_the_map_is_the_weighted_mean_of_both_equally_loud(part_images, shared):
     experts = (1, PatchCore.create(size=64).fit(train)), (gaussian, PaDiM.create(size=64, **options).fit(train))
     expected, image = 0, train.batch([2])
     for weight, expert in experts:
-        (offset,), (scale,) = loudness(expert.distances(expert.features(held_out.batch([0, 1])))[None])
+        (offset,), (scale,) = offset_and_scale(expert.distances(expert.features(held_out.batch([0, 1])))[None])
         expected += weight / (1 + gaussian) * (expert.distances(expert.features(image)) - offset) / scale
     wide = F.interpolate(expected[:, None], size=(64, 64), mode="bilinear")[:, 0]
     torch.testing.assert_close(ensemble(image)[1], wide, rtol=1e-4, atol=1e-4)

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from blemish.detectors.parts.neighbours import CHUNK, LEADING, SLACK, Contraction, Neighbours, cheapest, nearest
+from blemish.detectors.parts.neighbours import (
+    CHUNK,
+    LEADING,
+    SLACK,
+    Contraction,
+    Neighbours,
+    cheapest_contraction,
+    nearest,
+)
 
 WIDE = 8 * LEADING
 
@@ -34,7 +42,7 @@ def test_bounds_leave_what_all_distances_give(rows, decay, width):
 
 def test_the_cheapest_contraction_is_told_by_how_the_bank_varies():
     def chosen(decay: float, columns: int = WIDE) -> int | None:
-        found = cheapest(vectors(2000, decay, columns))
+        found = cheapest_contraction(vectors(2000, decay, columns))
         return found and found.directions.shape[1]
 
     assert chosen(0.0) is None  # bounds exclude nothing
@@ -43,8 +51,8 @@ def test_the_cheapest_contraction_is_told_by_how_the_bank_varies():
     assert chosen(4.0, columns=63) is None
     assert chosen(4.0, columns=64) == 16
     assert chosen(2.0) == chosen(2.0)
-    assert cheapest(vectors(1, 2.0)) is None
-    assert cheapest(torch.ones(100, WIDE)) is None
+    assert cheapest_contraction(vectors(1, 2.0)) is None
+    assert cheapest_contraction(torch.ones(100, WIDE)) is None
 
 
 @pytest.mark.parametrize("columns", [12, WIDE])

@@ -13,8 +13,15 @@ from scipy.stats import multivariate_normal
 
 from blemish.data.source import ImageSource, load
 from blemish.detectors.padim import PaDiM
-from blemish.detectors.parts.gaussian import Moments, factors, left_out, log_likelihood, mahalanobis, whitened
-from blemish.detectors.parts.loudness import loudness, standardised
+from blemish.detectors.parts.moments import (
+    Moments,
+    leave_one_out,
+    log_likelihood,
+    mahalanobis,
+    whitened,
+    whitening_factors,
+)
+from blemish.detectors.parts.score_normalisation import normalised, offset_and_scale
 from blemish.errors import BlemishError
 from blemish.imaging.preprocess import Preprocess
 from blemish.types import Sample
@@ -40,7 +47,7 @@ def test_distances_equal_scipy_s():
     values, mean = draw(2, 6, 5, seed=1), draw(2, 5, seed=2)
     mixed = draw(2, 40, 5, seed=3)
     covariance = mixed.mT @ mixed / 40
-    factor = factors(covariance, 1e-12)
+    factor = whitening_factors(covariance, 1e-12)
     found = mahalanobis(values, mean, factor)
     for place in range(2):
         inverse = np.linalg.inv(covariance[place].numpy())
@@ -94,17 +101,17 @@ def test_a_sample_is_left_out_as_if_it_had_not_been_there(number, channels):
     every, others = (Moments.empty(3, channels) for _ in range(2))
     every.add(values)
     others.add(values[:, 1:])
-    learned = every.mean, factors(every.covariance, 1e-12)
+    learned = every.mean, whitening_factors(every.covariance, 1e-12)
     own = whitened(values[:, :1], *learned)
     for deviations in (whitened(seen, *learned), own):
         of_these = seen if deviations.shape[1] == 5 else values[:, :1]
-        expected = whitened(of_these, others.mean, factors(others.covariance, 1e-12))
-        torch.testing.assert_close(left_out(deviations, own, every.count), expected, rtol=1e-6, atol=1e-9)
+        expected = whitened(of_these, others.mean, whitening_factors(others.covariance, 1e-12))
+        torch.testing.assert_close(leave_one_out(deviations, own, every.count), expected, rtol=1e-6, atol=1e-9)
 
 
 def test_what_does_not_fit_into_memory_is_refused_before_it_starts(part_images: ImageSource):
     part_images.memory_budget = 1_000_000
-    with pytest.raises(BlemishError, match=r"at 65 places of 48 features take .*_budget allows .*--dimensions"):
+    with pytest.raises(BlemishError, match=r"at 65 positions of 48 features take .*_budget allows .*--dimensions"):
         PaDiM.create(size=64).fit(part_images)
     PaDiM.create(size=64, shared=True).fit(part_images)
 
@@ -127,7 +134,7 @@ def test_what_is_shared_is_what_held_out_images_are_likelier_under(tmp_path, par
     held_out = images.where(lambda sample: sample.image.stem >= "30")
     chosen = PaDiM.create(size=64, dimensions=4).fit(train, validation=held_out)
     assert chosen.choices["shared"] is not part
-    assert ("a Gaussian per place" in chosen.reasons[0]) is part
+    assert ("a Gaussian per position" in chosen.reasons[0]) is part
     features = torch.cat([chosen.features(held_out.batch([row])) for row in range(10)])
     likelihoods = {}
     for shared in (True, False):
@@ -142,7 +149,7 @@ def test_log_likelihood_is_scipy_s_but_for_the_constant():
     values, mean, mixed = draw(1, 30, 4, seed=1), draw(1, 4, seed=2), draw(1, 40, 4, seed=3)
     covariance = mixed.mT @ mixed / 40
     expected = multivariate_normal(mean[0].numpy(), covariance[0].numpy()).logpdf(values[0].numpy()).mean()
-    found = log_likelihood(values, mean, factors(covariance, 1e-12)) - 2 * np.log(2 * np.pi)
+    found = log_likelihood(values, mean, whitening_factors(covariance, 1e-12)) - 2 * np.log(2 * np.pi)
     assert found == pytest.approx(expected, rel=1e-6)
 
 
@@ -167,7 +174,7 @@ def test_several_scales_are_added_equally_loud(tmp_path):
     expected, features = 0, both.features(held_out.batch([0, 1, 2, 3]))
     for width in (0, 1.5):
         one = PaDiM.create(size=64, **options, scales=(width,)).fit(images)
-        offset, scale = loudness(one.distances(features)[None])
+        offset, scale = offset_and_scale(one.distances(features)[None])
         expected += (one.distances(features) - offset) / scale / 2
     torch.testing.assert_close(both.distances(features), expected, rtol=1e-4, atol=1e-4)
 
@@ -187,9 +194,9 @@ def test_wide_scales_are_for_places_with_enough_images(tmp_path, number, part, d
     assert PaDiM.create(size=64, dimensions=dimensions).fit(images).choices["scales"] == (0.0,)
 
 
-def test_loudness_takes_no_notice_of_units():
+def test_normalised_maps_do_not_depend_on_units():
     maps = draw(2, 5, 8, 8, seed=4)
-    offset, scale = loudness(maps)
-    found = standardised(maps, offset, scale)
+    offset, scale = offset_and_scale(maps)
+    found = normalised(maps, offset, scale)
     torch.testing.assert_close(found.flatten(2).amax(2).mean(1), torch.ones(2, dtype=maps.dtype))
-    torch.testing.assert_close(found, standardised(3 * maps + 7, *loudness(3 * maps + 7)))
+    torch.testing.assert_close(found, normalised(3 * maps + 7, *offset_and_scale(3 * maps + 7)))

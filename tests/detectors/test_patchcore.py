@@ -48,7 +48,7 @@ def test_the_weighed_score_equals_a_direct_reference(part_images):
     detector = PatchCore.create(size=64, num_patches=100, position=2.0, reweighting=True).fit(part_images)
     picture = part_images.batch([3]).clone()
     picture[:, :, 20:30, 20:30] = 1
-    patches = detector.memory.described(detector.features(picture))[0].double().numpy()
+    patches = detector.memory.patches(detector.features(picture))[0].double().numpy()
     bank = detector.memory.bank.double().numpy()
     distances = np.sqrt(((patches[:, None] - bank) ** 2).sum(2))
     farthest = distances.min(1).argmax()
@@ -110,5 +110,9 @@ def test_a_network_s_patches_know_their_neighbourhood(part_images):
     assert detector.memory.bank.shape[1] == 64 + 128 + 2
     assert float(detector.memory.weight) == 0
     features = torch.rand(1, 192, 5, 5)
-    torch.testing.assert_close(detector.memory.local(features)[0, :, 2, 2], features[0, :, 1:4, 1:4].mean((1, 2)))
-    torch.testing.assert_close(detector.memory.local(features)[0, :, 0, 0], features[0, :, :2, :2].mean((1, 2)))
+    torch.testing.assert_close(
+        detector.memory.neighbourhood_mean(features)[0, :, 2, 2], features[0, :, 1:4, 1:4].mean((1, 2))
+    )
+    torch.testing.assert_close(
+        detector.memory.neighbourhood_mean(features)[0, :, 0, 0], features[0, :, :2, :2].mean((1, 2))
+    )

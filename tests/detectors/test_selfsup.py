@@ -73,8 +73,8 @@ def test_a_picture_that_was_learned_from_looks_as_strange_as_a_held_out_one(tmp_
         seen, share = detector.examples(source, range(150), range(150))
         return float(seen[share.amax((1, 2)) == 0][:, FilterBank.DIMENSIONS].mean())
 
-    features = detector.known.features(sources[0].batch(range(len(sources[0]))))
-    as_learned = float(detector.known.gaussians.whitened(features).square().mean(-1).sqrt().mean())
+    features = detector.ensemble.features(sources[0].batch(range(len(sources[0]))))
+    as_learned = float(detector.ensemble.gaussians.whitened(features).square().mean(-1).sqrt().mean())
     assert as_learned < 0.95 * mean_length(sources[1])
     assert mean_length(sources[0]) == pytest.approx(mean_length(sources[1]), rel=0.1)
 

@@ -52,7 +52,7 @@ def test_the_part_is_found_and_a_texture_is_all_part(discs, part):
 
 @pytest.mark.parametrize("name", sorted(OPERATORS))
 def test_an_operator_changes_the_part_and_only_where_the_mask_or_its_rim_is(discs, part, name):
-    synthesis = drawn(discs, part, (name,), most=1)
+    synthesis = drawn(discs, part, (name,), max_defects=1)
     seen = 0
     for seed in range(30):
         before = discs[0].copy()
@@ -80,7 +80,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(discs, part):
 
 
 def test_contrasts_reach_down_to_barely_visible_and_sizes_from_specks_to_large(discs, part):
-    synthesis = drawn(discs, part, most=1)
+    synthesis = drawn(discs, part, max_defects=1)
     pairs = [synthesis(discs[seed % 6], seed) for seed in range(300)]
     changes = [
         np.abs(picture - discs[seed % 6]).max(2)[mask].mean()

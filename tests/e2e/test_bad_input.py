@@ -148,5 +148,5 @@ def test_a_region_of_interest_of_another_view(make_category, tmp_path: Path, cap
     with pytest.raises(SystemExit) as stopped:
         main(["train", "--model", "patchcore", "--roi", str(tmp_path / "roi.json"), *flags])
     assert stopped.value.code == 2
-    assert "000.png: the picture is 48x48, its region of interest was drawn for 48x96" in capsys.readouterr().err
+    assert "000.png: the image is 48x48, its region of interest was drawn for 48x96" in capsys.readouterr().err
     assert not list((tmp_path / "out").rglob("*.*"))

@@ -35,7 +35,7 @@ def test_a_folder_is_enough_and_choices_are_told(good, tmp_path, capsys):
     assert document["options"]["shrinkage"] in (0.01, 0.03, 0.1, 0.3)
     aligned, likeliest, *_ = document["provenance"]["choices"]
     assert aligned == "align: off, since there is no background that a part could move on"
-    assert "1 held-out good image is likeliest so" in likeliest
+    assert "it gives 1 held-out good image the highest likelihood" in likeliest
     assert len(document["provenance"]["learned_from"]) == 8
     said, threshold = capsys.readouterr().out, document["calibration"]["threshold"]
     assert said.splitlines() == [
@@ -90,7 +90,7 @@ def test_a_detector_that_cannot_go_on_says_so(good, tmp_path, make_category, cap
     assert run("fit", good, "--out", tmp_path / "model", "--model", "ae", "--epochs", 1, "--size", 32) == 0
     more = make_category(tmp_path / "more", "other", num_train=3) / "train" / "good"
     assert run("fit", more, "--update", tmp_path / "model") == 2
-    assert "Fit it anew on all of them" in capsys.readouterr().err
+    assert "Fit it to all of them again" in capsys.readouterr().err
 
 
 def test_a_model_is_not_overwritten_unless_it_is_asked_for(good, tmp_path, make_category, capsys):

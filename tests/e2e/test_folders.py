@@ -147,7 +147,10 @@ def test_masks_beside_their_images_are_no_images(make_category, tmp_path: Path, 
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda folder: (folder / "test/good").rename(folder / "test/good or not"), "good or not: cannot be told"),
+        (
+            lambda folder: (folder / "test/good").rename(folder / "test/good or not"),
+            "good or not: the name does not say",
+        ),
         (lambda folder: (folder / "train/good/NG").mkdir(), None),
         (lambda folder: shutil.copytree(folder / "test/bad", folder / "train/good/NG"), "it holds a folder NG"),
         (lambda folder: shutil.copytree(folder / "train/good", folder / "test/bad/OK"), "good images by its name"),
@@ -174,4 +177,4 @@ def test_further_images_are_refused_where_a_mask_is_among_them(make_category, tm
     more = make_category(tmp_path / "more", "other")
     shutil.copy(_mask(more), more / "train/good/segmented.png")
     code, said = run(capsys, "fit", more / "train/good", "--update", tmp_path / "model")
-    assert (code, "segmented.png: has 2 different values alone, as a mask has" in said) == (2, True)
+    assert (code, "segmented.png: has only 2 different values, like a mask" in said) == (2, True)

@@ -133,14 +133,17 @@ def test_maps_of_another_program_give_the_same_figures(category, tmp_path: Path,
     [
         (lambda path: path.unlink(), "no such map"),
         (lambda path: path.write_bytes(b"no map"), "not an anomaly map of one"),
+        (lambda path: path.write_bytes(path.read_bytes()[:300]), "not an anomaly map of one"),
+        (lambda path: path.write_bytes(path.read_bytes()[:300] + bytes(5000)), "not an anomaly map of one"),
         (lambda path: cv2.imwrite(str(path), np.zeros((9, 9), np.float32)), "the map is 9 x 9, its image 48 x 48"),
     ],
 )
-def test_a_map_that_cannot_be_judged_is_named(category, tmp_path: Path, spoil, said):
+def test_a_map_that_cannot_be_judged_is_named(category, tmp_path: Path, spoil, said, capfd):
     write_maps(category, tmp_path / "maps", ".tiff")
     spoil(tmp_path / "maps/bolt/test/bad/001.tiff")
     with pytest.raises(BlemishError, match=rf"bad/001.*{said}"):
         list(predictions_from_maps(tmp_path / "maps", category))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_map_can_run_no_code(category, tmp_path: Path):

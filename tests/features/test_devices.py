@@ -60,7 +60,7 @@ def test_a_network_computes_in_bfloat16_where_the_hardware_does(part_images, har
     assert dtypes(detector) == {torch.bfloat16}
     assert detector.chosen("precision") == "bfloat16"
     assert [reason for reason in detector.reasons if "bfloat16" in reason] == [
-        "precision: bfloat16, which this hardware computes in"
+        "precision: bfloat16, which this hardware supports"
     ]
     hardware(False)
     detector.fit(part_images)

@@ -77,7 +77,7 @@ def test_what_is_not_installed_or_damaged_is_one_line(monkeypatch, tmp_path: Pat
         create_backbone("efficientnet_lite0").fit(None, seed=0)
     torch.save({"weight": torch.zeros(1)}, tmp_path / "weights.pth")
     monkeypatch.setattr(Package, "path", property(lambda self: tmp_path / "weights.pth"))
-    with pytest.raises(BlemishError, match="not the weights of efficientnet_lite0 that are known"):
+    with pytest.raises(BlemishError, match="SHA-256 is not that of the weights of efficientnet_lite0"):
         create_backbone("efficientnet_lite0").fit(None, seed=0)
 
 

@@ -129,8 +129,10 @@ def test_a_backbone_is_never_trained():
 
 
 def test_without_the_hub_the_line_names_what_helps(monkeypatch, tmp_path):
-    monkeypatch.setattr(networks, "_can_be_found", lambda host: False)
-    with pytest.raises(BlemishError, match=r"resnet18: its weights can't be had .* --weights FILE, .* gabor or pca"):
+    monkeypatch.setattr(networks, "_has_address", lambda host: False)
+    with pytest.raises(
+        BlemishError, match=r"resnet18: its weights cannot be loaded .* --weights FILE, .* gabor or pca"
+    ):
         create_backbone("resnet18").fit(None, seed=0)
 
 
@@ -142,7 +144,7 @@ def test_weights_in_the_hub_s_cache_need_no_network(whole, monkeypatch, tmp_path
     (snapshot.parents[1] / "refs" / "main").write_text("0123")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.file_download.HF_HUB_CACHE", str(tmp_path), raising=False)
-    monkeypatch.setattr(networks, "_can_be_found", lambda host: pytest.fail("the cache has it"))
+    monkeypatch.setattr(networks, "_has_address", lambda host: pytest.fail("the cache has it"))
     features = create_backbone(SMALL, (1,)).fit(None, seed=0)
     assert torch.equal(features.network.state_dict()["conv1.0.weight"], whole.state_dict()["conv1.0.weight"])
 
@@ -151,8 +153,8 @@ def test_weights_in_the_hub_s_cache_need_no_network(whole, monkeypatch, tmp_path
     ("make", "match"),
     [
         (lambda path: None, "no such file"),
-        (lambda path: path.write_bytes(b"not a file of tensors"), "not a file of tensors alone"),
-        (lambda path: torch.save({"layer": torch.nn.Linear(2, 2)}, path), "not a file of tensors alone"),
+        (lambda path: path.write_bytes(b"not a file of tensors"), "not a file of tensors only"),
+        (lambda path: torch.save({"layer": torch.nn.Linear(2, 2)}, path), "not a file of tensors only"),
         (lambda path: torch.save({"epoch": 3}, path), "holds no state_dict"),
         (lambda path: torch.save({"conv1.weight": torch.zeros(3)}, path), f"do not fit {SMALL}"),
     ],

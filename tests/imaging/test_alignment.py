@@ -44,7 +44,7 @@ def reference(*size: int) -> Alignment:
 
 def moved(generator: np.random.Generator, picture: np.ndarray, degrees: float = 180, shift: float = 0.1) -> np.ndarray:
     right, down = generator.uniform(-shift, shift, 2)
-    placed = Placement(generator.uniform(-degrees, degrees), right, down).laid(picture, GROUND)
+    placed = Placement(generator.uniform(-degrees, degrees), right, down).warp_back(picture, GROUND)
     return np.clip(placed + generator.normal(0, 3, picture.shape), 0, 255).astype(np.uint8)
 
 
@@ -69,7 +69,7 @@ def turn_between(first: float, second: float) -> float:
 @settings(deadline=None, max_examples=40)
 @given(PLACEMENTS, st.sampled_from([(120, 120), (120, 200), (240, 160)]))
 def test_a_part_is_found_however_it_lies(placed, size):
-    found = reference(*size).placement(placed.laid(part(*size), GROUND))
+    found = reference(*size).placement(placed.warp_back(part(*size), GROUND))
     corners = np.array([[-30, -25], [-30, 8], [34, 0]]) / max(size)  # of the part, seen from the middle
     assert np.abs(moved_points(found, corners) - moved_points(placed, corners)).max() < 0.5 / SIDE
 
@@ -83,12 +83,12 @@ def test_a_part_is_found_however_it_lies(placed, size):
 def test_what_is_laid_comes_home_in_its_own_type(placed, dtype, shape):
     top = 1 if dtype == np.float32 else np.iinfo(dtype).max
     picture = np.full(shape, 0.5 * top).astype(dtype)
-    laid = placed.laid(picture, float(picture.flat[0]))
+    laid = placed.warp_back(picture, float(picture.flat[0]))
     assert (laid.shape, laid.dtype) == (picture.shape, picture.dtype)
-    np.testing.assert_array_equal(placed.straightened(laid), picture)  # a constant stays one, its edges too
+    np.testing.assert_array_equal(placed.warp(laid), picture)  # a constant stays one, its edges too
     smooth = cv2.GaussianBlur(np.random.default_rng(0).random((80, 80)), (0, 0), 4)
     inner = slice(30, 50), slice(30, 50)
-    np.testing.assert_allclose(placed.straightened(placed.laid(smooth))[inner], smooth[inner], atol=0.01)
+    np.testing.assert_allclose(placed.warp(placed.warp_back(smooth))[inner], smooth[inner], atol=0.01)
 
 
 def test_corners_that_a_turn_leaves_out_are_mirrored_and_get_the_lowest_value_of_the_map():
@@ -98,14 +98,14 @@ def test_corners_that_a_turn_leaves_out_are_mirrored_and_get_the_lowest_value_of
     assert found.min() == straight.min()
     picture = np.zeros((60, 60), np.uint8)
     picture[10:-10, 10:-10] = 200
-    corner = placed.straightened(picture)[:5, :5]  # beyond the frame, whose edge is black
+    corner = placed.warp(picture)[:5, :5]  # beyond the frame, whose edge is black
     assert corner.max() == 200
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_any_kind_of_picture_is_placed_as_its_eight_bit_twin(dtype):
     placed = Placement(40, 0.05, -0.02)
-    laid = placed.laid(part(), GROUND)
+    laid = placed.warp_back(part(), GROUND)
     scale = 1 / 255 if dtype == np.float32 else np.iinfo(dtype).max / 255
     found, wanted = (reference().placement(one) for one in ((laid * scale).astype(dtype), laid))
     assert turn_between(found.degrees, wanted.degrees) < 0.1
@@ -120,13 +120,13 @@ def test_pictures_with_nothing_to_find_have_a_placement_all_the_same(shape):
         assert np.isfinite([found.degrees, found.right, found.down]).all()
 
 
-def test_parts_that_lie_turned_and_shifted_are_straightened(tmp_path: Path):
+def test_parts_that_lie_turned_and_shifted_are_registered(tmp_path: Path):
     generator = np.random.default_rng(0)
     samples = write(tmp_path / "a", [moved(generator, part()) for _ in range(20)])
     found, reason = choose_alignment(samples, write(tmp_path / "b", [moved(generator, part()) for _ in range(4)]))
     assert found is not None
     assert reason.startswith("align: on, since 4 held-out good images then differ from the mean 0.")
-    straight = [found.placement(image).straightened(image) for image in (read_image(one.image) for one in samples)]
+    straight = [found.placement(image).warp(image) for image in (read_image(one.image) for one in samples)]
     spread = np.std(np.asarray(straight, np.float32), axis=0)[20:-20, 20:-20]
     before = np.std([read_image(one.image).astype(np.float32) for one in samples], axis=0)[20:-20, 20:-20]
     assert spread.mean() < 0.4 * before.mean()
@@ -176,10 +176,10 @@ def redness(images: np.ndarray, inside: np.ndarray | None = None) -> tuple[np.nd
 
 
 @pytest.mark.parametrize("tiled", [False, True])
-def test_maps_lie_over_the_file_as_it_is_and_the_score_is_of_the_straightened_part(tmp_path: Path, tiled):
+def test_maps_lie_over_the_file_as_it_is_and_the_score_is_of_the_registered_part(tmp_path: Path, tiled):
     preprocess = Preprocess((60, 60), tile=60 if tiled else None, overlap=10 if tiled else 0, alignment=reference())
     placed = Placement(130, 0.06, -0.05)
-    laid = placed.laid(part(), GROUND)
+    laid = placed.warp_back(part(), GROUND)
     (sample,) = write(tmp_path, [laid])
     (found,) = Inspector(redness, preprocess).predict([sample])
     assert found.map.shape == (120, 120)
@@ -204,7 +204,10 @@ def turned_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cv2.circle(mask, (58, 60), 4, 255, -1)
     for number in range(6):
         placed = Placement(generator.uniform(-180, 180), *generator.uniform(-0.1, 0.1, 2))
-        for folder, picture in (("test/spot", placed.laid(spotted, GROUND)), ("ground_truth/spot", placed.laid(mask))):
+        for folder, picture in (
+            ("test/spot", placed.warp_back(spotted, GROUND)),
+            ("ground_truth/spot", placed.warp_back(mask)),
+        ):
             (root / folder).mkdir(parents=True, exist_ok=True)
             name = f"{number:03}{'_mask' if 'truth' in folder else ''}.png"
             cv2.imwrite(str(root / folder / name), picture if picture.ndim == 2 else picture[..., ::-1])

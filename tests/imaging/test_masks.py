@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image as Pillow
 
 from blemish.errors import BlemishError
-from blemish.imaging.masks import ABOVE, ALPHA, NOT_BLACK, Mask, understand_mask
+from blemish.imaging.masks import ABOVE, ALPHA, NOT_BLACK, Mask, read_mask, understand_mask
 
 SIZE = (84, 70)
 DRAWN = np.zeros(SIZE, np.uint8)
@@ -116,13 +117,40 @@ def test_nothing_and_everything(value, share, suffix, tmp_path: Path):
     assert understood(tmp_path / f"mask{suffix}", np.full(SIZE, value, np.uint8)).marks.mean() == share
 
 
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("PNG", {}), ("WEBP", {"lossless": True, "exact": True}), ("TIFF", {"compression": "tiff_lzw"})],
+)
+def test_a_shape_in_alpha_is_found_in_every_kind_of_file_that_has_it(kind, options, tmp_path: Path):
+    Pillow.fromarray(with_alpha(255, DRAWN * 255)).save(tmp_path / "mask", kind, **options)
+    for found in understand_mask(tmp_path / "mask"), understood(tmp_path / "mask.bmp", with_alpha(255, DRAWN * 255)):
+        np.testing.assert_array_equal(found.marks, TRUTH)
+        assert found.rule == ALPHA
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "RGB"])
+def test_a_shape_in_what_is_transparent_of_a_png_is_found(mode, tmp_path: Path):
+    image = Pillow.fromarray(DRAWN * 1).convert("P") if mode == "P" else Pillow.fromarray(DRAWN * 255).convert(mode)
+    if mode == "P":
+        image.putpalette([255] * 6)
+    image.save(tmp_path / "mask.png", transparency=(0, 0, 0) if mode == "RGB" else 0)
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), TRUTH)
+
+
+def test_alpha_is_turned_as_its_image_is(tmp_path: Path):
+    exif = Pillow.Exif()
+    exif[0x0112] = 6
+    Pillow.fromarray(np.rot90(with_alpha(255, DRAWN * 255))).save(tmp_path / "mask.png", exif=exif)
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), TRUTH)
+
+
 PHOTOGRAPH = np.clip(np.random.default_rng(0).normal(np.linspace(0, 200, 70), 12, SIZE), 0, 255).astype(np.uint8)
 UNCLEAR = {
     "nothing is black": (DRAWN * 100 + 100, "nothing in it is black"),
     "black on white without black": (255 - DRAWN * 100, "nothing in it is black"),
     "a photograph": (PHOTOGRAPH, "shades all over"),
     "a heat map": (cv2.GaussianBlur(DRAWN * 255, (41, 41), 0), "shades all over"),
-    "the shape is cut out of alpha": (with_alpha(255, 255 - DRAWN * 255), "what its alpha channel shows"),
+    "the shape is cut out of alpha": (with_alpha(255, 255 - DRAWN * 255), "opaque part of its alpha channel"),
     "a photograph of a cut-out part": (
         np.dstack([PHOTOGRAPH, PHOTOGRAPH[::-1], PHOTOGRAPH, DRAWN * 255]),
         "not a mask by its values",

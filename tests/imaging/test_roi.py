@@ -15,7 +15,7 @@ from blemish.evaluation.evaluate import evaluate
 from blemish.imaging.pixels import to_batch
 from blemish.imaging.preprocess import Preprocess
 from blemish.imaging.read import read_image
-from blemish.imaging.roi import Roi, counted, read_roi
+from blemish.imaging.roi import Roi, masked_by_roi, read_roi
 from blemish.inference.inspector import Inspector
 from blemish.metrics import rank_pixels
 from blemish.types import Prediction, Sample
@@ -70,18 +70,18 @@ def test_a_larger_picture_of_the_same_view_is_allowed_and_another_view_is_not(ro
     assert roi.inside((60, 80)).sum() == 30 * 50
     assert roi.inside((120, 160)).sum() == 4 * 30 * 50
     assert roi.inside((45, 60)).mean() == pytest.approx(roi.inside((60, 80)).mean(), abs=0.02)
-    with pytest.raises(BlemishError, match="the picture is 80x60, its region of interest was drawn for 60x80"):
+    with pytest.raises(BlemishError, match="the image is 80x60, its region of interest was drawn for 60x80"):
         roi.inside((80, 60))
 
 
 WRONG = {
-    "black.png": (np.zeros((4, 4), np.uint8), r"black\.png: marks nothing"),
+    "black.png": (np.zeros((4, 4), np.uint8), r"black\.png: marks no pixel"),
     "text.png": ("nothing", "truncated, or not an image"),
     "list.json": ("[1]", "cannot be used"),
     "deep.json": ("[" * 100_000, "cannot be used"),
     "no_size.json": ('{"polygons": []}', r"no_size\.json: cannot be used \('size' is missing\)"),
     "line.json": ('{"size": [4, 4], "polygons": [[[0, 0], [3, 3]]]}', "has fewer than three points"),
-    "outside.json": ('{"size": [4, 4], "polygons": [[[9, 9], [8, 9], [9, 8]]]}', r"outside\.json: marks nothing"),
+    "outside.json": ('{"size": [4, 4], "polygons": [[[9, 9], [8, 9], [9, 8]]]}', r"outside\.json: marks no pixel"),
     "words.json": ('{"size": [4, 4], "polygons": [["a", "b"]]}', "cannot be used"),
     "huge.json": ('{"size": [1e30, 4], "polygons": []}', "cannot be used"),
     "negative.json": ('{"size": [-3, 4], "polygons": [[[0, 0], [1, 1], [0, 1]]]}', "the size has -3, pixels"),
@@ -103,10 +103,10 @@ WRONG = {
     "size_huge.json": ('{"size": [40000, 40000], "polygons": []}', "has over 200,000,000 pixels"),
     "small.json": (
         '{"size": [480, 640], "polygons": [[[2, 2], [20, 2], [20, 20], [2, 20]]]}',
-        r"small\.json: marks 0\.12% of the picture, 1% is the least",
+        r"small\.json: marks 0\.12% of the image, 1% is the least",
     ),
-    "small.png": (np.pad(np.full((2, 2), 255, np.uint8), 15), r"marks 0\.39% of the picture"),
-    "empty.json": ('{"size": [4, 4], "polygons": []}', r"empty\.json: marks nothing"),
+    "small.png": (np.pad(np.full((2, 2), 255, np.uint8), 15), r"marks 0\.39% of the image"),
+    "empty.json": ('{"size": [4, 4], "polygons": []}', r"empty\.json: marks no pixel"),
 }
 
 
@@ -126,7 +126,7 @@ def test_the_share_that_counts_is_said(tmp_path: Path, caplog: pytest.LogCapture
     caplog.set_level("INFO", "blemish")
     (tmp_path / "a.json").write_text('{"size": [40, 50], "polygons": [[[0, 0], [49, 0], [49, 19], [0, 19]]]}')
     assert read_roi(tmp_path / "a.json").inside((40, 50)).mean() == 0.5
-    assert caplog.messages == [f"roi: 50.0 % of the picture counts ({tmp_path / 'a.json'})"]
+    assert caplog.messages == [f"roi: 50.0 % of the image is inspected ({tmp_path / 'a.json'})"]
 
 
 def test_a_polygon_may_reach_beyond_the_picture_as_far_as_it_likes(tmp_path: Path):
@@ -174,5 +174,5 @@ def test_a_ranking_leaves_masked_pixels_out(roi):
     values = np.random.default_rng(0).random((60, 80), np.float32)
     mask = np.zeros((60, 80), np.uint8)
     mask[35:45, 30:40] = 1  # half of it lies outside
-    image = rank_pixels([(mask, counted(values, roi))]).images[0]
+    image = rank_pixels([(mask, masked_by_roi(values, roi))]).images[0]
     assert (image.anomalous.size, image.num_pixels, image.components.weights.sum()) == (50, 1500, pytest.approx(1))

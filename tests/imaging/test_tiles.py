@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from blemish.data.source import load
 from blemish.imaging.preprocess import Preprocess
-from blemish.imaging.tiles import blend, cut, places, starts
+from blemish.imaging.tiles import blend, corners, cut, starts
 from blemish.inference.inspector import Inspector
 from blemish.types import Sample
 
@@ -45,7 +45,7 @@ def test_what_was_cut_is_blended_to_what_it_was(height, width, side, overlap):
     image = np.random.default_rng(height).random((height, width), np.float32)
     tiles = list(cut(image, side, overlap))
     assert {tile.shape for tile in tiles} == {(side, side)}
-    assert len(tiles) == len(places((height, width), side, overlap))
+    assert len(tiles) == len(corners((height, width), side, overlap))
     np.testing.assert_allclose(blend(tiles, (height, width), side, overlap), image, rtol=1e-6)
 
 
@@ -90,7 +90,7 @@ def test_a_source_of_tiles_and_its_files_give_the_same(memory_budget, tmp_path: 
     inspector = Inspector(blurred, Preprocess((32, 32), tile=48, overlap=16), batch_size=4)
     source = load(samples, inspector.preprocess, memory_budget=memory_budget)
     assert len(source.samples) == 3
-    assert len(source) == sum(len(places(size, 48, 16)) for size in [(100, 80), (32, 32), (70, 130)])
+    assert len(source) == sum(len(corners(size, 48, 16)) for size in [(100, 80), (32, 32), (70, 130)])
     assert [frame.is_last for frame in source].count(True) == 3
     from_files = list(inspector.predict(samples))
     for kept in (source, source.where(lambda sample: sample.image.stem != "0")):

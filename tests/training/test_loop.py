@@ -210,7 +210,7 @@ def test_patience_stops_when_the_validation_loss_no_longer_falls(sources):
 
 def test_the_mean_of_the_last_steps_is_kept_and_training_goes_on_from_the_last(sources):
     class Averaging(Autoencoder):
-        averaging = 0.7
+        ema_decay = 0.7
 
     def steps_of(detector: Autoencoder) -> tuple[list[dict[str, torch.Tensor]], int]:
         steps = []

@@ -1,4 +1,4 @@
-"""Data sets: a folder of images, read as categories of samples."""
+"""Data sets: finds categories and their samples in folders, decodes their images, and checks them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a data set is: categories, each a list of samples; and how the validation images are drawn."""
+"""Categories of a data set, each a list of samples; and how validation images are held out from training."""
 
 from __future__ import annotations
 
@@ -19,32 +19,33 @@ from blemish.files import absolute, read_bytes
 from blemish.imaging.contents import pixel_digest
 from blemish.imaging.read import decode_image, read_content
 from blemish.parallel import map_ahead
-from blemish.progress import Progress, no_progress, told
+from blemish.progress import Progress, no_progress, with_progress
 from blemish.types import GOOD, Sample, Split
 
 logger = logging.getLogger("blemish")
 
 Reader = Callable[[Path], dict[Path, list[Sample]]]
 DATASETS: dict[str, Reader] = {"mvtec": read_mvtec, "folder": read_folder}
-"""Layout name -> function from a path to {category's folder: samples}, empty where the path is not of that layout.
+"""Name of a layout -> function from a path to {folder of a category: samples}, tried in this order.
 
-They are tried in this order.
+A function returns an empty dict where the path does not have its layout.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """One kind of part: its good images to learn from, and the images to test on."""
+    """The images of one kind of part: good images for training, and images for testing."""
 
     name: str
     root: Path
-    """The category's own folder: paths are given relative to it, whether it or the data set's root was named."""
+    """The category's own folder, to which paths in results are relative."""
     layout: str
+    """The name of the layout, a key of DATASETS."""
     samples: tuple[Sample, ...]
 
     @property
     def files(self) -> list[Path]:
-        """Every image, and the mask of each that has one."""
+        """All image files and mask files."""
         return [path for sample in self.samples for path in (sample.image, sample.mask) if path]
 
     def of(self, split: Split) -> list[Sample]:
@@ -53,10 +54,10 @@ class Category:
 
 
 def find_categories(path: Path, names: Sequence[str] = ()) -> list[Category]:
-    """The categories under `path` (a data set's root or one category's folder), in order of their names.
+    """The categories under `path`, the root of a data set or the folder of one category, in order of their names.
 
-    `names` chooses among them; none means all. Raises BlemishError where the path does not exist, is of no known
-    layout, or has no category of a name that was asked for.
+    `names` chooses categories; empty: all. Raises BlemishError where the path does not exist or contains no images in
+    any layout, or where a name is not that of a category.
     """
     if not os.path.isdir(path):  # noqa: PTH112 - the method raises where a folder above cannot be entered
         what = "not a folder" if os.path.exists(path) else "no such folder"  # noqa: PTH110
@@ -76,14 +77,14 @@ def find_categories(path: Path, names: Sequence[str] = ()) -> list[Category]:
 
 
 def _instead(path: Path) -> str:
-    """What the folder holds that is no image to learn from, in words."""
+    """A sentence on the other contents of the folder; empty where there are none."""
     listing = list_images(path)
     found = describe([*listing.left_out, *(LeftOut(image, OUTSIDE) for image in listing.images)])
     return f" Here is {found.removeprefix('left out: ')}." if found else ""
 
 
 def find_category(path: Path, name: str) -> Category:
-    """The category of this name under `path`, or the only one there; raises BlemishError where it is none of many."""
+    """The category under `path` that is the only one or has this name; raises BlemishError where there is none."""
     found = find_categories(path)
     chosen = found if len(found) == 1 else [category for category in found if category.name == name]
     if not chosen:
@@ -91,57 +92,59 @@ def find_category(path: Path, name: str) -> Category:
     return chosen[0]
 
 
-def fitted_to(category: Category) -> str:
-    """The name that a detector of it goes by: that of the part, where the good images of its category alone were given.
+def part_name(category: Category) -> str:
+    """The name of the part that a category shows, under which a detector fitted to it is saved.
 
-    So what was fitted to gear/train/good is found again in a data set that has a category gear.
+    It is the category's name, but `gear` where the category is the folder gear/train/good itself. So a detector that
+    was fitted to that folder alone also belongs to the category gear of the whole data set.
     """
     path = absolute(category.root)
     is_part = category.layout == "folder" and path.parts[-2:] == ("train", GOOD) and len(path.parts) > 3
     return path.parts[-3] if is_part else category.name
 
 
-def good_alone(category: Category) -> Category:
-    """The good training images of a category, below the folder that they have in common."""
+def only_good(category: Category) -> Category:
+    """The category with its training images alone; its root is their common folder."""
     samples = tuple(category.of("train"))
     root = Path(os.path.commonpath([sample.image.parent for sample in samples] or [category.root]))
     return replace(category, root=root, samples=samples)
 
 
 def left_out(category: Category) -> list[LeftOut]:
-    """What lies below the category's folder and is neither an image of it nor a mask."""
+    """The files and folders below the category's folder that are neither its images nor its masks."""
     listing, files = list_images(category.root), set(category.files)
     above = {folder for file in files for folder in file.parents}
     others = [LeftOut(image, OUTSIDE) for image in listing.images if image not in files]
     return [*(left for left in listing.left_out if left.path not in above), *others]
 
 
-def tell_left_out(category: Category) -> Category:
-    """The category; what was left out of its folder is said in one line."""
+def log_left_out(category: Category) -> Category:
+    """Logs in one line what is left out of the category's folder, and returns the category."""
     if line := describe(left_out(category)):
         logger.info("%s: %s", category.root, line)
     return category
 
 
 def num_held_out(number: int, fraction: float) -> int:
-    """How many of so many images are held out: at least one, and at least one is left; none where the fraction is 0."""
+    """How many of `number` images are held out: the fraction, rounded, at least one, but not all; 0 for fraction 0."""
     return min(number - 1, max(1, round(fraction * number))) if fraction > 0 else 0
 
 
 def hold_out(category: Category, fraction: float, seed: int, digests: Mapping[Path, str] | None = None) -> Category:
-    """The category with `fraction` of its good training images, drawn at random by `seed`, as split "val".
+    """The category with a random `fraction` of its good training images moved to the split "val".
 
-    Images that are the same, as `digests` tell (none: all differ), count as one picture and stay together: a picture
-    is not held out from itself. At least one is drawn and at least one is left, so a category with a single training
-    picture has no validation images. What an earlier draw held out is drawn anew.
+    Copies of an image, which have equal `digests` (None: there are no copies), count once and stay in the same split.
+    At least one image is held out and at least one is left for training; a single image is not held out. The draw
+    depends on `seed` alone; images that were held out before are drawn again. Raises BlemishError where there are no
+    good training images.
     """
     good = [sample for sample in category.samples if sample.split != "test"]
     content_of = {sample.image: digests[sample.image] if digests else str(sample.image) for sample in good}
     if not content_of:
         raise BlemishError(f"{category.root}: category {category.name} has no good training images.")
-    pictures = list(dict.fromkeys(content_of.values()))
-    order = np.random.default_rng(seed).permutation(len(pictures))
-    drawn = {pictures[row] for row in order[: num_held_out(len(pictures), fraction)]}
+    contents = list(dict.fromkeys(content_of.values()))
+    order = np.random.default_rng(seed).permutation(len(contents))
+    drawn = {contents[row] for row in order[: num_held_out(len(contents), fraction)]}
     split_of: dict[Path, Split] = {
         image: "val" if content in drawn else "train" for image, content in content_of.items()
     }
@@ -150,13 +153,13 @@ def hold_out(category: Category, fraction: float, seed: int, digests: Mapping[Pa
 
 
 def file_digests(paths: Sequence[Path], progress: Progress = no_progress) -> dict[Path, str]:
-    """Path -> SHA-256 of the file's content; raises BlemishError where one cannot be read."""
+    """Path -> SHA-256 of the file's content; raises BlemishError where a file cannot be read."""
     digests = map_ahead(lambda path: hashlib.sha256(read_bytes(path)).hexdigest(), paths)
-    return dict(zip(paths, told(digests, len(paths), progress, "files"), strict=True))
+    return dict(zip(paths, with_progress(digests, len(paths), progress, "files"), strict=True))
 
 
 def content_digests(paths: Sequence[Path]) -> dict[Path, tuple[str, str]]:
-    """Path -> SHA-256 of the decoded pixels, and of the file; raises BlemishError where one cannot be read."""
+    """Path -> (SHA-256 of the decoded pixels, SHA-256 of the file); raises BlemishError for an unreadable image."""
     return dict(zip(paths, map_ahead(_content_digests, paths), strict=True))
 
 
@@ -166,7 +169,7 @@ def _content_digests(path: Path) -> tuple[str, str]:
 
 
 def data_hash(category: Category, digests: Mapping[Path, str]) -> str:
-    """SHA-256 over the paths below the category's folder, which say what a file is, and the contents of its files."""
+    """SHA-256 of a category: of its files' paths, relative to its folder, and of their contents (`digests`)."""
     named = {path.relative_to(category.root).as_posix(): digest for path, digest in digests.items()}
     lines = "".join(f"{name} {named[name]}\n" for name in sorted(named))
     return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()

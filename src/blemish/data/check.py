@@ -1,4 +1,4 @@
-"""What is wrong with a data set, in words that say what to do; found before anything is learned from it."""
+"""Checks a data set before training: finds problems and says how to fix them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from blemish.parallel import map_ahead
 from blemish.types import Sample, Size
 
 FEW_VALUES, MANY_VALUES = 8, 64
-"""An image with from two to so few values is a mask by its content, where one beside it has so many."""
+"""An image with 2 to FEW_VALUES different values may be a mask, where another image has at least MANY_VALUES."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something found in a data set. An error would make a result wrong, a warning would not."""
+    """A problem of a data set. An error would make results wrong; a warning would not."""
 
     severity: Literal["error", "warning"]
     path: Path
@@ -42,19 +42,21 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class MaskInfo:
-    """What is known of a mask file once it has been read."""
+    """Properties of a mask file."""
 
     size: Size = (0, 0)
     area: float = 0.0
-    """The anomalous part of its pixels, from 0 to 1."""
+    """The share of anomalous pixels, from 0 to 1."""
     rule: str = ""
-    """By which rule of `imaging.masks` it was understood."""
+    """The rule of `imaging.masks` that decided which pixels are marked."""
     num_values: int = 0
+    """The number of different values."""
     error: str | None = None
+    """Why the mask cannot be used."""
 
 
 def read_mask_infos(samples: Iterable[Sample], max_pixels: int = MAX_PIXELS) -> dict[Path, MaskInfo]:
-    """Mask file -> what is known of it, for every sample that has one."""
+    """Path of a mask -> its properties, for all samples with a mask."""
     paths = [sample.mask for sample in samples if sample.mask]
     return dict(zip(paths, map_ahead(lambda path: _read_mask_info(path, max_pixels), paths), strict=True))
 
@@ -69,7 +71,7 @@ def _read_mask_info(path: Path, max_pixels: int) -> MaskInfo:
 
 
 def find_problems(category: Category, files: Sequence[FileInfo], masks: Mapping[Path, MaskInfo]) -> list[Problem]:
-    """Every problem of a category, errors first; `files` belong to `category.samples`, in the same order."""
+    """All problems of a category, errors first. `files[i]` belongs to `category.samples[i]`."""
     found = chain(
         _undecodable(category.samples, files),
         _identical(category.samples, files),
@@ -82,7 +84,7 @@ def find_problems(category: Category, files: Sequence[FileInfo], masks: Mapping[
 
 
 def refuse(problems: Iterable[Problem]) -> None:
-    """Raises BlemishError with the first error among the problems, if there is one."""
+    """Raises BlemishError with the first error among the problems; does nothing where there are only warnings."""
     errors = [problem for problem in problems if problem.severity == "error"]
     if errors:
         more = f" ({len(errors) - 1} more: blemish data check)" if len(errors) > 1 else ""
@@ -113,7 +115,7 @@ def _identical_pair(first: Sample, copy: Sample) -> Problem:
         return Problem(
             "error", copy.image, f"identical to {first.image}, which is labelled {first.defect}. Remove one."
         )
-    counts = "once" if copy.split == "val" else "twice"  # copies are held out together, and calibrate as one
+    counts = "once" if copy.split == "val" else "twice"  # copies are held out together, and calibration uses one
     return Problem("warning", copy.image, f"identical to {first.image}. It counts {counts}.")
 
 
@@ -144,7 +146,7 @@ def _judgement(sample: Sample, mask: MaskInfo, image: FileInfo) -> tuple[Literal
         sizes = f"the mask is {mask.size[0]}x{mask.size[1]}, its image {image.size[0]}x{image.size[1]}"
         return "error", f"{sizes}. Save it at the image's size."
     if not sample.label and mask.area:
-        share = f"the mask marks {mask.area:.2%} of the image, which lies among the good ones"
+        share = f"the mask marks {mask.area:.2%} of the image, which is among the good ones"
         return "error", f"{share}. Move both to a folder of defects, or remove the mask."
     if sample.label and mask.area == 0:
         return "error", "the mask is empty, the image labelled anomalous. Draw the defect or remove both."
@@ -159,26 +161,26 @@ def _judgement(sample: Sample, mask: MaskInfo, image: FileInfo) -> tuple[Literal
 
 
 def _masks_among_images(samples: Sequence[Sample], files: Sequence[FileInfo]) -> Iterable[Problem]:
-    """Images that are masks by their content: a few values alone, of the size of one beside it that has many."""
-    beside = {(sample.image.parent, info.size) for sample, info in _usable(samples, files, MANY_VALUES)}
-    sizes = {size for _, size in beside}
+    """Images that look like masks: only a few different values, and the size of an image with many values."""
+    images = {(sample.image.parent, info.size) for sample, info in _usable(samples, files, MANY_VALUES)}
+    sizes = {size for _, size in images}
     for sample, info in _usable(samples, files, 2):
         if info.num_values > FEW_VALUES or info.size not in sizes:
             continue
-        is_sure = (sample.image.parent, info.size) in beside or sample.image.parent.name.casefold() in LABEL_NAMES
-        found = f"has {info.num_values} different values alone, as a mask has"
+        is_sure = (sample.image.parent, info.size) in images or sample.image.parent.name.casefold() in LABEL_NAMES
+        found = f"has only {info.num_values} different values, like a mask"
         advice = "Name it <stem of its image>_mask.png, or move it to a folder called masks"
         yield Problem("error" if is_sure else "warning", sample.image, f"{found}. {advice}.")
 
 
 def _usable(samples: Sequence[Sample], files: Sequence[FileInfo], num_values: int) -> Iterable[tuple[Sample, FileInfo]]:
-    """Those with so many different values at least."""
+    """The readable samples and files with at least `num_values` different values."""
     pairs = zip(samples, files, strict=True)
     return ((sample, info) for sample, info in pairs if not info.error and info.num_values >= num_values)
 
 
 def _left_out(category: Category) -> Iterable[Problem]:
-    """Masks that belong to no image, training folders that are not read, and all else in one line."""
+    """A problem for each mask without an image and each unused training folder, and one for all other files."""
     found = left_out(category)
     unread = [folder for folder in list_folders(category.root / "train") if not is_good(folder.name)]
     masks = mask_folders(category.root)
@@ -195,7 +197,7 @@ def _left_out(category: Category) -> Iterable[Problem]:
 
 
 def _unread(found: Sequence[LeftOut]) -> Iterable[Problem]:
-    """Images of kinds that are not read: what to do, once for each kind."""
+    """One problem for each unsupported image format, with advice."""
     of_kind: dict[str, list[Path]] = defaultdict(list)
     for left in found:
         if left.reason == OTHER_FILE and (kind := unread_name(left.path.suffix)):
@@ -206,7 +208,7 @@ def _unread(found: Sequence[LeftOut]) -> Iterable[Problem]:
 
 
 def _is_in(left: LeftOut, folders: Sequence[Path]) -> bool:
-    """Whether it is an image in one of the folders or below it."""
+    """Whether it is an image inside one of the folders."""
     return left.reason == OUTSIDE and any(left.path.is_relative_to(folder) for folder in folders)
 
 

@@ -1,4 +1,4 @@
-"""What is worth knowing of the images of a set beside their labels: how bright, how large, how unlike the others."""
+"""Facts about the images of a category for a report: size, brightness, and distance to the other training images."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from numpy.typing import NDArray
 
 from blemish.data.category import Category
 from blemish.data.source import ImageSource
+from blemish.types import Sample
 
 SMALL = 16
-"""Side of what an image is compared by."""
+"""Side in pixels of the thumbnails by which images are compared."""
 NEIGHBOURS = 3
+"""Number of nearest images that a distance is averaged over."""
 ROWS = 256
-"""Images that are compared with all others at a time."""
+"""Images whose distances to all others are computed at once."""
 
 
 def image_facts(category: Category, source: ImageSource) -> list[dict[str, Any]]:
-    """One row per image file: path, split, defect, hashes of file and pixels, size, brightness in [0, 1].
+    """One dict per image file: path, split, defect, sha256, pixel_sha256, size, brightness in [0, 1], distance.
 
-    A good image that was learned from or held out also has its distance to the others, by `distances_to_others`.
+    `distance` is that of `distances_to_others` among the training and validation images; None for test images.
     """
-    found: dict[Any, list[NDArray[np.float32]]] = defaultdict(list)
-    brightness: dict[Any, list[float]] = defaultdict(list)
+    brightness: dict[Sample, list[float]] = defaultdict(list)
+    descriptors: dict[Sample, list[NDArray[np.float32]]] = defaultdict(list)
     for frame in source:
         pixels = _scaled(frame.pixels)
         brightness[frame.sample].append(float(pixels.mean()))
         if frame.sample.split != "test":
-            found[frame.sample].append(_description(pixels))
-    learned = list(found)
-    distances = distances_to_others(np.stack([np.mean(found[sample], axis=0) for sample in learned]))
-    distance_of = dict(zip(learned, distances.tolist(), strict=True)) if len(learned) > 1 else {}
+            descriptors[frame.sample].append(_descriptor(pixels))
+    distance_of = _distance_of({sample: np.mean(tiles, axis=0) for sample, tiles in descriptors.items()})
     return [
         {
             "path": sample.image.relative_to(category.root).as_posix(),
@@ -49,15 +49,21 @@ def image_facts(category: Category, source: ImageSource) -> list[dict[str, Any]]
     ]
 
 
-def distances_to_others(descriptions: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(n,): how far each of the descriptions (n, C) is from the nearest three of the others, on average."""
-    number = min(NEIGHBOURS, len(descriptions) - 1)
+def _distance_of(descriptors: dict[Sample, NDArray[np.float32]]) -> dict[Sample, float]:
+    """Sample -> distance to the others; empty for a single sample."""
+    distances = distances_to_others(np.stack(list(descriptors.values())))
+    return dict(zip(descriptors, distances.tolist(), strict=True)) if len(descriptors) > 1 else {}
+
+
+def distances_to_others(descriptors: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(n,): the mean Euclidean distance of each descriptor (n, C) to its three nearest others; 0 for a single one."""
+    number = min(NEIGHBOURS, len(descriptors) - 1)
     if number == 0:
-        return np.zeros(len(descriptions))
-    values = descriptions.astype(np.float64) - descriptions.mean(axis=0)
+        return np.zeros(len(descriptors))
+    values = descriptors.astype(np.float64) - descriptors.mean(axis=0)
     squares = np.square(values).sum(axis=1)
     found = []
-    for start in range(0, len(values), ROWS):  # all at once would take memory with the square of the images
+    for start in range(0, len(values), ROWS):  # all at once would take memory quadratic in the number of images
         rows = np.arange(start, min(start + ROWS, len(values)))
         distances = squares[rows, None] + squares - 2 * values[rows] @ values.T
         distances[np.arange(len(rows)), rows] = np.inf
@@ -66,12 +72,12 @@ def distances_to_others(descriptions: NDArray[np.float32]) -> NDArray[np.float64
     return np.concatenate(found)
 
 
-def _description(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The picture at a glance, and how much detail there is at each place of it, both made small."""
-    glance = cv2.resize(pixels, (SMALL, SMALL), interpolation=cv2.INTER_AREA)
-    smooth = cv2.resize(glance, pixels.shape[1::-1], interpolation=cv2.INTER_LINEAR).reshape(pixels.shape)
+def _descriptor(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A thumbnail of the image and one of its fine detail, as one vector."""
+    coarse = cv2.resize(pixels, (SMALL, SMALL), interpolation=cv2.INTER_AREA)
+    smooth = cv2.resize(coarse, pixels.shape[1::-1], interpolation=cv2.INTER_LINEAR).reshape(pixels.shape)
     detail = cv2.resize(np.abs(pixels - smooth), (SMALL, SMALL), interpolation=cv2.INTER_AREA)
-    return np.concatenate([glance.ravel(), detail.ravel()])
+    return np.concatenate([coarse.ravel(), detail.ravel()])
 
 
 def _scaled(pixels: NDArray[Any]) -> NDArray[np.float32]:

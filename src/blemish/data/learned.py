@@ -1,4 +1,4 @@
-"""What kind of images a detector learned from, and whether another is like them."""
+"""Colour, depth and size of the images that a detector learned from, and how another image differs from them."""
 
 from __future__ import annotations
 
@@ -8,27 +8,31 @@ from typing import Any
 from blemish.data.source import FileInfo
 
 SPREAD = 1.25
-"""How many times a side may be longer or shorter than all that were learned from."""
+"""Factor by which an image's side may be longer or shorter than those of all training images."""
 DEPTHS = {"uint8": "8-bit", "uint16": "16-bit", "float32": "float"}
-"""Type of pixels -> what it is to a user."""
+"""Type of pixels -> name of the depth for a user."""
 
 
 def learned_images(files: Iterable[FileInfo], before: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The colours, depths and sizes of the files, as plain data; together with those of `before`, if it is given."""
+    """The colours, depths and range of sizes of the files, as plain data.
+
+    `before` is an earlier result, whose values are included: {"colours": ["grey"], "depths": ["uint8"], "sizes":
+    [[smallest height, smallest width], [largest height, largest width]]}.
+    """
     usable = [info for info in files if not info.error]
-    known = before or {}
-    sides = [list(info.size) for info in usable] + [list(size) for size in known.get("sizes", ())]
+    earlier = before or {}
+    sides = [list(info.size) for info in usable] + [list(size) for size in earlier.get("sizes", ())]
     return {
-        "colours": sorted({*map(_colour, usable), *known.get("colours", ())}),
-        "depths": sorted({*(info.depth for info in usable), *known.get("depths", ())}),
+        "colours": sorted({*map(_colour, usable), *earlier.get("colours", ())}),
+        "depths": sorted({*(info.depth for info in usable), *earlier.get("depths", ())}),
         "sizes": [[pick(side[axis] for side in sides) for axis in (0, 1)] for pick in (min, max)] if sides else [],
     }
 
 
 def differences(info: FileInfo, learned: Mapping[str, Any]) -> dict[str, str]:
-    """In what an image is unlike all that were learned from: what differs -> both sides in words.
+    """How an image differs from all training images: "colour", "depth" or "size" -> the difference in words.
 
-    Nothing where it is not known what was learned from, as in models of earlier versions.
+    `learned` is the result of `learned_images`. Empty where nothing differs, or `learned` is empty.
     """
     found = {}
     colours, depths, sizes = (learned.get(name) for name in ("colours", "depths", "sizes"))

@@ -1,7 +1,7 @@
-"""Which files a folder holds: the one rule of every command, and what it leaves out.
+"""Lists the images in a folder and its sub-folders, and what is left out: the one rule for all commands.
 
-Sub-folders are walked, the links to folders among them too, each folder once. Hidden folders are not walked, nor those
-that tools leave. A file is an image by its name.
+Links to folders are followed, but each folder is read once. Hidden folders and those of tools are left out. A file is
+an image where its name has the extension of one.
 """
 
 from __future__ import annotations
@@ -33,36 +33,37 @@ TOOL_FOLDERS = frozenset(
         "thumbnails",
     )
 )
-"""Folders, in any case, that systems and tools leave beside images: not walked."""
+"""Names, in lower case, of folders that systems and tools create beside images; they are left out."""
 HIDDEN_FOLDER, TOOL_FOLDER = "hidden folder{s}", "folder{s} of a tool"
 SEEN_FOLDER, LOCKED_FOLDER = "link{s} to a folder that was read already", "folder{s} that cannot be read"
 HIDDEN_FILE, SPECIAL_FILE, OTHER_FILE = "hidden image{s}", "pipe{s} or device{s}", "file{s} not an image by name"
 OWN_FOLDER, MASK, OUTSIDE = "folder{s} that predict wrote", "mask{s}", "other image{s}"
-"""Why something is left out; {s} is where the plural has an s."""
+"""Reasons for leaving something out; {s} stands for the s of the plural."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Something in a folder that is not read."""
+    """A file or folder that is not read."""
 
     path: Path
     reason: str
+    """One of the constants above."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The images in a folder and below it, in the order of their paths; and what else is there."""
+    """The images in a folder and its sub-folders in the order of their paths, and what was left out."""
 
     images: tuple[Path, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
 
 
 def list_images(folder: Path, own: Collection[Path] = ()) -> Listing:
-    """The images in a folder and below it; none where there is no such folder.
+    """The images in a folder and its sub-folders; an empty listing where the folder does not exist.
 
-    A folder of `own` (absolute paths) is not walked. A link that leads nowhere is listed, so that it is refused by its
-    name; a link to a folder is walked last, and not where that folder was walked already or is above this one. A folder
-    that cannot be read is left out, this one as well.
+    Folders in `own` (absolute paths) are left out. Links to folders are followed last, and left out where their target
+    was read already or contains `folder`. A broken link to an image is listed, so that reading it gives an error. A
+    folder that cannot be read is left out, `folder` itself too.
     """
     if not os.path.isdir(folder):  # noqa: PTH112 - the method of Path raises where a folder above cannot be entered
         return Listing()
@@ -72,7 +73,7 @@ def list_images(folder: Path, own: Collection[Path] = ()) -> Listing:
 
 
 def list_folders(folder: Path) -> list[Path]:
-    """The folders directly in a folder, in the order of their names; hidden ones and those of tools left out."""
+    """The sub-folders directly in a folder in the order of their names, without hidden ones and those of tools."""
     if not os.path.isdir(folder):  # noqa: PTH112
         return []
     return sorted(
@@ -81,7 +82,7 @@ def list_folders(folder: Path) -> list[Path]:
 
 
 class _Walk:
-    """A walk through one folder, real folders first, so that a link never takes the place of what it leads to."""
+    """Walks a folder: first real folders, then links, so that a file is listed under its real path."""
 
     def __init__(self, own: Collection[Path]):
         self.images: list[Path] = []
@@ -91,7 +92,7 @@ class _Walk:
         self._seen: set[tuple[int, int] | None] = set()
 
     def all(self, folder: Path) -> None:
-        real = Path(os.path.realpath(folder))  # a link to a folder above would bring all that lies beside this one
+        real = Path(os.path.realpath(folder))  # following a link to a folder above would list that folder's files too
         self._seen = {_identity(above) for above in real.parents} - {None}
         self._enter(folder)
         while self._links:
@@ -114,7 +115,7 @@ class _Walk:
             waiting += reversed([path for entry in entries if (path := self._sort(entry))])
 
     def _sort(self, entry: os.DirEntry[str]) -> Path | None:
-        """Puts an entry where it belongs; gives its path where it is a real folder to walk."""
+        """Adds an entry to the images, the links or what is left out; returns its path where it is a folder to walk."""
         path = Path(entry.path)
         if _is_folder(entry):
             reason = OWN_FOLDER if absolute(path) in self._own else why_not_walked(entry.name)
@@ -148,14 +149,14 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _is_special(path: Path) -> bool:
-    """Whether there is something at the path that is no file, or at what it is a link to."""
+    """Whether the path, or the target of a link, exists and is not a regular file."""
     return os.path.exists(path) and not os.path.isfile(path)  # noqa: PTH110, PTH113 - these raise nothing
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # of a link that leads in a circle
+    except OSError:  # a link to itself
         return False
 
 
@@ -168,21 +169,21 @@ def _identity(folder: Path) -> tuple[int, int] | None:
 
 
 def why_not_walked(name: str) -> str | None:
-    """Why a folder of this name is not walked, None where it is."""
+    """The reason for which a folder of this name is left out; None where it is read."""
     if name.startswith("."):
         return HIDDEN_FOLDER
     return TOOL_FOLDER if name.casefold() in TOOL_FOLDERS else None
 
 
 def describe(left_out: Sequence[LeftOut]) -> str:
-    """What was left out, counted by reason, in one line; empty where nothing was."""
+    """One line that counts what was left out by reason: "left out: 2 masks, ..."; empty where nothing was."""
     counts = Counter(left.reason for left in left_out)
-    told = [_counted(reason, number) for reason, number in counts.items() if reason != OTHER_FILE]
+    phrases = [_counted(reason, number) for reason, number in counts.items() if reason != OTHER_FILE]
     if counts[OTHER_FILE]:
         kinds = sorted({left.path.suffix or "no extension" for left in left_out if left.reason == OTHER_FILE})
         more = ", ..." if len(kinds) > 5 else ""
-        told.append(f"{_counted(OTHER_FILE, counts[OTHER_FILE])} ({', '.join(kinds[:5])}{more})")
-    return f"left out: {', '.join(told)}" if told else ""
+        phrases.append(f"{_counted(OTHER_FILE, counts[OTHER_FILE])} ({', '.join(kinds[:5])}{more})")
+    return f"left out: {', '.join(phrases)}" if phrases else ""
 
 
 def _counted(reason: str, number: int) -> str:

@@ -1,4 +1,4 @@
-"""What the names of folders and files say: good, a defect, a mask; or that it cannot be told."""
+"""Decides by the names of folders and files whether images are good, defects or masks."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ GOOD_NAMES = _names(
     "nondefect nondefective undefective noanomaly noanomalies anomalyfree nonanomalous nofault faultless flawless "
     "intact healthy clean pass passed accept accepted gut 良品 合格 正常"
 )
-"""What a folder of good images is called: compared without case, digits and signs, so that "OK_2" is one of them."""
+"""Names of folders of good images, compared without case, digits and punctuation: "OK_2" matches "ok"."""
 BAD_NAMES = _names(
     "bad ng nok ko notok notgood nogood nio abnormal notnormal anomaly anomalies anomalous defect defects defective "
     "defected fault faults faulty fail failed reject rejected rejects broken damaged 不良 不良品 不合格"
 )
-"""What a folder of defects of any kind is called."""
+"""Names of folders of defects of any type."""
 UNCLEAR_NAMES = frozenset({"negative", "negatives", "unlabeled", "unlabelled", "unknown", "unsorted", "mixed"})
-"""What a folder is called that may hold either."""
+"""Names of folders that may hold good images or defects."""
 GOOD_WORDS = frozenset({"good", "ok", "okay", "normal", "良品", "正常"})
+"""Words that make a longer name, such as "good_light", unclear."""
 MASK_NAMES = _names("mask masks groundtruth groundtruths gt gts segmentation segmentations annotation annotations")
-"""What a folder of masks is called."""
+"""Names of folders of masks."""
 LABEL_NAMES = frozenset({"label", "labels"})
-"""What a folder of masks may be called, or one of parts whose label is wrong."""
+"""Names of folders of masks, or of a defect type (a wrong label on the part)."""
 DATASET_NAMES = _names("train training test testing val valid validation")
-"""What a part of a data set is called."""
+"""Names of the splits of a data set."""
 MASK_SUFFIX = re.compile(
     r"[ _.-](mask|label|labels|gt|ground[ _-]?truth|seg|segmentation|annotation|anno)$", re.IGNORECASE
 )
-"""What follows the stem of an image in the stem of its mask."""
+"""Suffix of a mask's stem, after the stem of its image."""
 
 
 def is_good(name: str) -> bool:
@@ -45,7 +46,7 @@ def is_good(name: str) -> bool:
 
 
 def is_bad(name: str) -> bool:
-    """Whether a folder of this name holds defects, without saying of which type."""
+    """Whether a folder of this name holds defects of no particular type."""
     return _plain(name) in BAD_NAMES
 
 
@@ -60,15 +61,16 @@ def image_stem(stem: str) -> str:
 
 
 def masks_among(paths: Collection[Path], folder: Path) -> dict[Path, Path]:
-    """Those of the paths in `folder` that are masks by their names -> the folder that each lies in for its image.
+    """Each mask among the paths in `folder` -> the folder that its path is relative to: its path there is its image's.
 
-    They are named as an image beside them, with a suffix for masks; or they lie in a folder for masks.
+    That is the folder of masks that contains it, or the image's folder for a mask beside its image, which has the
+    image's stem and a suffix. Masks are recognised by their names.
     """
     places = {(path.parent, path.stem) for path in paths}
-    return {path: home for path in paths if (home := _mask_home(path, folder, places))}
+    return {path: root for path in paths if (root := _mask_root(path, folder, places))}
 
 
-def _mask_home(path: Path, folder: Path, places: set[tuple[Path, str]]) -> Path | None:
+def _mask_root(path: Path, folder: Path, places: set[tuple[Path, str]]) -> Path | None:
     for above in path.parents:
         if above != folder and above.is_relative_to(folder) and is_mask_folder(above.name):
             return above
@@ -77,9 +79,9 @@ def _mask_home(path: Path, folder: Path, places: set[tuple[Path, str]]) -> Path 
 
 
 def is_good_type(folder: Path) -> bool:
-    """Whether the images in a folder that stands among others of defect types are good.
+    """Whether a folder among those of defect types holds good images.
 
-    Raises BlemishError where its name does not tell, such as "good_light" or "0".
+    Raises BlemishError where its name is unclear, such as "good_light" or "0".
     """
     if is_good(folder.name):
         return True
@@ -87,27 +89,27 @@ def is_good_type(folder: Path) -> bool:
     is_unclear = _plain(folder.name) in UNCLEAR_NAMES | DATASET_NAMES or folder.name.strip("0") == ""
     if is_unclear or (words & GOOD_WORDS and not is_bad(folder.name)):
         raise BlemishError(
-            f"{folder}: cannot be told by its name whether these images are good. "
-            "Call it good, or name the type of defect."
+            f"{folder}: the name does not say whether these images are good. Call it good, or name the type of defect."
         )
     return False
 
 
 def refuse_other_kinds(folder: Path, path: Path, *, good: bool) -> None:
-    """Raises BlemishError where a folder between `folder`, whose images are all good or all not, and `path` says else.
+    """Raises BlemishError where the name of a folder between `folder` and the image `path` contradicts the label.
 
-    The parts of a data set have no place among good images either.
+    All images in `folder` have the label `good`. Among good images, folders named like a split are refused too.
     """
     for name in path.relative_to(folder).parent.parts:
         plain = _plain(name)
         if good and plain in BAD_NAMES | DATASET_NAMES:
             raise BlemishError(
-                f"{folder}: all images in it would be taken for good, but it holds a folder {name} ({path.parent}). "
-                "Name the folder of good images alone, or put them into one called good beside those of the defects."
+                f"{folder}: all images in it would be used as good, but it holds a folder {name} ({path.parent}). "
+                "Give the folder of good images alone, or put them into one called good beside those of the defects."
             )
         if not good and plain in GOOD_NAMES:
             raise BlemishError(
-                f"{path.parent}: good images by its name, within {folder}, which is a type of defect. Move them apart."
+                f"{path.parent}: good images by its name, within {folder}, which is a type of defect. "
+                "Move them to a folder called good."
             )
 
 

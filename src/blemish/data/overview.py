@@ -1,4 +1,4 @@
-"""What a data set holds, as a table, and what is wrong with it."""
+"""A data set as a table, with the problems found in it: the result of `blemish data check`."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from blemish.parallel import map_ahead
 from blemish.progress import Progress, no_progress
 
 SMALL = (32, 32)
-"""Decoded images are not kept, only looked at."""
+"""Size that images are reduced to while they are checked; the pixels are not used."""
 
 
 class Overview(NamedTuple):
-    """A data set as it is read."""
+    """The contents and problems of a data set."""
 
     table: Table
-    """Each category and type with its images."""
+    """A row per category, split and defect type: numbers of images and masks, sizes, depths."""
     problems: list[Problem]
-    """Errors first."""
+    """All problems, errors first."""
     masks: list[str]
-    """How masks were understood, a line for each rule that some of a category mark by."""
+    """How masks were read: a line for each category and rule of `imaging.masks`."""
 
 
 def overview(path: Path, progress: Progress = no_progress, max_pixels: int = MAX_PIXELS) -> Overview:
-    """The categories under `path`, and every problem found in them."""
+    """Reads all images and masks under `path`; raises BlemishError where there is no data set."""
     table = Table("category", "split", "type", "images", "masks", "height x width", "pixels", box=None)
     problems: list[Problem] = []
     masks: list[str] = []
@@ -50,7 +50,7 @@ def overview(path: Path, progress: Progress = no_progress, max_pixels: int = MAX
         infos = read_mask_infos(category.samples, max_pixels)
         _add_rows(table, category, files)
         problems += find_problems(category, files, infos)
-        masks += [f"{category.name}: {line}" for line in _understood(list(infos.values()))]
+        masks += [f"{category.name}: {line}" for line in _mask_lines(list(infos.values()))]
     return Overview(table, sorted(problems, key=lambda problem: problem.severity), masks)
 
 
@@ -72,8 +72,8 @@ def _add_rows(table: Table, category: Category, files: Sequence[FileInfo]) -> No
         )
 
 
-def _understood(masks: Sequence[MaskInfo]) -> Iterator[str]:
-    """Rule by rule how many masks mark by it, how many values they have and which part of their images is marked."""
+def _mask_lines(masks: Sequence[MaskInfo]) -> Iterator[str]:
+    """A line for each rule: the number of masks, of their values, and the share of pixels that they mark."""
     for rule in sorted({mask.rule for mask in masks if not mask.error}):
         found = [mask for mask in masks if mask.rule == rule]
         low, high = (f"{bound(mask.area for mask in found):.2%}" for bound in (min, max))

@@ -1,4 +1,4 @@
-"""The image files that the arguments of a command mean."""
+"""The image files that the arguments of a command stand for: files, folders, patterns, standard input."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from blemish.imaging.read import is_image, page_paths
 def find_images(
     arguments: Sequence[str], listed: Iterable[str] = (), own: Collection[Path] = (), *, pages: bool = False
 ) -> Listing:
-    """The image files that are meant: files as they are, folders with all below them, patterns, and "-" for `listed`.
+    """The image files for the arguments, without duplicates, and what was left out.
 
-    A file that is named is taken as it is, so that one that is missing has its row. A pattern names files, and none in
-    a hidden folder or one of a tool unless it spells the folder out. Folders of `own` (absolute paths) are left out.
-    With `pages` a file of several images is named page by page.
+    An argument is a file, which is listed even where it does not exist; a folder, whose images are listed by
+    `list_images`, without masks; a pattern such as parts/**/*.png, which matches no files in hidden folders and folders
+    of tools unless it names the folder; or "-" for the paths in `listed`, one per line.
+    Folders in `own` (absolute paths) are left out. With `pages`, a file of several images is listed once per page.
 
-    Raises BlemishError where a folder or a pattern holds no image.
+    Raises BlemishError where a folder or a pattern contains no image, or nothing is given.
     """
     found: list[Path] = []
     left_out: list[LeftOut] = []
@@ -55,7 +56,7 @@ def _named(argument: str, own: Collection[Path]) -> Listing:
 
 
 def _without_masks(listing: Listing, folder: Path) -> Listing:
-    """The listing without what is a mask by its name and by its content."""
+    """The listing without files that are masks by their names and by their contents."""
     masks = {path for path in masks_among(listing.images, folder) if _is_mask(path)}
     left_out = (*listing.left_out, *(LeftOut(path, MASK) for path in sorted(masks)))
     return Listing(tuple(path for path in listing.images if path not in masks), left_out)
@@ -70,7 +71,7 @@ def _is_mask(path: Path) -> bool:
 
 
 def _matching(pattern: Path, own: Collection[Path]) -> Iterable[Path]:
-    """The image files that match, those in folders that are not walked left out unless the pattern names them."""
+    """The image files that match the pattern, without those in hidden folders that it does not name, and in `own`."""
     anchor = Path(pattern.anchor)  # empty where the pattern is relative
     try:
         matching = list(anchor.glob(str(pattern.relative_to(anchor))))

@@ -1,4 +1,4 @@
-"""Files are decoded once, several at a time, and kept at the size that a detector works at."""
+"""Decodes image files once, in threads, and keeps them preprocessed, as the detector's input."""
 
 from __future__ import annotations
 
@@ -34,54 +34,58 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MEMORY_BUDGET = 4 << 30
-"""Bytes of preprocessed pixels that are kept in memory; what is beyond goes to a temporary file."""
+"""Bytes of preprocessed pixels that are kept in memory by default; further pixels go to a temporary file."""
 SHOWN_SIDE = 4096
-"""Pixels of the longer side of what is kept of an image to be shown."""
+"""Largest side in pixels of `FileInfo.shown`."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """What is known of an image file once it has been read."""
+    """Properties of an image file."""
 
     sha256: str = ""
+    """SHA-256 of the file's content."""
     size: Size = (0, 0)
+    """(height, width) of the image in the file."""
     channels: int = 0
     depth: str = ""
     """The type of its pixels: uint8, uint16 or float32."""
     is_colour: bool = False
-    """Whether its channels differ; grey that is stored in three equal channels is grey."""
+    """Whether its channels differ; an image with three equal channels is grey."""
     alpha: bool = False
+    """Whether the file has an alpha channel, which is dropped."""
     placement: Placement | None = None
-    """How the part in it lies, where that counts."""
+    """The rotation and shift by which the image is registered; None without registration."""
     shown: NDArray[np.uint8] | None = None
-    """(h, w, 3) RGB, SHOWN_SIDE long at most, where it was asked for."""
+    """A thumbnail (h, w, 3) RGB with sides of at most SHOWN_SIDE; None where not requested."""
     pixel_sha256: str = ""
-    """Of the decoded pixels, the same for every file of one picture; empty where it was not asked for."""
+    """Digest of the decoded pixels by `contents.pixel_digest`, equal for copies of an image; empty where not requested.
+    """
     num_values: int = 0
-    """How many values its pixels have, as far as was asked for and up to `contents.MANY`."""
+    """Number of different pixel values, at most `contents.MANY`; 0 where not requested."""
     error: str | None = None
-    """Why it cannot be used; the other fields may then be empty."""
+    """Why the file cannot be used; the other fields may then be empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What a detector sees at once, an image or a tile of one, and where it came from."""
+    """One input of a detector, which is a whole image or a tile of it, and the file it comes from."""
 
     sample: Sample
     pixels: NDArray[Any]
     """(h, w, C) after preprocessing, C being 1 or 3; uint8, uint16 or float32 in [0, 1]."""
     file: FileInfo
     is_last: bool = True
-    """Whether it is the last piece of its file."""
+    """Whether it is the last tile of its file."""
 
 
 def read_file(
     sample: Sample, preprocess: Preprocess, with_image: bool = False, *, with_contents: bool = False
 ) -> tuple[list[NDArray[Any]], FileInfo]:
-    """The preprocessed pieces (none where the file cannot be used) and what is known of the file.
+    """Decodes an image file: the preprocessed pieces (h, w, C), and the properties of the file.
 
-    `with_image` keeps what a person is shown of it too; what its pixels are known again by takes a while, and is there
-    `with_contents` alone.
+    Where the file cannot be used, there are no pieces and the properties have an `error`; nothing is raised.
+    `with_image` fills the properties' `shown`; `with_contents` fills `pixel_sha256` and `num_values`, which takes time.
     """
     digest = ""
     try:
@@ -113,9 +117,9 @@ def _is_colour(pixels: NDArray[Any]) -> bool:
 def read_frames(
     samples: Iterable[Sample], preprocess: Preprocess, workers: int = 0, ahead: int = 0, with_images: bool = False
 ) -> Iterator[Frame | Unreadable]:
-    """The samples' frames in their order, `ahead` of them decoded ahead by `workers` threads, nothing kept.
+    """Decodes the samples one after the other: their frames in order, an `Unreadable` for a file that cannot be used.
 
-    With 0 there is a worker per core, and each has two files ahead. A file that cannot be used is told in its place.
+    `workers` threads decode up to `ahead` files in advance; 0: as many threads as cores, and twice as many files.
     """
     ordered = list(samples)
     results = map_ahead(lambda sample: read_file(sample, preprocess, with_images), ordered, workers, ahead)
@@ -127,9 +131,9 @@ def read_frames(
 
 
 class ImageSource:
-    """Images that were decoded once: a sequence of frames, and batches of them as tensors.
+    """Decoded and preprocessed images: a sequence of frames, and batches of them as tensors.
 
-    There is a row for each frame: for each file, or for each tile of each file.
+    There is one frame per file, or one per tile of each file; a row is the number of a frame.
     """
 
     def __init__(
@@ -144,7 +148,7 @@ class ImageSource:
         self.files = list(files)
         self.preprocess = preprocess
         self.memory_budget = memory_budget
-        """Bytes that may be held in memory: for pixels, and as much again for what a detector computes of them."""
+        """Bytes of pixels that may be kept in memory, and bytes that a detector may keep beside them."""
         self._pixels = pixels
         counts = [preprocess.num_pieces(info.size) for info in self.files]
         self._rows = [(file, piece) for file, count in enumerate(counts) for piece in range(count)]
@@ -155,7 +159,7 @@ class ImageSource:
     def __getitem__(self, row: int) -> Frame:
         file, piece = self._rows[row]
         sample, pixels = self.samples[file], self._pixels[row]
-        if pixels is None:  # neither memory nor disk had room
+        if pixels is None:  # there was no space left in memory and on the disk
             pieces, _ = read_file(sample, self.preprocess)
             if piece >= len(pieces):
                 raise BlemishError(self.files[file].error or f"{sample.image}: can no longer be read, or has changed.")
@@ -166,17 +170,17 @@ class ImageSource:
         return (self[row] for row in range(len(self)))
 
     def batch(self, rows: Sequence[int]) -> Tensor:
-        """(B, 3, h, w) float32 in [0, 1], channels last in memory; grey images have three equal channels."""
+        """The frames of these rows: (B, 3, h, w) float32 in [0, 1], channels last in memory; grey is repeated."""
         import torch  # here, so that reading images needs no torch
 
         return torch.from_numpy(to_batch([self[row].pixels for row in rows]))
 
     def with_samples(self, samples: Sequence[Sample]) -> ImageSource:
-        """The same images under other samples, in the same order, as where their split is known only now."""
+        """The same images with other samples in the same order, for example with splits assigned after decoding."""
         return ImageSource(samples, self.files, self._pixels, self.preprocess, self.memory_budget)
 
     def where(self, keep: Callable[[Sample], bool]) -> ImageSource:
-        """The part of the source whose samples are to be kept; the pixels are shared."""
+        """The source of those samples for which `keep` is true; the pixels are shared, not copied."""
         kept = [file for file, sample in enumerate(self.samples) if keep(sample)]
         chosen = set(kept)
         return ImageSource(
@@ -196,10 +200,10 @@ def load(
     workers: int = 0,
     progress: Progress = no_progress,
 ) -> ImageSource:
-    """Every sample decoded once and kept; files that cannot be used are told by their `FileInfo.error`.
+    """Decodes all samples once and keeps them. Files that cannot be used have an `error` in `ImageSource.files`.
 
-    `memory_budget` bytes are held in memory. Beyond it pixels go to a temporary file, which takes at most half of
-    the free disk, and beyond that they are decoded anew at each use.
+    Up to `memory_budget` bytes of pixels are kept in memory, further pixels in a temporary file of at most half the
+    free disk space; images beyond that are decoded at each use.
     """
     store, files = PixelStore(memory_budget), []
     for pieces, info in map_ahead(lambda sample: read_file(sample, preprocess, with_contents=True), samples, workers):
@@ -218,10 +222,10 @@ def in_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 class PixelStore:
-    """Arrays in memory up to a budget, beyond it in a temporary file that vanishes with the store."""
+    """A list of arrays, in memory up to a budget and beyond it in a temporary file, deleted with the store."""
 
     def __init__(self, memory_budget: int):
-        self._arrays: list[NDArray[Any] | _Place | None] = []
+        self._arrays: list[NDArray[Any] | _Stored | None] = []
         self._memory_left = memory_budget
         self._disk_left = shutil.disk_usage(tempfile.gettempdir()).free // 2
         self._file = _PixelFile()
@@ -231,11 +235,11 @@ class PixelStore:
 
     def __getitem__(self, row: int) -> NDArray[Any] | None:
         kept = self._arrays[row]
-        return self._file.read(kept) if isinstance(kept, _Place) else kept
+        return self._file.read(kept) if isinstance(kept, _Stored) else kept
 
     def append(self, array: NDArray[Any] | None) -> None:
-        """Keeps the array where there is room for it; None, or an array without room, reads back as None."""
-        kept: NDArray[Any] | _Place | None = None
+        """Appends an array; None, and an array for which there is no space left, read back as None."""
+        kept: NDArray[Any] | _Stored | None = None
         if array is not None and array.nbytes <= self._memory_left:
             self._memory_left -= array.nbytes
             kept = array
@@ -253,8 +257,8 @@ class PixelStore:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Where an array lies in a file."""
+class _Stored:
+    """The position, type and shape of an array in a file."""
 
     offset: int
     dtype: np.dtype[Any]
@@ -262,30 +266,30 @@ class _Place:
 
 
 class _PixelFile:
-    """A temporary file of arrays, made when the first one is written; it vanishes with this object.
+    """A temporary file of arrays, created with the first one and deleted with this object.
 
-    It is read, not mapped: a mapping holds a file descriptor, and there would be one for each of thousands of images.
+    Arrays are read, not memory-mapped: each mapping would hold a file descriptor, and there may be thousands.
     """
 
     def __init__(self) -> None:
         self._file: Any = None
         self._lock = threading.Lock()
 
-    def append(self, array: NDArray[Any]) -> _Place | None:
-        """Where the array now lies; None where the disk turned out to be full."""
+    def append(self, array: NDArray[Any]) -> _Stored | None:
+        """Writes an array and returns its position; None where the disk is full."""
         with self._lock:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(prefix="blemish-", buffering=0)  # noqa: SIM115 - closed with self
                 weakref.finalize(self, self._file.close)
-            place = _Place(self._file.seek(0, os.SEEK_END), array.dtype, array.shape)
+            place = _Stored(self._file.seek(0, os.SEEK_END), array.dtype, array.shape)
             try:
                 written = self._file.write(np.ascontiguousarray(array).data)
             except OSError:
                 return None
             return place if written == array.nbytes else None
 
-    def read(self, place: _Place) -> NDArray[Any]:
-        """The array at a place that `append` gave."""
+    def read(self, place: _Stored) -> NDArray[Any]:
+        """The array at a position that `append` returned."""
         array = np.empty(place.shape, place.dtype)
         with self._lock:
             self._file.seek(place.offset)

@@ -1,4 +1,4 @@
-"""The detectors, by name. A new one is a file here and a line in DETECTORS."""
+"""Detectors by name. A new detector takes a module here and a line in DETECTORS."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ DETECTORS = {
     "selfsup": "blemish.detectors.selfsup:SelfSupervised",
     "vae": "blemish.detectors.vae:VariationalAutoencoder",
 }
-"""Name -> where its class is, so that the names are known without importing torch."""
+"""Name -> module:class, as strings, so that the names can be listed without importing torch."""
 
 
 def detector_class(name: str) -> type[Detector]:
-    """The class registered under `name`; raises BlemishError for a name that is not."""
+    """The class registered under `name`; raises BlemishError where there is none."""
     if name not in DETECTORS:
         raise BlemishError(f"model {name}: not a detector. Choose from: {', '.join(sorted(DETECTORS))}.")
     module, attribute = DETECTORS[name].split(":")

@@ -1,4 +1,4 @@
-"""What every detector is: a module that was fitted to good images and scores others."""
+"""The base classes of detectors: modules that are fitted to good images and score other images."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from pydantic import Field, ValidationError, create_model
 from torch import Tensor, nn
 
 from blemish.data.source import ImageSource
-from blemish.detectors.parts.apart import Apart
 from blemish.detectors.parts.fitted import Fitted
+from blemish.detectors.parts.one_by_one import ImagesOneByOne
 from blemish.errors import BlemishError, first_problem
 from blemish.features.base import FILTER_BANKS, Backbone, FeatureOptions, Side
 from blemish.features.computed import ComputedFeatures
 from blemish.features.devices import uses_bfloat16
-from blemish.features.filters import enlarging
+from blemish.features.filters import upsampling_matrix
 from blemish.features.registry import create_backbone
 from blemish.imaging.preprocess import Combination
 from blemish.progress import Progress, no_progress
 from blemish.training.settings import Schedule, Training, constant
 from blemish.types import Size
 
-Smoothing = Annotated[float, Field(ge=0, le=32, description="blur of the map, sigma in pixels")]
+Smoothing = Annotated[float, Field(ge=0, le=32, description="map smoothing, sigma in pixels")]
 
 DEFAULT_BACKBONE = "gabor"
 
 
 class Detector(Fitted, ABC):
-    """Learns from good images; all that it learned is a parameter or a buffer.
+    """A module that is fitted to good images; all that it has learned is in its parameters and buffers.
 
-    The constructor's arguments are its whole configuration: it stores them as attributes of the same names, and
-    `options` gives them back. Their annotations (pydantic `Field`s) are where ranges and descriptions stand; the
-    command line's flags are read from them. An argument may be a frozen dataclass, a group of options that several
-    detectors share: its fields are options like any other.
+    The constructor's arguments are the detector's options. It stores each as an attribute of the same name; `options`
+    returns them all. Their annotations (pydantic `Field`) contain the ranges and descriptions, from which the flags of
+    the command line are made. An argument may also be a frozen dataclass, a group of options that several detectors
+    share; the options are then its fields.
     """
 
     combination: ClassVar[Combination] = "maximum"
-    """How the scores of an image's pieces, where it is seen in tiles, become its score."""
+    """How the scores of an image's tiles become the score of the image."""
     settings: ClassVar[Training] = Training()
-    """How it is trained where nothing else is asked for; a closed-form detector reads none of it."""
+    """The default training settings. Detectors that are fitted in closed form do not use them."""
     size: int
 
     def __init__(self, size: Side = 128) -> None:
@@ -52,17 +52,17 @@ class Detector(Fitted, ABC):
         self.size = size
         self.is_fitted = False
         self.losses_per_epoch: dict[str, Any] = {}
-        """What the last training is worth recording by; empty for a detector that does not train."""
-        self._apart = Apart()
+        """Losses of the last training for the record of a run; empty for a detector that is not trained."""
+        self._one_by_one = ImagesOneByOne()
 
     @property
     def input_size(self) -> Size:
-        """(height, width) of the images that `forward` takes."""
+        """(height, width) of the input of `forward`."""
         return self.size, self.size
 
     @property
     def device(self) -> torch.device:
-        """Where the detector computes."""
+        """The device of the detector's parameters and buffers."""
         return next(chain(self.parameters(), self.buffers())).device
 
     @abstractmethod
@@ -75,36 +75,37 @@ class Detector(Fitted, ABC):
         progress: Progress = no_progress,
         training: Training | None = None,
     ) -> Self:
-        """Learns from good images, forgetting whatever was learned before. The same seed gives the same bits.
+        """Learns from good images and forgets all that it learned before; returns itself.
 
-        A detector that trains by gradient does so as `training` says, by default as its own `settings` do.
+        Held-out good images, `validation`, are used for choices and for early stopping. The same images and seed give
+        the same bits. `training` replaces the class's `settings` where the detector is trained by gradient descent.
         """
 
     def update(self, images: ImageSource, *, seed: int = 0, progress: Progress = no_progress) -> Self:  # noqa: ARG002
-        """Learns from further good images without starting over; raises BlemishError where the method can't."""
-        raise BlemishError(f"{type(self).__name__} can't take in further images. Fit it anew on all of them.")
+        """Learns from additional good images, without those it was fitted to; BlemishError where it is not possible."""
+        raise BlemishError(f"{type(self).__name__} cannot learn from additional images. Fit it to all of them again.")
 
     @abstractmethod
     def score(self, images: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """What `forward` gives, for a detector that is fitted."""
+        """The result of `forward`, for a fitted detector."""
 
     def forward(self, images: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Raw scores (B,) and raw maps (B, h, w) of images (B, 3, H, W) in [0, 1]; higher is more anomalous.
 
-        With `inside`, (B, H, W) and bool, a score is of the places alone that show a pixel that is True; -inf where
-        there is none. A processor computes each image by itself: that is as fast, takes less memory, and no rounding
-        depends on the rest of the batch. Raises BlemishError before `fit`.
+        With `inside`, a bool mask (B, H, W), scores depend only on places that show a True pixel; a score is -inf where
+        there are none. A CPU computes images one at a time, which is as fast, takes less memory, and makes a score
+        independent of its batch, to the bit. Raises BlemishError before `fit`.
         """
         if not self.is_fitted:
-            raise BlemishError(f"this {type(self).__name__} has learned nothing yet: call fit, or load a fitted one.")
+            raise BlemishError(f"this {type(self).__name__} is not fitted yet: call fit, or load a fitted one.")
         batch = (images,) if inside is None else (images, inside)
         if images.device.type != "cpu" or torch.compiler.is_exporting():
             return self.score(*batch)
-        return self._apart(self.score, *batch, kind=lambda: tuple(learned.shape for learned in self.buffers()))
+        return self._one_by_one(self.score, *batch, kind=lambda: tuple(learned.shape for learned in self.buffers()))
 
     @classmethod
     def option_fields(cls) -> dict[str, Any]:
-        """Name -> (annotated type, default) of each option."""
+        """Name of each option -> (annotated type, default)."""
         found: dict[str, Any] = {}
         hints = get_type_hints(cls.__init__, include_extras=True)
         for name, default in cls._arguments().items():
@@ -117,22 +118,23 @@ class Detector(Fitted, ABC):
 
     @classmethod
     def _arguments(cls) -> dict[str, Any]:
-        """Name -> default of each argument of the constructor."""
+        """Name of each argument of the constructor -> default."""
         parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
         return {parameter.name: parameter.default for parameter in parameters}
 
     @classmethod
     def create(cls, **options: Any) -> Self:
-        """A detector with these options, each checked against its annotation.
+        """A detector with these options; those that are not given have their defaults.
 
-        Raises BlemishError that names the option, what is allowed and what was given.
+        Each value is checked against its annotation. Raises BlemishError that names the option, the allowed values and
+        the given one.
         """
-        known = cls.option_fields()
-        unknown = sorted(set(options) - set(known))
+        allowed = cls.option_fields()
+        unknown = sorted(set(options) - set(allowed))
         if unknown:
-            raise BlemishError(f"{unknown[0]}: not an option of {cls.__name__}. It has: {', '.join(sorted(known))}.")
+            raise BlemishError(f"{unknown[0]}: not an option of {cls.__name__}. It has: {', '.join(sorted(allowed))}.")
         try:
-            checked = dict(create_model(cls.__name__, **known)(**options))
+            checked = dict(create_model(cls.__name__, **allowed)(**options))
         except ValidationError as error:
             raise BlemishError(first_problem(error)) from None
         arguments = {name: _regrouped(default, name, checked) for name, default in cls._arguments().items()}
@@ -140,7 +142,7 @@ class Detector(Fitted, ABC):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Every option's value: `create(**options)` makes an unfitted twin."""
+        """Name -> value of all options: `create(**options)` gives an unfitted detector with the same options."""
         found: dict[str, Any] = {}
         for name in self._arguments():
             value = getattr(self, name)
@@ -148,19 +150,22 @@ class Detector(Fitted, ABC):
         return found
 
     def chosen(self, name: str) -> Any:
-        """The value of an option, or what `fit` chose where it was left open."""
+        """The value of an option, or the value that `fit` chose for it where it was left open."""
         return self.choices.get(name, self.options[name])
 
 
 def _regrouped(default: Any, name: str, values: dict[str, Any]) -> Any:
-    """The value of a constructor's argument, which may be a group of options."""
+    """The value of a constructor's argument `name`, which may be a group of options, from the options' values."""
     if not is_dataclass(default) or isinstance(default, type):
         return values[name]
     return replace(default, **{field.name: values[field.name] for field in fields(default)})
 
 
 class FeatureDetector(Detector):
-    """A detector that compares the features of each place with those of the good images, in closed form."""
+    """A detector that compares the feature maps of an image with those of good images; it is fitted in closed form.
+
+    A subclass implements `learn`, `learn_more` and `distances`.
+    """
 
     def __init__(self, feature_options: FeatureOptions, smoothing: float) -> None:
         super().__init__(feature_options.size)
@@ -177,7 +182,7 @@ class FeatureDetector(Detector):
         progress: Progress = no_progress,
         training: Training | None = None,  # noqa: ARG002 - nothing is trained
     ) -> Self:
-        """Fits the features, computes them once for each image, and learns what they are like."""
+        """Fits the backbone, computes the feature maps of each image once, and learns from them."""
         self.choices, self.reasons = {}, []
         self._fit_features(images, seed, progress)
         held_out = self._computed(validation) if validation else None
@@ -187,7 +192,7 @@ class FeatureDetector(Detector):
 
     @torch.no_grad()
     def update(self, images: ImageSource, *, seed: int = 0, progress: Progress = no_progress) -> Self:  # noqa: ARG002
-        """Learns from further good images without starting over."""
+        """Learns from additional good images, with the backbone as it is."""
         self.learn_more(self._computed(images), progress)
         return self
 
@@ -195,25 +200,25 @@ class FeatureDetector(Detector):
     def learn(
         self, features: ComputedFeatures, validation: ComputedFeatures | None, seed: int, progress: Progress
     ) -> None:
-        """Learns from the features of good images; those of held-out good images are what choices are made by."""
+        """Learns from the feature maps of good images; options that are open are chosen by those of held-out images."""
 
     @abstractmethod
     def learn_more(self, features: ComputedFeatures, progress: Progress) -> None:
-        """Learns from the features of further good images."""
+        """Learns from the feature maps of additional good images."""
 
     @abstractmethod
     def distances(self, features: Tensor) -> Tensor:
-        """How far the features (B, C, h, w) are from the good ones at each place: (B, h, w)."""
+        """The distances (B, h, w) of feature maps (B, C, h, w) from those of good images, at each cell."""
 
     def score(self, images: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The distances, brought to the images' size and smoothed, and their maximum."""
+        """The maximum (B,) and the map (B, H, W) of the distances, enlarged to the images' size and smoothed."""
         return scores_and_maps(self.distances(self.features(images)), images, self.smoothing, inside)
 
     def _computed(self, images: ImageSource) -> ComputedFeatures:
         return ComputedFeatures(images, self.features, self.device)
 
     def _take_choices(self, part: Fitted) -> None:
-        """Records what a part chose as the detector's own choice."""
+        """Takes over the choices of a part, and the reasons for them."""
         self.choices |= part.choices
         self.reasons += [reason for reason in part.reasons if reason not in self.reasons]
 
@@ -229,73 +234,77 @@ class FeatureDetector(Detector):
         return DEFAULT_BACKBONE if name == "auto" else name
 
     def _fit_features(self, images: ImageSource, seed: int, progress: Progress) -> None:
-        """Fits fresh features, in the precision that is chosen for them."""
+        """Creates and fits the backbone, in the precision that suits the hardware."""
         is_network = self._backbone_name not in FILTER_BANKS
         if is_network and self.feature_options.precision == "auto" and uses_bfloat16("auto", self.device):
-            self._choose({"precision": "bfloat16"}, "precision: bfloat16, which this hardware computes in")
+            self._choose({"precision": "bfloat16"}, "precision: bfloat16, which this hardware supports")
         self.features = self._new_features().to(self.device).fit(images, seed, progress)
 
 
 def scores_and_maps(
     distances: Tensor, images: Tensor, smoothing: float, inside: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Maps at the images' size, smoothed, of distances (B, h, w) on a grid, and their maxima."""
+    """Scores (B,) and maps (B, H, W) of distances (B, h, w) on a grid.
+
+    The maps are the distances enlarged bilinearly to the size of `images` (B, 3, H, W) and smoothed by a Gaussian of
+    `smoothing` pixels. The scores are their maxima, by `max_scores`.
+    """
     rows, columns = (
-        enlarging(cells, pixels, smoothing).to(distances)
+        upsampling_matrix(cells, pixels, smoothing).to(distances)
         for cells, pixels in zip(distances.shape[1:], images.shape[-2:], strict=True)
     )
     maps = rows @ distances @ columns.T
-    return highest(maps, inside), maps
+    return max_scores(maps, inside), maps
 
 
-def highest(values: Tensor, inside: Tensor | None) -> Tensor:
-    """(B,): the maxima of values (B, h, w), of those that are inside where that is told; -inf where none is."""
+def max_scores(values: Tensor, inside: Tensor | None) -> Tensor:
+    """The maxima (B,) of values (B, h, w), of those with a True in `inside` where it is given; -inf where none has."""
     return (values if inside is None else values.masked_fill(~inside, -torch.inf)).amax((1, 2))
 
 
 class LearningDetector(Detector):
-    """A detector that learns by gradient; `blemish.training` owns the loop that trains it.
+    """A detector that is trained by gradient descent; the loop is in `blemish.training.loop`.
 
-    An epoch sees each example once. What an example is, the detector says: by default an image and a seed.
+    The detector defines the examples of an epoch, by default an image and a random seed, and their losses.
     """
 
     redraw = 1
-    """Epochs that an example serves before it is drawn anew from another seed."""
-    averaging = 0.0
-    """The weights that count are a mean over about the last 1 / (1 - averaging) steps; 0: those of the last one."""
+    """Number of epochs after which an example is drawn again, from another seed."""
+    ema_decay = 0.0
+    """Decay of the exponential moving average of the weights, which is used in place of them; 0: no average."""
 
     @property
     def trained(self) -> nn.Module:
-        """The module whose weights the training changes: by default the detector. Checkpoints hold it alone."""
+        """The module whose weights are trained, and that checkpoints contain; by default the detector itself."""
         return self
 
     def prepare(self, images: ImageSource, validation: ImageSource | None, seed: int) -> None:
-        """Learns what needs no gradient, before the first epoch; the same seed gives the same bits."""
+        """Called before the first epoch, for what is learned without gradients; the same seed gives the same bits."""
 
     def finish(self) -> None:
-        """Forgets what only the training needed."""
+        """Called after training, to release what only training needs."""
 
     def num_examples(self, images: ImageSource) -> int:
-        """The examples that an epoch on these images has; they are numbered by rows."""
+        """The number of examples per epoch on these images; a row is the number of an example."""
         return len(images)
 
     def examples(self, images: ImageSource, rows: Sequence[int], seeds: Sequence[int]) -> tuple[Tensor, ...]:
-        """The arguments of `losses` for some rows, each a tensor with a row per example.
+        """The arguments of `losses` for some rows: tensors whose first dimension is that of the examples.
 
-        The loop calls it ahead of time, in a thread, without gradients. What is drawn at random for rows[i] is drawn
-        from seeds[i] alone, so that it depends neither on the batch nor on how a batch is divided among processes.
+        The loop calls it in advance, in another thread, without gradients. All that is random about rows[i] is drawn
+        from seeds[i], so that it depends neither on the batch nor on the number of processes.
         """
         return images.batch(rows), torch.tensor(seeds)
 
     @abstractmethod
     def losses(self, *examples: Tensor) -> Tensor:
-        """One loss per example, (B,), whose mean is to be minimised."""
+        """The loss of each example, (B,); their mean is minimised."""
 
     def configure_optimizer(self, learning_rate: float) -> tuple[torch.optim.Optimizer, Schedule]:
-        """The optimiser of what is trained, and how its learning rate changes; by default it stays.
+        """The optimiser of the trained module, and the schedule of its learning rate: by default Adam, constant.
 
-        Small sets are trained in a few hundred steps; Adam's usual second moment, a mean over a thousand, follows too
-        slowly for that. The shorter one reached a lower validation loss on both categories tried.
+        Small sets are trained in a few hundred steps, for which Adam's default second moment, averaged over a thousand
+        steps, adapts too slowly. The smaller beta reached a lower validation loss on both categories tried.
         """
         return torch.optim.Adam(self.trained.parameters(), learning_rate, betas=(0.9, 0.95), fused=True), constant
 
@@ -308,7 +317,7 @@ class LearningDetector(Detector):
         progress: Progress = no_progress,
         training: Training | None = None,
     ) -> Self:
-        """Trains, and keeps the weights of the epoch with the lowest validation loss."""
+        """Trains, and keeps the weights of the epoch with the lowest validation loss; returns itself."""
         from blemish.training.loop import train
 
         history = train(self, images, validation, training or self.settings, seed=seed, progress=progress)
@@ -317,12 +326,12 @@ class LearningDetector(Detector):
 
 
 class ReconstructingDetector(LearningDetector):
-    """A detector that scores an image by how well it can be rebuilt."""
+    """A detector that scores images by their reconstruction error."""
 
     @abstractmethod
     def reconstruct(self, images: Tensor) -> Tensor:
-        """What the detector takes the good version of the images to be: (B, 3, H, W) in [0, 1]."""
+        """The reconstruction of images (B, 3, H, W): the same shape, in [0, 1]."""
 
     @abstractmethod
     def losses(self, *examples: Tensor) -> Tensor:
-        """One loss per image, of images (B, 3, H, W) and a seed for each, from which alone its draws come."""
+        """The loss (B,) of images (B, 3, H, W) and seeds (B,), from which alone random numbers are drawn."""

@@ -1,4 +1,4 @@
-"""PaDiM: a Gaussian of the good images' features at each place."""
+"""PaDiM: the Mahalanobis distance from a Gaussian of the good images' features at each position."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from blemish.progress import Progress
 
 
 class PaDiM(FeatureDetector):
-    """Map: the Mahalanobis distance of each place from the Gaussian of the good images there; score: its maximum.
+    """Map: the Mahalanobis distance of each cell's features from the good images' Gaussian there; score: its maximum.
 
-    After Defard et al. 2020 (arXiv 2011.08785). With `shared` there is one Gaussian for all places; with several
-    `scales` the map is the mean of the distances at each.
+    After Defard et al. 2020 (arXiv 2011.08785). With `shared` there is one Gaussian for all positions; with several
+    `scales` the map is the mean of the distances at all scales.
     """
 
     def __init__(
@@ -31,14 +31,14 @@ class PaDiM(FeatureDetector):
     def learn(
         self, features: ComputedFeatures, validation: ComputedFeatures | None, seed: int, progress: Progress
     ) -> None:
-        """Takes the mean and covariance of the features."""
+        """Estimates the mean and covariance of the features."""
         self.gaussians.learn(features, validation, seed, progress)
         self._take_choices(self.gaussians)
 
     def learn_more(self, features: ComputedFeatures, progress: Progress) -> None:
-        """Takes further features into the Gaussians."""
+        """Updates the Gaussians with additional features."""
         self.gaussians.learn_more(features, progress)
 
     def distances(self, features: Tensor) -> Tensor:
-        """Mahalanobis distances, (B, h, w); of several scales their mean, 1 being the usual maximum of good images."""
+        """Mahalanobis distances (B, h, w); with several scales the mean of the normalised distances."""
         return self.gaussians.distances(features)

@@ -1,4 +1,4 @@
-"""PatchCore: a place that looks like none of the good images' places is anomalous."""
+"""PatchCore: the distance of each patch to the nearest patch in a memory bank of good images."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from blemish.detectors.base import FeatureDetector, Smoothing, scores_and_maps
 from blemish.detectors.parts.memory_bank import BankOptions, MemoryBank
 from blemish.features.base import FeatureOptions
 from blemish.features.computed import ComputedFeatures
-from blemish.features.filters import owning
+from blemish.features.filters import membership_matrix
 from blemish.progress import Progress
 
 Reweighting = Annotated[
     bool | None,
-    Field(description="lower the score where good patches are dense; default: on networks"),
+    Field(description="lower the score where good patches are dense; default: with networks"),
 ]
 
 
 class PatchCore(FeatureDetector):
-    """Map: distance of each patch to the nearest patch kept from the good images; score: its maximum.
+    """Map: the distance of each patch to the nearest patch of the memory bank; score: its maximum.
 
-    With `reweighting` the score is the largest distance before smoothing, weighed as in the paper. Within a region of
-    interest it is the largest of the cells that show some of it.
+    With `reweighting` the score is the largest distance before smoothing, multiplied by a weight as in the paper; with
+    a region of interest, the largest distance of the cells that show part of it.
 
     After Roth et al. 2022 (arXiv 2106.08265).
     """
@@ -44,38 +44,39 @@ class PatchCore(FeatureDetector):
     def learn(
         self,
         features: ComputedFeatures,
-        validation: ComputedFeatures | None,  # noqa: ARG002 - nothing is chosen by it
+        validation: ComputedFeatures | None,  # noqa: ARG002 - there is nothing to choose
         seed: int,
         progress: Progress,
     ) -> None:
-        """Chooses the patches that are kept."""
+        """Selects the patches of the memory bank."""
         self.memory.learn(features, seed, progress)
 
     def learn_more(self, features: ComputedFeatures, progress: Progress) -> None:
-        """Adds the patches that are unlike those kept."""
+        """Adds patches that are far from those in the memory bank."""
         self.memory.learn_more(features, progress)
 
     def distances(self, features: Tensor) -> Tensor:
-        """Euclidean distances to the nearest patch of the bank, (B, h, w)."""
+        """Euclidean distances (B, h, w) to the nearest patch of the memory bank."""
         return self.memory.distances(features)
 
     def score(self, images: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The distances, brought to the images' size and smoothed, and their maximum, or that weighed."""
+        """Scores (B,), reweighted where that is on, and maps (B, H, W): distances enlarged and smoothed."""
         features = self.features(images)
-        described, distances, rows = self.memory.compared(features)
+        patches, distances, rows = self.memory.nearest_patches(features)
         scores, maps = scores_and_maps(distances.view(-1, *features.shape[2:]), images, self.smoothing, inside)
-        is_weighed = self.features.reweighting if self.reweighting is None else self.reweighting
-        if not is_weighed:
+        is_reweighted = self.features.reweighting if self.reweighting is None else self.reweighting
+        if not is_reweighted:
             return scores, maps
         if inside is not None:
             counted = _cells(inside, features.shape[2], features.shape[3])
             distances = distances.masked_fill(~counted.flatten(1), -torch.inf)
-        return self.memory.reweighted(described, distances, rows), maps
+        return self.memory.reweighted_scores(patches, distances, rows), maps
 
 
 def _cells(inside: Tensor, height: int, width: int) -> Tensor:
-    """(B, height, width): the cells of the grid that have a pixel inside, of (B, H, W)."""
+    """(B, height, width): the cells of a grid that contain a True pixel of `inside` (B, H, W)."""
     rows, columns = (
-        owning(cells, pixels).to(inside.device) for cells, pixels in zip((height, width), inside.shape[1:], strict=True)
+        membership_matrix(cells, pixels).to(inside.device)
+        for cells, pixels in zip((height, width), inside.shape[1:], strict=True)
     )
     return (rows.T @ inside.float() @ columns) > 0

@@ -1,4 +1,4 @@
-"""A network that learns to find defects which were drawn on the good images, beside the distance to what is good."""
+"""A self-supervised detector: an ensemble's distance plus a network trained on synthetic defects."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from blemish.data.source import ImageSource
 from blemish.detectors.base import LearningDetector, Smoothing, scores_and_maps
 from blemish.detectors.ensemble import Ensemble
-from blemish.detectors.parts.apart import one_core_workers
-from blemish.detectors.parts.gaussian import left_out
 from blemish.detectors.parts.gaussians import GaussianOptions
 from blemish.detectors.parts.memory_bank import BankOptions
+from blemish.detectors.parts.moments import leave_one_out
+from blemish.detectors.parts.one_by_one import one_core_workers
 from blemish.detectors.parts.synthesis import OperatorNames, Synthesis, typical_contrast
 from blemish.features.base import FeatureOptions, FilterBank, Side
 from blemish.imaging.foreground import find_foreground
@@ -28,31 +28,32 @@ from blemish.training.settings import Training
 HeadWidth = Annotated[int, Field(ge=4, le=1024, description="channels of the network")]
 NumDrawn = Annotated[int, Field(ge=2, le=100_000, description="images drawn per epoch")]
 
-LOOKED_AT = 60
-"""Good images that tell where the part is and how strong a contrast is."""
-UNTOUCHED = 0.15
-"""Part of the pictures that no defect is drawn on."""
-CERTAIN = 2
-"""Logit below which the network's certainty that a place is good no longer counts: it knows drawn defects alone."""
-RARE = 3
-"""What is taken off every logit, so that learning begins with few defects (as in arXiv 1708.02002)."""
-REACH = 1, 2, 4, 8
-"""How many cells away each layer of the network looks around a place, one after the other."""
-WORTH = 0.5
-"""What the network's answer is multiplied with; 1 is the usual maximum of the distances in a good image."""
+SAMPLED = 60
+"""Number of good images from which the foreground and the typical contrast are estimated."""
+GOOD_SHARE = 0.15
+"""Share of the examples without a defect."""
+LOGIT_OFFSET = 2
+"""Added to the logits before the softplus: logits far below -LOGIT_OFFSET add nothing to the map, since the network
+knows only synthetic defects."""
+PRIOR_LOGIT = 3
+"""Subtracted from every logit, so that training starts with a low probability of defects (as in arXiv 1708.02002)."""
+DILATIONS = 1, 2, 4, 8
+"""Dilation in cells of each convolution of the network, one after the other."""
+HEAD_WEIGHT = 0.5
+"""Weight of the network's output relative to the ensemble's distance, whose mean maximum on good images is 1."""
 
 
 class SelfSupervised(LearningDetector):
-    """Map: the ensemble's distance from what is good, plus what a network says of the place; score: its maximum.
+    """Map: the ensemble's distance plus the output of a small network; score: the map's maximum.
 
-    The network sees at each place how the features deviate from their Gaussian there, at each of its scales. It learns
-    to tell defects that are drawn on the good images, in the manner of SuperSimpleNet (arXiv 2408.03143), NSA (arXiv
-    2109.15222) and DRAEM (arXiv 2108.07610): in which directions a deviation matters, and what a defect looks like
-    with its surroundings. The distance is added to its answer for defects of kinds that were not drawn.
+    The input of the network at each cell is the whitened deviation of the features from their Gaussian, at all scales.
+    It is trained to segment synthetic defects on good images, like SuperSimpleNet (arXiv 2408.03143), NSA (arXiv
+    2109.15222) and DRAEM (arXiv 2108.07610). So it learns which deviations matter, and how defects look together with
+    their surroundings. The ensemble's distance finds defects unlike the synthetic ones.
     """
 
     redraw = 5
-    averaging = 0.99
+    ema_decay = 0.99
     settings = Training(epochs=40, learning_rate=3e-3, patience=20)
 
     def __init__(
@@ -69,61 +70,63 @@ class SelfSupervised(LearningDetector):
         self.bank_options, self.gaussian_options = bank_options, gaussian_options
         self.head_width, self.num_drawn = head_width, num_drawn
         self.operators, self.smoothing = operators, smoothing
-        self.known = Ensemble(FeatureOptions(size), bank_options, gaussian_options)
+        self.ensemble = Ensemble(FeatureOptions(size), bank_options, gaussian_options)
         num_scales = max(len(gaussian_options.scales), len(FilterBank.scales))
         self.head = _Head(num_scales * (FilterBank.DIMENSIONS + 1), head_width)
         self._synthesis: Synthesis | None = None
         self._images: ImageSource | None = None
         self._drawn: dict[tuple[bool, int], tuple[int, Tensor, Tensor]] = {}
+        """(is a training image, row) -> (seed, network input, target) of examples that are kept."""
         self._own: dict[int, Tensor] = {}
+        """Row of a training image -> its deviations, without a defect."""
 
     @property
     def trained(self) -> nn.Module:
-        """The network alone."""
+        """The network, without the ensemble."""
         return self.head
 
     @torch.no_grad()
     def prepare(self, images: ImageSource, validation: ImageSource | None, seed: int) -> None:
-        """Learns what is good, where the part is, and how strong its contrasts are."""
+        """Fits the ensemble, and estimates the foreground and the contrast for drawing defects."""
         self._images, self._drawn, self._own = images, {}, {}
-        rows = np.random.default_rng(seed).permutation(len(images))[:LOOKED_AT]
+        rows = np.random.default_rng(seed).permutation(len(images))[:SAMPLED]
         self._synthesis = _synthesis(images, rows.tolist(), self.operators)
-        self.known.fit(images, validation=validation, seed=seed)
-        self.choices, self.reasons = self.known.choices, self.known.reasons
+        self.ensemble.fit(images, validation=validation, seed=seed)
+        self.choices, self.reasons = self.ensemble.choices, self.ensemble.reasons
 
     def finish(self) -> None:
-        """Lets go of the images and of what was drawn on them."""
+        """Releases the images and the examples."""
         self._images, self._synthesis, self._drawn, self._own = None, None, {}, {}
 
     def num_examples(self, images: ImageSource) -> int:
-        """As many as are drawn; of held-out images, half as many."""
+        """`num_drawn` for training images, half as many for validation images."""
         return self.num_drawn if images is self._images else max(1, self.num_drawn // 2)
 
     def examples(self, images: ImageSource, rows: Sequence[int], seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """What the network sees of the drawn pictures (B, C, h, w), and the part of each cell that is a defect."""
+        """Network inputs (B, C, h, w) of images with drawn defects, and the defective share of each cell (B, h, w)."""
         workers = one_core_workers(torch.get_num_threads())
         found = list(workers.map(partial(self._example, images), zip(rows, seeds, strict=True)))
-        return torch.stack([seen for seen, _ in found]), torch.stack([share for _, share in found])
+        return torch.stack([inputs for inputs, _ in found]), torch.stack([share for _, share in found])
 
     def losses(self, *examples: Tensor) -> Tensor:
-        """Focal loss (arXiv 1708.02002, with exponent 1): cells that are right by far count little."""
-        seen, drawn = examples
-        logits = self.head(seen).float()
-        wrong = (torch.sigmoid(logits) - drawn).abs()
-        losses = wrong * F.binary_cross_entropy_with_logits(logits, drawn, reduction="none")
+        """The mean focal loss of each example, (B,) (arXiv 1708.02002, exponent 1: easy cells have a small weight)."""
+        inputs, share = examples
+        logits = self.head(inputs).float()
+        error = (torch.sigmoid(logits) - share).abs()
+        losses = error * F.binary_cross_entropy_with_logits(logits, share, reduction="none")
         return losses.flatten(1).mean(1)
 
     def score(self, images: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The two parts, brought to the images' size and smoothed, and their maximum."""
-        features = self.known.features(images)
-        answers = self.head(self._seen(self.known.gaussians.whitened(features))).float()
-        distances = self.known.distances(features) + WORTH * F.softplus(answers + CERTAIN)
+        """The maximum (B,) and the map (B, H, W) of both parts, enlarged to the images' size and smoothed."""
+        features = self.ensemble.features(images)
+        logits = self.head(self._inputs(self.ensemble.gaussians.whitened(features))).float()
+        distances = self.ensemble.distances(features) + HEAD_WEIGHT * F.softplus(logits + LOGIT_OFFSET)
         return scores_and_maps(distances, images, self.smoothing, inside)
 
     @torch.no_grad()
-    def _example(self, images: ImageSource, numbered: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """One example; as long as there is memory it is kept until its row is drawn from another seed."""
-        row, seed = numbered
+    def _example(self, images: ImageSource, row_and_seed: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """One example; it is kept, if there is memory, until its row gets another seed."""
+        row, seed = row_and_seed
         key = images is self._images, row
         kept = self._drawn.get(key)
         if kept is None or kept[0] != seed:
@@ -133,67 +136,71 @@ class SelfSupervised(LearningDetector):
         return kept[1:]
 
     def _draw(self, images: ImageSource, seed: int) -> tuple[Tensor, Tensor]:
-        """What the network sees of one picture, as if that had not been among those learned from."""
+        """The network input (C, h, w) of a random image with defects, and the defective share of each cell (h, w).
+
+        Training images have smaller deviations than new ones, so theirs are computed as if the Gaussians had been
+        fitted without the image.
+        """
         assert self._synthesis is not None
         rng = np.random.default_rng((seed, 1))
         row = int(rng.integers(len(images)))
-        picture, mask = _picture(images, row), np.zeros(self.input_size, bool)
-        drawn = picture
-        if rng.random() >= UNTOUCHED:
-            drawn, mask = self._synthesis(picture, seed)
+        image, mask = _image(images, row), np.zeros(self.input_size, bool)
+        drawn = image
+        if rng.random() >= GOOD_SHARE:
+            drawn, mask = self._synthesis(image, seed)
         deviations = self._deviations(drawn)
         if images is self._images:
-            deviations = left_out(deviations, self._deviations_learned(row, picture), int(self.known.gaussians.count))
+            deviations = leave_one_out(deviations, self._own_deviations(row, image), int(self.ensemble.gaussians.count))
         height, width = deviations.shape[2:4]
         share = F.adaptive_avg_pool2d(torch.from_numpy(mask).float()[None], (height, width))[0]
-        return self._seen(deviations)[0], share.to(self.device)
+        return self._inputs(deviations)[0], share.to(self.device)
 
-    def _deviations_learned(self, row: int, picture: NDArray[np.float32]) -> Tensor:
-        """Those of a picture that was learned from, kept as long as there is memory."""
+    def _own_deviations(self, row: int, image: NDArray[np.float32]) -> Tensor:
+        """The deviations of a training image without defects, kept if there is memory."""
         assert self._images is not None
         found = self._own.get(row)
         if found is None:
-            found = self._deviations(picture)
+            found = self._deviations(image)
             if self._has_room(self._images, found):
                 self._own[row] = found
         return found
 
-    def _deviations(self, picture: NDArray[np.float32]) -> Tensor:
-        """(S, 1, h, w, d): how the features of a picture deviate from the Gaussians."""
-        image = torch.from_numpy(picture).permute(2, 0, 1)[None].to(self.device)
-        return self.known.gaussians.whitened(self.known.features(image))
+    def _deviations(self, image: NDArray[np.float32]) -> Tensor:
+        """(S, 1, h, w, d): the whitened deviations of an image (H, W, 3) from the Gaussians at S scales."""
+        batch = torch.from_numpy(image).permute(2, 0, 1)[None].to(self.device)
+        return self.ensemble.gaussians.whitened(self.ensemble.features(batch))
 
     def _has_room(self, images: ImageSource, values: Tensor) -> bool:
-        """Whether one more of these tensors may be kept; all are about as large."""
+        """Whether the memory budget allows to keep one more tensor of about this size."""
         return (len(self._drawn) + len(self._own)) * values.nbytes < images.memory_budget
 
-    def _seen(self, deviations: Tensor) -> Tensor:
-        """(B, C, h, w): deviations (S, B, h, w, d) and their lengths; zeros for scales that were not chosen."""
-        lengths = deviations.square().mean(-1, keepdim=True).sqrt()
-        seen = torch.cat([deviations, lengths], -1).permute(1, 0, 4, 2, 3).flatten(1, 2)
-        return F.pad(seen, (0, 0, 0, 0, 0, self.head.first.in_channels - seen.shape[1]))
+    def _inputs(self, deviations: Tensor) -> Tensor:
+        """The network's input (B, C, h, w): deviations (S, B, h, w, d) and their norms, zeros for unused scales."""
+        norms = deviations.square().mean(-1, keepdim=True).sqrt()
+        inputs = torch.cat([deviations, norms], -1).permute(1, 0, 4, 2, 3).flatten(1, 2)
+        return F.pad(inputs, (0, 0, 0, 0, 0, self.head.first.in_channels - inputs.shape[1]))
 
 
 class _Head(nn.Module):
-    """(B, C, h, w) to logits (B, h, w): a hidden layer at each place, those that look around it, and the answer."""
+    """The network: inputs (B, C, h, w) to logits (B, h, w), by dilated convolutions with residual connections."""
 
     def __init__(self, channels: int, width: int):
         super().__init__()
         self.first = nn.Conv2d(channels, width, 1)
-        self.around = nn.ModuleList(nn.Conv2d(width, width, 3, padding=cells, dilation=cells) for cells in REACH)
+        self.around = nn.ModuleList(nn.Conv2d(width, width, 3, padding=cells, dilation=cells) for cells in DILATIONS)
         self.last = nn.Conv2d(width, 1, 1)
 
-    def forward(self, seen: Tensor) -> Tensor:
-        """The logits."""
-        hidden = F.gelu(self.first(seen))
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The logit of a defect at each cell."""
+        hidden = F.gelu(self.first(inputs))
         for layer in self.around:
             hidden = hidden + F.gelu(layer(hidden))
-        logits: Tensor = self.last(hidden)[:, 0] - RARE
+        logits: Tensor = self.last(hidden)[:, 0] - PRIOR_LOGIT
         return logits
 
 
-class _Pictures(Sequence[NDArray[np.float32]]):
-    """The images of a source as pictures (H, W, 3), made when they are asked for."""
+class _Images(Sequence[NDArray[np.float32]]):
+    """The images of a source as arrays (H, W, 3), converted at each access."""
 
     def __init__(self, images: ImageSource):
         self._images = images
@@ -202,14 +209,14 @@ class _Pictures(Sequence[NDArray[np.float32]]):
         return len(self._images)
 
     def __getitem__(self, row):  # type: ignore[no-untyped-def]
-        return _picture(self._images, row)
+        return _image(self._images, row)
 
 
-def _picture(images: ImageSource, row: int) -> NDArray[np.float32]:
+def _image(images: ImageSource, row: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(images.batch([row])[0].permute(1, 2, 0).numpy())
 
 
 def _synthesis(images: ImageSource, rows: list[int], operators: Sequence[str]) -> Synthesis:
-    pictures = [_picture(images, row) for row in rows]
+    sampled = [_image(images, row) for row in rows]
     grey = all(images[row].pixels.shape[2] == 1 for row in rows)
-    return Synthesis(_Pictures(images), find_foreground(pictures), typical_contrast(pictures), grey, operators)
+    return Synthesis(_Images(images), find_foreground(sampled), typical_contrast(sampled), grey, operators)

@@ -1,4 +1,4 @@
-"""The variational autoencoder: an autoencoder whose latent vector is a distribution close to a standard normal."""
+"""The variational autoencoder: its latent vector is a distribution, kept close to a standard normal one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from blemish.detectors.autoencoder import LatentDim, Width
-from blemish.detectors.base import ReconstructingDetector, Smoothing, highest
+from blemish.detectors.base import ReconstructingDetector, Smoothing, max_scores
 from blemish.detectors.parts.convolution import Decoder, Encoder, to_image
 from blemish.features.base import Side
 from blemish.features.filters import gaussian_blur
@@ -18,16 +18,17 @@ from blemish.features.filters import gaussian_blur
 Beta = Annotated[float, Field(ge=0, le=1000, description="weight of the KL term; 1 is the evidence lower bound")]
 
 SMALLEST_ERROR = 1e-6
-"""Mean squared error below which the likelihood no longer grows: a tenth of what rounding to 8 bits makes."""
+"""Added to the mean squared error, so that the likelihood is bounded: a tenth of the error of rounding to 8 bits."""
 
 
 class VariationalAutoencoder(ReconstructingDetector):
-    """Map: the squared error of the reconstruction from the latent mean; score: its maximum.
+    """Variational autoencoder. Map: the squared error of the reconstruction, smoothed; score: the map's maximum.
 
-    Trained on the evidence lower bound (Kingma & Welling 2013, arXiv 1312.6114) of a Gaussian decoder whose noise has
-    the variance that explains each image best, which is its mean squared error ("sigma-VAE", Rybkin et al. 2020,
-    arXiv 2006.13202). So the two terms are in the same unit, nats, and need no weight between them: a fixed variance
-    of 1, or a mean of squared errors against a sum of KL terms, lets the KL term win and empties the latent vector.
+    It is trained on the evidence lower bound (Kingma & Welling 2013, arXiv 1312.6114) of a Gaussian decoder. The
+    variance of the decoder is the optimal one of each image, its mean squared error ("sigma-VAE", Rybkin et al. 2020,
+    arXiv 2006.13202), so that both terms are in nats and need no weight. With a fixed variance of 1, or with a mean of
+    squared errors and a sum of KL terms, the KL term dominates and the latent vector carries no information (posterior
+    collapse).
     """
 
     def __init__(
@@ -49,12 +50,12 @@ class VariationalAutoencoder(ReconstructingDetector):
         return mean, log_variance.clamp(-20, 10)
 
     def reconstruct(self, images: Tensor) -> Tensor:
-        """The images decoded from their latent means: nothing is drawn, so scores are repeatable."""
+        """The images (B, 3, H, W) decoded from their latent means; nothing is random, so scores are repeatable."""
         mean, _ = self.encode(images)
         return to_image(self.decoder(mean))
 
     def losses(self, *examples: Tensor) -> Tensor:
-        """The negative evidence lower bound of each image, in nats per value (pixel and channel)."""
+        """The negative evidence lower bound of each image, (B,), in nats per value (pixel and channel)."""
         images, seeds = examples
         mean, log_variance = self.encode(images)
         latent = mean + torch.exp(0.5 * log_variance) * _standard_normal(seeds, self.latent_dim).to(mean)
@@ -64,13 +65,13 @@ class VariationalAutoencoder(ReconstructingDetector):
         return negative_log_likelihood + self.beta * divergence / images[0].numel()
 
     def score(self, images: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The squared error at each pixel, smoothed, and its maximum."""
+        """The maximum (B,) and the map (B, H, W) of the smoothed squared error."""
         error = (images - self.reconstruct(images)).square().mean(1, keepdim=True)
         maps = gaussian_blur(error, self.smoothing)[:, 0]
-        return highest(maps, inside), maps
+        return max_scores(maps, inside), maps
 
 
 def _standard_normal(seeds: Tensor, length: int) -> Tensor:
-    """(B, length), each row drawn from its own seed."""
+    """Standard normal numbers (B, length), each row drawn from its own seed."""
     rows = [torch.randn(length, generator=torch.Generator().manual_seed(seed)) for seed in seeds.tolist()]
     return torch.stack(rows)

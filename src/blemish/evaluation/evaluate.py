@@ -8,7 +8,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import cv2
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +18,7 @@ from blemish.files import read_bytes
 from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.masks import read_mask
 from blemish.imaging.read import read_image
-from blemish.imaging.roi import Roi, counted
+from blemish.imaging.roi import Roi, masked_by_roi
 from blemish.metrics import (
     METRICS,
     Metric,
@@ -136,12 +136,11 @@ def _read_map(base: Path) -> NDArray[Any]:
     path = next((path for suffix in MAP_SUFFIXES if (path := Path(f"{base}{suffix}")).is_file()), None)
     if path is None:
         raise BlemishError(f"{base}.tiff: no such map (nor .tif or .npy). Every test image needs one.")
+    data = read_bytes(path)
     try:
-        if path.suffix == ".npy":
-            content = np.load(BytesIO(read_bytes(path)), allow_pickle=False)
-        else:
-            content = cv2.imdecode(np.frombuffer(read_bytes(path), np.uint8), cv2.IMREAD_UNCHANGED)
-    except (EOFError, ValueError, cv2.error):  # numpy's message would advise allow_pickle
+        is_array = path.suffix == ".npy"
+        content = np.load(BytesIO(data), allow_pickle=False) if is_array else imagecodecs.tiff_decode(data)
+    except (EOFError, ValueError, RuntimeError, LookupError, MemoryError):  # numpy would advise to run what is in it
         content = None
     if not isinstance(content, np.ndarray) or content.ndim != 2 or content.dtype.kind not in "biuf":
         raise BlemishError(f"{path}: not an anomaly map of one numeric channel. Write it as float32 TIFF or as .npy.")
@@ -166,8 +165,8 @@ def _pairs(
         sample = prediction.sample
         path = sample.image.relative_to(root).as_posix()
         rows.append({"path": path, "defect": sample.defect, "label": label, "score": prediction.score})
-        limit = max(MAX_PIXELS, prediction.map.size)  # the mask may be as large as the image
-        yield read_mask(sample.mask, limit) if sample.mask else None, counted(prediction.map, roi)
+        limit = max(MAX_PIXELS, prediction.map.size)  # of an image that was taken, its mask is
+        yield read_mask(sample.mask, limit) if sample.mask else None, masked_by_roi(prediction.map, roi)
 
 
 def _has_input(metric: Metric, pixels: Ranking | str, pixel_threshold: float | None) -> bool:

@@ -21,7 +21,7 @@ from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import EvaluationDetails
 from blemish.evaluation.results import EVALUATION
 from blemish.files import check_file, write_arrays, write_json
-from blemish.imaging.thumbnails import Picture, to_jpeg
+from blemish.imaging.thumbnails import Thumbnail, to_jpeg
 from blemish.inference.previews import HEADER_FIELDS, Preview, make_preview
 from blemish.metrics import OperatingPoints, Resamples
 from blemish.types import Prediction
@@ -125,6 +125,6 @@ def _from_arrays(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Rep
     return ReportData(previews, resamples, found, header["facts"], tuple(by) if by else None)
 
 
-def with_reconstructions(previews: Sequence[Preview], pictures: Sequence[Picture]) -> list[Preview]:
+def with_reconstructions(previews: Sequence[Preview], pictures: Sequence[Thumbnail]) -> list[Preview]:
     """Copies of the previews with the detector's reconstructions, one per preview."""
     return [replace(shown, reconstruction=to_jpeg(picture)) for shown, picture in zip(previews, pictures, strict=True)]

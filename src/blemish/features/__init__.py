@@ -1,1 +1,1 @@
-"""Pixels to vectors: filter banks and networks that describe each place of an image."""
+"""Feature maps of images: from filter banks and from pretrained networks."""

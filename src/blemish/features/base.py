@@ -1,4 +1,4 @@
-"""What describes each place of a picture by a vector, behind one interface."""
+"""`Backbone`, the interface of all that computes feature maps, and `FilterBank`, its base for filter responses."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from blemish.features.devices import Precision
 from blemish.progress import Progress, no_progress
 
 FILTER_BANKS = {"gabor": "blemish.features.gabor:GaborFeatures", "pca": "blemish.features.pca:PcaFeatures"}
-"""Name -> module:class of the features that need no weights. Every other name is that of a timm network."""
+"""Name -> module:class of the backbones without pretrained weights. Any other name is that of a network of timm."""
 BATCH = 8
-"""Images whose features are computed at once while fitting."""
+"""Batch size while fitting."""
 
 Side = Annotated[
-    int, Field(ge=32, le=1024, multiple_of=16, description="side of the squares images are brought to, in pixels")
+    int, Field(ge=32, le=1024, multiple_of=16, description="side in pixels of the square images are resized to")
 ]
 BackboneName = Annotated[
     str,
@@ -36,16 +36,16 @@ Layers = Annotated[
     tuple[int, ...],
     Field(description="levels of a CNN, blocks of a ViT; default: middle ones"),
 ]
-Weights = Annotated[str, Field(description="of a network: hub, random, or a file")]
+Weights = Annotated[str, Field(description="network weights: hub, random or a file")]
 ComputedIn = Annotated[
     Precision,
-    Field(description="of a network: float32, bfloat16, or auto: bfloat16 where the hardware computes in it"),
+    Field(description="precision of a network: float32, bfloat16, or auto (bfloat16 where the hardware supports it)"),
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureOptions:
-    """Which features an image is described by, and the size that it is brought to before."""
+    """The options of the features that a detector works on: the backbone, and the size of its input."""
 
     size: Side = 256
     backbone: BackboneName = "auto"
@@ -55,29 +55,33 @@ class FeatureOptions:
 
 
 class Backbone(nn.Module, ABC):
-    """Images (B, 3, H, W) in [0, 1] -> features (B, C, h, w) on a grid; fitted to good images where it learns."""
+    """Computes feature maps (B, C, h, w) of images (B, 3, H, W) in [0, 1]; the h x w places are called cells.
+
+    A backbone is fitted to good images (or loads its weights) by `fit`. The class attributes are the defaults of
+    detectors for the options that suit its features.
+    """
 
     neighbourhood = 1
-    """Cells along a side that PatchCore averages, so that a patch knows its surroundings."""
+    """PatchCore: side in cells of the square neighbourhood over which features are averaged."""
     position = 0.0
-    """PatchCore's default weight of the place in the picture."""
+    """PatchCore: weight of a patch's position in the image."""
     scales: tuple[float, ...] = (0.0,)
-    """PaDiM's default widths in cells over which features are averaged before they are compared."""
+    """PaDiM: sigmas in cells of the Gaussians by which features are smoothed."""
     selection = "spread"
-    """How PatchCore chooses its bank by default."""
+    """PatchCore: how the coreset is selected."""
     reweighting = False
-    """Whether PatchCore's score counts less where the bank is dense, by default."""
+    """PatchCore: whether the score is lowered where the patches of the memory bank are dense."""
 
     def fit(self, images: ImageSource, seed: int, progress: Progress = no_progress) -> Self:  # noqa: ARG002
-        """Learns, or loads, what the features need beside formulas."""
+        """Learns filters from good images, or loads pretrained weights; does nothing where there are neither."""
         return self
 
     @abstractmethod
     def levels(self, images: Tensor) -> list[Tensor]:
-        """The features of each level on its own grid, the finest first: (B, C, h, w) in float32."""
+        """The feature maps of each level on its own grid, the finest first: each (B, C, h, w) in float32."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """The features of each cell, (B, sum of the levels' C, h, w): coarser levels are brought to the finest grid."""
+        """All levels concatenated, (B, sum of C, h, w); coarser ones are enlarged bilinearly to the finest grid."""
         first, *rest = self.levels(images)
         if not rest:
             return first
@@ -86,16 +90,15 @@ class Backbone(nn.Module, ABC):
 
 
 class FilterBank(Backbone):
-    """Responses of filters, weighed by what the good images show.
+    """A backbone that projects filter responses to principal components learned from good images.
 
-    Channels count alike, whatever their variance; then `DIMENSIONS` principal components are kept, whose variances are
-    evened out a little.
+    The responses are standardised first, then `DIMENSIONS` components are kept and partly whitened.
     """
 
     DIMENSIONS, WHITENING = 48, 0.25
-    """Components kept, and the exponent that evens out their variances (0: not at all, 1: fully)."""
+    """Number of components, and how far their variances are made equal (0: not at all, 1: completely)."""
     SAMPLED, CELLS = 100, 400
-    """Images and cells of each that the components are learned from."""
+    """Images, and cells of each image, that the components are learned from, at most."""
     position = 4.0
     scales = (0.0, 3.0)
     num_responses: int
@@ -110,10 +113,10 @@ class FilterBank(Backbone):
 
     @abstractmethod
     def responses(self, images: Tensor) -> Tensor:
-        """(B, num_responses, h, w)."""
+        """The filter responses (B, num_responses, h, w) of images (B, 3, H, W) in [0, 1]."""
 
     def fit(self, images: ImageSource, seed: int, progress: Progress = no_progress) -> Self:
-        """Learns the components from some of the images, drawn by the seed."""
+        """Learns the components from images and cells drawn at random by the seed."""
         generator, found = np.random.default_rng(seed), []
         rows = np.sort(generator.permutation(len(images))[: self.SAMPLED]).tolist()
         for batch in batches(images, rows, self.mean.device, progress):
@@ -126,14 +129,14 @@ class FilterBank(Backbone):
         return self
 
     def levels(self, images: Tensor) -> list[Tensor]:
-        """The components of each cell, (B, DIMENSIONS, h, w), as the one level."""
+        """One level: the components of each cell, (B, DIMENSIONS, h, w)."""
         return [torch.einsum("bchw,cd->bdhw", self.responses(images) - self.mean[:, None, None], self.projection)]
 
 
 def batches(
     images: ImageSource, rows: Sequence[int], device: torch.device, progress: Progress = no_progress
 ) -> Iterator[Tensor]:
-    """The images of these rows in batches on the device, progress told after each was used."""
+    """The images of these rows in batches (B, 3, H, W) on the device; progress is reported after each batch."""
     done = 0
     for some in in_batches(rows, BATCH):
         yield images.batch(some).to(device)
@@ -142,9 +145,9 @@ def batches(
 
 
 def whitening(values: Tensor, dimensions: int, exponent: float) -> tuple[Tensor, Tensor]:
-    """The mean (C,) of values (N, C) and a projection (C, dimensions) to their leading principal components.
+    """The mean (C,) of values (N, C), and a projection (C, dimensions) to their leading principal components.
 
-    Channels count alike, whatever their variance; a component is divided by its variance to the power exponent / 2.
+    The channels are standardised first. Each component is divided by its variance to the power exponent / 2.
     """
     double = values.double()
     mean, deviation = double.mean(0), double.std(0, correction=0) + 1e-4

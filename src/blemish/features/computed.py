@@ -1,4 +1,4 @@
-"""The features of many images, computed once."""
+"""The feature maps of all images of a source, computed once and kept in memory as far as possible."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from blemish.features.base import BATCH, Backbone
 from blemish.progress import Progress, no_progress
 
 KEPT_SHARE = 0.25
-"""Part of a source's memory budget that its features may take."""
+"""Share of a source's memory budget that its feature maps may use."""
 
 
 class ComputedFeatures:
-    """The features of a source's images, computed at the first use and kept as far as memory allows."""
+    """The feature maps of a source's images; what does not fit into memory is computed again at each use."""
 
     def __init__(self, images: ImageSource, backbone: Backbone, device: torch.device):
         self.images, self.memory_budget = images, images.memory_budget
@@ -29,12 +29,12 @@ class ComputedFeatures:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, h, w) of an image's features."""
+        """(C, h, w) of the feature maps of one image."""
         _, channels, height, width = next(self.batches()).shape
         return channels, height, width
 
     def batches(self, progress: Progress = no_progress) -> Iterator[Tensor]:
-        """The features (B, C, h, w) of all images in their order, some at a time; they must not be changed in place."""
+        """The feature maps (B, C, h, w) of all images in order, in batches. They must not be changed in place."""
         for number, rows in enumerate(in_batches(range(len(self)), BATCH)):
             if number < len(self._kept):
                 found = self._kept[number]

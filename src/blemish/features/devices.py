@@ -1,4 +1,4 @@
-"""Where it is computed, and in which precision."""
+"""Chooses the device and the precision that torch computes with."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def _is_known(name: str) -> str:
 
 
 DeviceName = Annotated[str, AfterValidator(_is_known), Field(description=_NAMES)]
-"""auto: the first accelerator there is, or the CPU."""
+"""Name of a device; auto: the first accelerator, or the CPU where there is none."""
 Precision = Literal["auto", "float32", "bfloat16"]
-"""auto: bfloat16 where the hardware computes in it."""
+"""auto: bfloat16 where the hardware supports it, else float32."""
 
 
 def device_named(name: str) -> torch.device:
-    """The device that a `DeviceName` stands for; raises BlemishError where there is none of this name.
+    """The device that a `DeviceName` stands for; raises BlemishError where it does not exist.
 
-    "auto" is what ACCELERATE_TORCH_DEVICE names, the first accelerator there is (of several processes started by
-    `torchrun`, each has its own), or the CPU.
+    "auto" is the device in the environment variable ACCELERATE_TORCH_DEVICE; else the first accelerator, or the one of
+    this process among several started by `torchrun`; else the CPU.
     """
     import torch
 
@@ -47,9 +47,9 @@ def device_named(name: str) -> torch.device:
 
 
 def accelerator_on(name: str) -> Accelerator:
-    """What trains on this device, together with the other processes where several were started by `torchrun`.
+    """An `Accelerator` for training on this device, together with the other processes that `torchrun` started.
 
-    Raises BlemishError where there is no such device.
+    Raises BlemishError where the device does not exist.
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
@@ -62,12 +62,12 @@ def accelerator_on(name: str) -> Accelerator:
 
 
 def is_main_process() -> bool:
-    """Whether this is the process that writes: the only one, or the first of those that `torchrun` started."""
+    """Whether this process writes files: it is the only one, or the first of those that `torchrun` started."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def uses_bfloat16(precision: Precision, device: torch.device) -> bool:
-    """Whether to compute in bfloat16: as was asked for, or with "auto" where the hardware has it."""
+    """Whether to compute in bfloat16 on this device; with "auto", whether the hardware supports it."""
     import torch
 
     if precision != "auto":
@@ -78,7 +78,7 @@ def uses_bfloat16(precision: Precision, device: torch.device) -> bool:
 
 
 def has_onednn(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether torch computes in this data type by oneDNN there: on a processor that has it, in a build with oneDNN."""
+    """Whether torch computes with oneDNN in this data type: on a CPU that supports it, in a build with oneDNN."""
     import torch
 
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Analytic features: what is at each place of a picture, by formulas alone, without weights."""
+"""Features from Gabor filters, which need no pretrained weights."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from blemish.features.filters import gaussian_blur
 STRIDE = 8
 """Pixels of the image per cell of the grid, along either axis."""
 OCTAVES = 4
+"""Resolutions, each half of the one before."""
 SIGMA, FREQUENCY = 1.5, 0.35 / 1.5
-"""Of a Gabor filter's envelope, in pixels of its octave, and of its wave, in cycles per pixel."""
+"""Sigma of a Gabor filter's envelope in pixels, and frequency of its wave in cycles per pixel, at its octave."""
 
 
 def gabor_pairs(orientations: int, sigma: float = SIGMA, frequency: float = FREQUENCY) -> Tensor:
-    """(2 orientations, 1, k, k): even and odd filters alternating, free of a mean, each pair of unit norm."""
+    """Gabor filters (2 orientations, 1, k, k), even and odd alternating, of zero mean; each pair has unit norm."""
     radius = math.ceil(3 * sigma)
     axis = torch.arange(-radius, radius + 1, dtype=torch.float64)
     envelope = torch.exp(-(axis[:, None] ** 2 + axis**2) / (2 * sigma**2))
@@ -35,12 +36,12 @@ def gabor_pairs(orientations: int, sigma: float = SIGMA, frequency: float = FREQ
 
 
 class GaborFeatures(FilterBank):
-    """Filters that come from formulas alone; 65 responses on a grid of 8 x 8 pixels.
+    """65 responses of Gabor filters on a grid with cells of 8 x 8 pixels.
 
-    Each image is normalised by its own mean and standard deviation and split into luminance and two colour
-    differences. On each of four octaves the magnitudes of complex Gabor filters are averaged to the grid: 8
-    orientations of luminance and, from the second octave on, 4 of either colour difference. Their square root evens
-    out their variance. The channels, averaged at three widths, come last.
+    Each image is standardised by its own mean and standard deviation and split into luminance and two colour
+    differences. At each of four octaves the magnitudes of complex Gabor filters are averaged per cell: 8 orientations
+    of luminance and, from the second octave on, 4 of each colour difference. Their square roots are the responses,
+    followed by the three channels smoothed at three widths.
     """
 
     luminance: Tensor
@@ -53,7 +54,7 @@ class GaborFeatures(FilterBank):
         self.register_buffer("colour", gabor_pairs(4).repeat(2, 1, 1, 1), persistent=False)
 
     def responses(self, images: Tensor) -> Tensor:
-        """(B, 65, H / 8, W / 8) of images whose sides are multiples of 8."""
+        """(B, 65, H / 8, W / 8) of images (B, 3, H, W) whose sides are multiples of 8."""
         channels = opponent_channels(images)
         grid = images.shape[-2] // STRIDE, images.shape[-1] // STRIDE
         level, magnitudes = channels, []
@@ -66,20 +67,20 @@ class GaborFeatures(FilterBank):
         return torch.cat([torch.cat(magnitudes, 1).sqrt(), *means], 1)
 
     def _magnitudes(self, level: Tensor, octave: int) -> Tensor:
-        """Of an octave's filters; every second pixel suffices where a cell has at least 4 x 4."""
+        """The magnitudes of an octave's filters, at every second pixel of the two finest octaves."""
         stride = 2 if octave < 2 else 1
         radius = self.luminance.shape[-1] // 2
-        mode = "reflect" if min(level.shape[-2:]) > radius else "replicate"  # there is too little to mirror
+        mode = "reflect" if min(level.shape[-2:]) > radius else "replicate"  # too small to be mirrored
         padded = F.pad(level, (radius,) * 4, mode=mode)
         responses = [F.conv2d(padded[:, :1], self.luminance, stride=stride)]
-        if octave > 0:  # the finest octave of colour is little but the sensor's noise
+        if octave > 0:  # the finest octave of colour is mostly sensor noise
             responses.append(F.conv2d(padded[:, 1:], self.colour, stride=stride, groups=2))
         found = torch.cat(responses, 1)
         return (found[:, ::2].square() + found[:, 1::2].square() + 1e-8).sqrt()
 
 
 def opponent_channels(images: Tensor) -> Tensor:
-    """(B, 3, H, W): luminance, red - green, blue - yellow, of each image normalised by its own mean and deviation."""
+    """(B, 3, H, W): luminance, red - green and blue - yellow of each image, standardised by its mean and deviation."""
     centred = images - _mean(images)
     deviation = _mean(centred.square()).sqrt()
     red, green, blue = (centred / (deviation + 0.01)).unbind(1)
@@ -87,13 +88,15 @@ def opponent_channels(images: Tensor) -> Tensor:
 
 
 def _mean(images: Tensor) -> Tensor:
-    """(B, 1, 1, 1): cell by cell, since runtimes that add 196,608 numbers one by one are off by 1e-4 of the mean."""
+    """The mean of each image, (B, 1, 1, 1), over the means of cells: some runtimes sum 196,608 numbers one by one,
+    with a relative error of 1e-4.
+    """
     return F.avg_pool2d(images, STRIDE).mean((1, 2, 3), keepdim=True)
 
 
 def to_grid(values: Tensor, grid: tuple[int, int], sigma: float) -> Tensor:
-    """(B, C, *grid): averaged to the cells, then what is missing of a Gaussian of `sigma` pixels of the image."""
+    """Values averaged per cell, (B, C, *grid), and smoothed so that both together are a Gaussian of `sigma` pixels."""
     factor = values.shape[-2] // grid[0]
     cells = F.avg_pool2d(values, factor) if factor > 1 else values
-    rest = math.sqrt(max(sigma**2 - STRIDE**2 / 12, 0)) / STRIDE  # a cell's average has the variance 8^2 / 12
+    rest = math.sqrt(max(sigma**2 - STRIDE**2 / 12, 0)) / STRIDE  # averaging over a cell has the variance 8^2 / 12
     return gaussian_blur(cells, rest) if rest > 0.25 else cells

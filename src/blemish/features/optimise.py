@@ -1,11 +1,10 @@
-"""A network as a processor computes it fastest: the same layers, with fewer passes over memory.
+"""Makes networks faster on a CPU, by fusing layers so that memory is read and written less often.
 
-The weights of a batch norm are folded into the convolution before it; an addition and a ReLU after a convolution are
-computed while its result is written; weights are laid out as oneDNN, torch's library for processors, wants them.
-torch's own compiler calls the operators that do this. They are not public and depend on the processor, and tracing a
-network loses what is changed in place and used elsewhere. So this is the only module that uses them, the result is
-compared with the network once, and wherever anything fails or differs the network is used as it is, with a line in the
-log.
+Batch norms are folded into the convolutions before them; an addition and a ReLU after a convolution are computed
+together with it; weights are stored in the memory layout of oneDNN, torch's CPU library. The operators for this are
+those that torch's compiler uses. They are not public and depend on the processor, and tracing a network can miss
+changes in place. So only this module uses them, the result is compared with the network once, and where anything fails
+or differs the network is used unchanged and a line is logged.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ from blemish.features.devices import has_onednn
 logger = logging.getLogger("blemish")
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.05}
-"""Data type -> the relative difference, in norm, that a level may have: more than another order of rounding makes."""
+"""Data type -> largest relative difference (in norm) of a level: more than a different order of summation causes."""
 ADDITIONS = {operator.add, torch.add}
 RECTIFIERS = {F.relu, F.relu_, torch.relu, torch.relu_}
 _TRACING = Lock()
 
 
 class FusedConvolution(nn.Module):
-    """A convolution, and after it perhaps an addition and a ReLU, in one pass."""
+    """A convolution, with an optional addition and ReLU after it, as one operator."""
 
     def __init__(self, convolution: nn.Conv2d, size: torch.Size, rectifies: bool):
         super().__init__()
@@ -44,7 +43,7 @@ class FusedConvolution(nn.Module):
         self.rectifies = rectifies
 
     def forward(self, images: Tensor, others: Tensor | None = None) -> Tensor:
-        """The convolution of the images, with the others added where there are any."""
+        """The convolution of the images, plus `others` where they are given."""
         compute, given = torch.ops.mkldnn._convolution_pointwise, (self.weight, self.bias, *self.how)
         if others is None:
             found: Tensor = compute(images, *given, "relu" if self.rectifies else "none", [], "")
@@ -54,21 +53,20 @@ class FusedConvolution(nn.Module):
 
 
 def optimise(network: nn.Module, example: Tensor) -> nn.Module:
-    """A module that computes the network's levels faster for images like the example (1, C, H, W).
+    """A module that computes the same levels as the network, faster, for images of the example's shape (1, C, H, W).
 
-    The network itself where there is no faster one: off the processor, for data types that the processor does not
-    compute in, for networks that cannot be traced, and where the levels would differ. The weights are copied, so none
-    may change later on.
+    Returns the network itself on other devices than the CPU, for data types that the CPU does not support, and where
+    tracing fails or the levels differ. The weights are copied, so they must not change afterwards.
     """
     if not has_onednn(example.device, example.dtype) or example.dtype not in TOLERANCE:
-        logger.debug("the network is used as it is: oneDNN computes no %s here", example.dtype)
+        logger.debug("the network is used as it is: oneDNN does not support %s here", example.dtype)
         return network
     noise = torch.rand(example.shape, generator=torch.Generator().manual_seed(0)).to(example)
     try:
-        graph = _rearranged(network, noise)
+        graph = _fused(network, noise)
         if _is_close(graph(noise), network(noise), TOLERANCE[example.dtype]):
             return graph
-        reason = "its levels differ once rearranged"
+        reason = "its levels differ after fusing layers"
     except Exception as error:  # tracing fails in each network's own way, operators in each processor's own way
         reason = str(error).strip().partition("\n")[0]
     logger.info("the network is used as it is, more slowly: %s", reason)
@@ -83,8 +81,8 @@ def _is_close(found: list[Tensor], expected: list[Tensor], tolerance: float) -> 
     )
 
 
-def _rearranged(network: nn.Module, images: Tensor) -> fx.GraphModule:
-    """The network with each of its convolutions, and what can be fused with it, made anew for images like these."""
+def _fused(network: nn.Module, images: Tensor) -> fx.GraphModule:
+    """The network with its convolutions replaced by fused ones for images of this shape."""
     graph = _traced(network)
     _drop_identities(graph)
     _fold_batch_norms(graph)
@@ -93,7 +91,7 @@ def _rearranged(network: nn.Module, images: Tensor) -> fx.GraphModule:
 
 
 class _Tracer(fx.Tracer):
-    """Leaves other threads alone: while one traces, it is asked about every call of a module in the process."""
+    """Traces only calls of the thread that created it: during tracing, torch passes it those of all threads."""
 
     def __init__(self) -> None:
         super().__init__(autowrap_modules=())  # type: ignore[arg-type]
@@ -111,12 +109,12 @@ class _Tracer(fx.Tracer):
 
 
 def _traced(network: nn.Module) -> fx.GraphModule:
-    with _TRACING:  # two who trace at a time would each put back what the other one left
+    with _TRACING:  # tracing patches classes of torch, which two threads must not do at the same time
         return fx.GraphModule(network, _Tracer().trace(network))
 
 
 class _Shapes(fx.Interpreter):
-    """The shapes of all that is computed."""
+    """Records the shape of each node's result."""
 
     def of(self, images: Tensor) -> dict[fx.Node, torch.Size]:
         self.found: dict[fx.Node, torch.Size] = {}
@@ -131,7 +129,7 @@ class _Shapes(fx.Interpreter):
 
 
 def _drop_identities(graph: fx.GraphModule) -> None:
-    """Takes out what does nothing: a place where timm could put something, such as between a norm and its ReLU."""
+    """Removes identity modules, which timm uses as placeholders, for example between a norm and its ReLU."""
     for node in list(graph.graph.nodes):
         if type(_called(graph, node)) is nn.Identity:
             node.replace_all_uses_with(node.all_input_nodes[0])
@@ -139,7 +137,7 @@ def _drop_identities(graph: fx.GraphModule) -> None:
 
 
 def _fold_batch_norms(graph: fx.GraphModule) -> None:
-    """Puts each batch norm that follows a convolution alone into its weights; the network keeps its own."""
+    """Folds each batch norm that alone follows a convolution into a copy of the convolution's weights."""
     for node in list(graph.graph.nodes):
         if not node.all_input_nodes:
             continue
@@ -154,21 +152,12 @@ def _fold_batch_norms(graph: fx.GraphModule) -> None:
 
 
 def _fuse_convolutions(graph: fx.GraphModule, shapes: dict[fx.Node, torch.Size]) -> None:
-    """Replaces each convolution and what it can be fused with."""
+    """Replaces each convolution, with the addition and the ReLU after it, by a `FusedConvolution`."""
     for number, node in enumerate(list(graph.graph.nodes)):
         convolution = _called(graph, node)
-        if (
-            type(convolution) is not nn.Conv2d
-            or convolution.padding_mode != "zeros"
-            or type(convolution.padding) is str
-        ):
+        if type(convolution) is not nn.Conv2d or not _has_zero_padding(convolution):
             continue
-        done, inputs = [node], [node.args[0]]
-        if (added := _only_user(node)) is not None and (others := _added(added, node, shapes)) is not None:
-            done.append(added)
-            inputs.append(others)
-        if (rectified := _only_user(done[-1])) is not None and _is_rectifier(graph, rectified):
-            done.append(rectified)
+        done, inputs = _fusible(graph, node, shapes)
         rectifies = _is_rectifier(graph, done[-1])
         graph.add_submodule(f"fused{number}", FusedConvolution(convolution, shapes[inputs[0]], rectifies))
         with graph.graph.inserting_after(done[-1]):
@@ -181,6 +170,23 @@ def _fuse_convolutions(graph: fx.GraphModule, shapes: dict[fx.Node, torch.Size])
     graph.recompile()
 
 
+def _has_zero_padding(convolution: nn.Conv2d) -> bool:
+    return convolution.padding_mode == "zeros" and type(convolution.padding) is not str
+
+
+def _fusible(
+    graph: fx.GraphModule, node: fx.Node, shapes: dict[fx.Node, torch.Size]
+) -> tuple[list[fx.Node], list[Any]]:
+    """The nodes that one operator replaces (a convolution, an addition, a ReLU), and that operator's inputs."""
+    done, inputs = [node], [node.args[0]]
+    if (added := _only_user(node)) is not None and (others := _added(added, node, shapes)) is not None:
+        done.append(added)
+        inputs.append(others)
+    if (rectified := _only_user(done[-1])) is not None and _is_rectifier(graph, rectified):
+        done.append(rectified)
+    return done, inputs
+
+
 def _called(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
     """The module that a node calls; None for other nodes."""
     return graph.get_submodule(str(node.target)) if node.op == "call_module" else None
@@ -191,7 +197,7 @@ def _only_user(node: fx.Node) -> fx.Node | None:
 
 
 def _added(node: fx.Node, summand: fx.Node, shapes: dict[fx.Node, torch.Size]) -> fx.Node | None:
-    """The other of two summands of the same shape; None where the node is no such addition."""
+    """The other summand of an addition of equal shapes; None where the node is not one."""
     if node.target not in ADDITIONS or len(node.args) != 2:
         return None
     others = [argument for argument in node.args if isinstance(argument, fx.Node) and argument is not summand]

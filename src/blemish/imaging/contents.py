@@ -1,4 +1,4 @@
-"""What an image is known again by, and how many values its pixels have."""
+"""A digest of an image's pixels, by which copies are recognised, and the number of different values they have."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 from blemish.imaging.formats import Image
 
 MANY = 256
-"""Values that are told apart at most."""
+"""Upper limit of `num_values`."""
 STEP = 4
-"""Rows and columns that are looked at first are so far apart."""
+"""Every STEP-th row and column is tried first; often that already gives the answer."""
 
 
 def pixel_digest(image: Image) -> str:
-    """SHA-256 of the pixels, whatever file they were in.
+    """SHA-256 of the pixels and their shape, independent of the file format.
 
-    The same picture is the same as grey and as colour with three equal channels, and at 8 and at 16 bits.
+    A grey image and its copy in three equal channels have the same digest, and so have an 8-bit image and its copy at
+    16 bits.
     """
     if image.ndim == 3 and _is_grey(image[::STEP, ::STEP]) and _is_grey(image):
         image = image[:, :, 0]
@@ -30,19 +31,19 @@ def pixel_digest(image: Image) -> str:
     return digest.hexdigest()
 
 
-def distinct(image: NDArray[Any]) -> NDArray[Any]:
+def distinct_values(image: NDArray[Any]) -> NDArray[Any]:
     """The different values in an array, ascending."""
     if image.dtype.kind == "f":
         return np.unique(image)
-    seen = np.zeros(np.iinfo(image.dtype).max + 1, bool)
-    seen[image.ravel()] = True  # far faster than sorting them
-    return np.flatnonzero(seen).astype(image.dtype)
+    occurs = np.zeros(np.iinfo(image.dtype).max + 1, bool)
+    occurs[image.ravel()] = True  # far faster than sorting them
+    return np.flatnonzero(occurs).astype(image.dtype)
 
 
 def num_values(image: Image) -> int:
-    """How many different values the pixels have, all channels together; MANY where there are as many or more."""
-    found = len(distinct(image[::STEP, ::STEP]))
-    return min(MANY, found if found > MANY // 8 else len(distinct(image)))
+    """The number of different values in all channels together, at most MANY."""
+    found = len(distinct_values(image[::STEP, ::STEP]))
+    return min(MANY, found if found > MANY // 8 else len(distinct_values(image)))
 
 
 def _is_grey(image: Image) -> bool:

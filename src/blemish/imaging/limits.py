@@ -1,8 +1,11 @@
-"""How large an image file may be, checked before memory is taken. It imports nothing, for the command line's sake."""
+"""Limits on the size of image files, checked before memory is allocated.
+
+The module imports nothing, so that the command line starts quickly.
+"""
 
 MAX_PIXELS = 200_000_000
-"""Of an image, unless another limit is given."""
+"""Largest number of pixels of an image, unless another limit is given."""
 BYTES_PER_PIXEL = 16
-"""Of a file at most: four bands of float."""
+"""Largest number of bytes per pixel in a file: four channels of float32."""
 HEADERS = 64 << 20
-"""Bytes that a file may have beside its pixels."""
+"""Largest number of bytes in a file beside its pixels."""

@@ -1,7 +1,7 @@
-"""From a file to the pixels that it marks: a mask is understood by its values, whatever kind of file it is in.
+"""Reads masks: which pixels of an image a mask file marks as anomalous, in any image format.
 
-What is not black is marked. Where a lossy file or smooth edges left values between black and the shapes, what is nearer
-to the shapes is. Where all visible pixels have one colour, the shape is in the alpha channel.
+Pixels that are not black are marked. In a mask with lossy compression or smooth edges, pixels brighter than half of the
+faintest shape are marked. Where all visible pixels have the same colour, the alpha channel is the mask.
 """
 
 from __future__ import annotations
@@ -14,66 +14,58 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.errors import BlemishError
-from blemish.imaging.contents import distinct
+from blemish.imaging.contents import distinct_values
 from blemish.imaging.formats import Image
 from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.read import decode_file, read_content
 
 NOT_BLACK, ABOVE, ALPHA = "not black", "above half of the faintest shape", "opaque"
-"""The rules by which a mask marks."""
+"""Values of `Mask.rule`: what a pixel is where it is marked."""
 FEW = 8
-"""Values that a mask may have and count as drawn, not as left by compression."""
+"""Largest number of values of a mask without compression artefacts."""
 FAINT = 48
-"""Of 255: below it a value is noise where there are brighter shapes, unless it fills areas evenly."""
+"""Values (of 255) below this are compression artefacts where there are brighter shapes, unless they fill areas."""
 NEAR = 3
-"""Of 255: values no further apart are those of one shape after compression."""
+"""Values (of 255) that differ by at most this are one value with compression artefacts."""
 EVEN = 6
-"""Of 255: what neighbours within a shape differ by at most."""
+"""Largest difference (of 255) between neighbouring pixels inside a shape."""
 LEVELS, WIDTH, COVERED = 4, 9, 0.92
-"""So many levels, each so wide, hold so much of a mask away from its edges. A photograph has shades in between."""
+"""In a mask, LEVELS ranges of WIDTH values hold at least the share COVERED of the pixels away from edges; in a
+photograph they do not."""
 BACKGROUND = 0.02
-"""So much of a mask with uneven values is background at least, away from edges."""
+"""Smallest share of background, away from edges, in a mask with compression artefacts."""
 EDGE = np.ones((5, 5), np.uint8)
-"""What is nearer than this to an edge is part of it."""
+"""The neighbourhood of a pixel that must be on one side of an edge for the pixel to be away from it."""
 ADVICE = "Save it in black (good) and white (defect), as PNG."
 Marks = NDArray[np.bool_]
 Strength = NDArray[np.float32]
-"""(H, W) from 0 to 255: how far each pixel is from black, which is its brightest channel."""
+"""(H, W) from 0 to 255: the brightest channel of each pixel."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """What a file marks, and how that was understood."""
+    """The pixels that a mask file marks, and the rule that decided it."""
 
     marks: Marks
     """(H, W): True where a pixel is anomalous."""
     rule: str
     """NOT_BLACK, ABOVE or ALPHA."""
     num_values: int
-    """Different values of the pixels, or of the alpha channel where that counts."""
+    """The number of different values of the pixels, or of the alpha channel where that is the mask."""
 
 
 def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> Marks:
-    """(H, W): True where the mask marks an anomalous pixel; see `understand_mask`."""
+    """(H, W): True where the mask file marks a pixel as anomalous. Raises BlemishError as `understand_mask` does."""
     return understand_mask(path, max_pixels).marks
 
 
 def understand_mask(path: Path, max_pixels: int = MAX_PIXELS) -> Mask:
     """What the file at `path` marks; raises BlemishError where it cannot be read, or its values do not tell."""
-    data = read_content(path, max_pixels)
-    decoded = decode_file(data, path, max_pixels)
-    image, alpha = decoded.pixels, _alpha(data) if decoded.has_alpha else None
+    decoded = decode_file(read_content(path, max_pixels), path, max_pixels)
+    image, alpha = decoded.pixels, decoded.alpha
     if alpha is None or alpha.min() == alpha.max():
         return _judged(image, path)
-    if alpha.shape != image.shape[:2]:
-        raise BlemishError(f"{path}: its alpha channel is turned, by EXIF, and cannot be told to fit. {ADVICE}")
     return _with_alpha(image, alpha, path)
-
-
-def _alpha(data: bytes) -> Image | None:
-    """(H, W): the alpha channel; None where the decoder gives none."""
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    return image[:, :, 3] if image is not None and image.ndim == 3 and image.shape[2] == 4 else None
 
 
 def _with_alpha(image: Image, alpha: Image, path: Path) -> Mask:
@@ -82,17 +74,17 @@ def _with_alpha(image: Image, alpha: Image, path: Path) -> Mask:
     if (colours == colours[0]).all():
         found = _judged(alpha, path)
         if found.marks.mean() > 0.5:
-            raise BlemishError(f"{path}: cannot be told whether what its alpha channel shows is the defect. {ADVICE}")
+            raise BlemishError(f"{path}: unclear whether the opaque part of its alpha channel is the defect. {ADVICE}")
         return Mask(found.marks, ALPHA, found.num_values)
     shown = image.copy()
-    shown[~visible] = 0  # a colour that is not seen says nothing
+    shown[~visible] = 0  # the colour of a transparent pixel has no meaning
     return _judged(shown, path)
 
 
 def _judged(image: Image, path: Path) -> Mask:
-    values = distinct(image)
+    values = distinct_values(image)
     brightest = image.max(axis=2) if image.ndim == 3 else image
-    levels = _strength(distinct(brightest) if image.ndim == 3 else values)
+    levels = _strength(distinct_values(brightest) if image.ndim == 3 else values)
     if len(levels) == 1 or _are_few_and_apart(levels):
         return Mask(brightest != 0, NOT_BLACK, len(values))
     if levels[0] > FAINT:
@@ -111,20 +103,20 @@ def _strength(values: Image) -> Strength:
 
 
 def _are_few_and_apart(levels: Strength) -> bool:
-    """Whether each of the levels is meant: black and a few more, none so near to another as compression leaves them."""
+    """Whether the levels are free of compression artefacts: black and a few others, none close to another."""
     bright = levels[levels >= FAINT]
     return len(levels) <= FEW and levels[0] == 0 and bool((np.diff(bright) > NEAR).all())
 
 
 def _fills_areas(strength: Strength) -> bool:
-    """Whether values are mostly equal to those around, the faint ones too, such as numbers of shapes."""
+    """Whether most pixels, the faint ones too, equal their neighbours, as in a mask that numbers its shapes."""
     even = cv2.erode(strength, EDGE[:3, :3]) == cv2.dilate(strength, EDGE[:3, :3])
     marked = strength > 0
     return all(bool(even[part].mean() > 0.5) for part in (marked, marked & (strength < FAINT)) if part.any())
 
 
 def _half_level(strength: Strength, path: Path) -> float:
-    """Half of the level of the faintest shape; raises BlemishError where there is no shape that stands out."""
+    """Half of the value of the faintest shape; raises BlemishError where all values are nearly black."""
     brightest = float(strength.max())
     if brightest < FAINT:
         raise BlemishError(f"{path}: not a mask by its values: they are uneven and all nearly black. {ADVICE}")
@@ -135,7 +127,7 @@ def _half_level(strength: Strength, path: Path) -> float:
 
 
 def _refuse_photograph(strength: Strength, marks: Marks, path: Path) -> None:
-    """Raises BlemishError where the values away from edges are not those of a background and a few shapes."""
+    """Raises BlemishError where the values away from edges are not those of a dark background and a few shapes."""
     drawn = marks.astype(np.uint8)
     inner = cv2.erode(drawn, EDGE) == cv2.dilate(drawn, EDGE)
     is_dark = strength[inner & ~marks] < FAINT / 2

@@ -1,4 +1,4 @@
-"""Regions of interest: the part of a picture that counts."""
+"""Regions of interest: the pixels of an image that affect its score."""
 
 from __future__ import annotations
 
@@ -23,35 +23,37 @@ from blemish.imaging.read import decode_image
 from blemish.types import Size
 
 SMALLEST_SHARE = 0.01
-"""Part of the picture that a region has at least: less is a slip, such as polygons of another scale."""
+"""Smallest share of the image that a region may cover; a smaller one is a mistake, such as polygons in other units."""
 FAR = 1 << 20
-"""Pixels from the corner beyond which it makes no difference where a point lies, and the drawing stays exact."""
+"""Coordinates of polygons are clipped to this many pixels: far outside of any image, and still drawn exactly."""
 
 logger = logging.getLogger("blemish")
 
 
 @dataclass(frozen=True, slots=True)
 class Roi:
-    """The pixels of a view that count. It belongs to one view: pictures of another shape are refused."""
+    """The region of interest of all images of one camera view. Images of another aspect ratio are refused."""
 
     png: bytes
-    """A mask as PNG; what is not black counts."""
+    """A mask as PNG: pixels that are not black are inside."""
 
     def __post_init__(self) -> None:
         if not _decode(self.png).any():
             raise BlemishError(
-                "roi: the mask is black everywhere, so nothing would count. Mark what is to be inspected."
+                "roi: the mask is black everywhere, so nothing would be inspected. Mark what is to be inspected."
             )
 
     def inside(self, size: Size) -> NDArray[np.bool_]:
-        """(H, W) = `size`: True where a pixel counts. A larger or smaller picture of the same view is allowed.
+        """(H, W) = `size`: True where a pixel is inside the region, which is scaled to the size of the image.
 
-        Raises BlemishError for a picture of another shape.
+        Raises BlemishError for an image of another aspect ratio.
         """
         return _scaled(self.png, size)
 
     def fill(self, image: Image) -> Image:
-        """The image with one colour outside, the mean of its inside, so that nothing there can make a difference."""
+        """The image with its mean colour inside the region as the colour of all pixels outside, which then cannot
+        affect the score.
+        """
         inside = self.inside((image.shape[0], image.shape[1]))
         colour = image[inside].astype(np.float64).mean(axis=0)
         if image.dtype != np.float32:
@@ -62,28 +64,29 @@ class Roi:
 
 
 def read_roi(path: Path) -> Roi:
-    """The region in a mask (any image, by `read_mask`) or in JSON:
+    """Reads a region of interest from a mask (an image file, see `read_mask`) or from polygons in a JSON file:
 
-    {"size": [height, width], "polygons": [[[x, y], [x, y], [x, y]], ...]}, in pixels of a picture of that size.
+    {"size": [height, width], "polygons": [[[x, y], [x, y], [x, y]], ...]}, in pixels of an image of that size.
 
-    Its share of the picture is logged. Raises BlemishError where the file is neither, or marks under SMALLEST_SHARE.
+    Logs the region's share of the image. Raises BlemishError where the file cannot be used, or the region covers less
+    than SMALLEST_SHARE.
     """
     mask = _draw(path) if path.suffix.lower() == ".json" else read_mask(path)
     if not mask.any():
-        raise BlemishError(f"roi {path}: marks nothing of the picture, so nothing would count. Mark what is to count.")
+        raise BlemishError(f"roi {path}: marks no pixel of the image. Mark what is to be inspected.")
     share = float(mask.mean())
     if share < SMALLEST_SHARE:
         raise BlemishError(
-            f"roi {path}: marks {share:.2%} of the picture, {SMALLEST_SHARE:.0%} is the least. Mark all that is to be "
-            "inspected, polygons in pixels of a picture of the stated size; or cut the pictures."
+            f"roi {path}: marks {share:.2%} of the image, {SMALLEST_SHARE:.0%} is the least. Mark all that is to be "
+            "inspected, polygons in pixels of an image of the stated size; or crop the images."
         )
-    logger.info("roi: %.1f %% of the picture counts (%s)", 100 * share, path)
+    logger.info("roi: %.1f %% of the image is inspected (%s)", 100 * share, path)
     _, png = cv2.imencode(".png", mask.astype(np.uint8) * 255)
     return Roi(png.tobytes())
 
 
-def counted(anomaly_map: NDArray[np.float32], roi: Roi | None) -> NDArray[np.float32]:
-    """The map; where there is a region of interest a masked array, whose masked pixels do not count."""
+def masked_by_roi(anomaly_map: NDArray[np.float32], roi: Roi | None) -> NDArray[np.float32]:
+    """The map (H, W); with a region of interest a masked array, in which the pixels outside are masked."""
     if roi is None:
         return anomaly_map
     inside = roi.inside((anomaly_map.shape[0], anomaly_map.shape[1]))
@@ -96,7 +99,7 @@ def _draw(path: Path) -> NDArray[np.bool_]:
         size = _size(content["size"])
         polygons = [_polygon(points, size) for points in content["polygons"]]
         mask = np.zeros(size, np.uint8)
-        for polygon in polygons:  # one by one: where two overlap, both count
+        for polygon in polygons:  # one at a time, otherwise OpenCV leaves out where two overlap
             cv2.fillPoly(mask, [np.round(polygon).astype(np.int32)], 1)
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError, MemoryError, cv2.error) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)[:200]
@@ -110,7 +113,7 @@ def _draw(path: Path) -> NDArray[np.bool_]:
 def _size(sides: Any) -> Size:
     height, width = (_side(side) for side in sides)
     if height * width > MAX_PIXELS:
-        raise ValueError(f"a picture of {height}x{width} has over {MAX_PIXELS:,} pixels")
+        raise ValueError(f"an image of {height}x{width} has over {MAX_PIXELS:,} pixels")
     return height, width
 
 
@@ -145,11 +148,11 @@ def _scaled(png: bytes, size: Size) -> NDArray[np.bool_]:
     height, width = mask.shape
     if abs(size[0] * width - size[1] * height) > max(height, width):  # more than rounding explains
         raise BlemishError(
-            f"the picture is {size[0]}x{size[1]}, its region of interest was drawn for {height}x{width}: another view. "
-            "Use pictures of one shape, or learn without --roi."
+            f"the image is {size[0]}x{size[1]}, its region of interest was drawn for {height}x{width}: another view. "
+            "Use images of one aspect ratio, or learn without --roi."
         )
     scaled = cv2.resize(mask.view(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST).view(bool)
     if not scaled.any():
-        raise BlemishError(f"nothing is left of the region of interest in a picture of {size[0]}x{size[1]}.")
-    scaled.flags.writeable = False  # it is shared
+        raise BlemishError(f"nothing is left of the region of interest in an image of {size[0]}x{size[1]}.")
+    scaled.flags.writeable = False  # the cached array is shared
     return scaled

@@ -1,4 +1,4 @@
-"""What is kept of images and maps for a look: small, and pictures packed as files."""
+"""Small copies of images, as JPEG, and of anomaly maps: what is stored for a report."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.imaging.pixels import fitted
+from blemish.imaging.pixels import size_within
 
 QUALITY = 92
-"""Of the pictures, as JPEG has it: ten times as fast to write as WebP."""
-Picture = NDArray[np.uint8]
+"""JPEG quality. JPEG is written ten times as fast as WebP."""
+Thumbnail = NDArray[np.uint8]
 """(h, w, 3) RGB."""
 
 
 def small_map(values: NDArray[Any], side: int) -> NDArray[np.float32]:
-    """The map (H, W) with a longer side of at most `side`: (h, w), each value the mean of those it stands for."""
-    size = fitted(values.shape, side)[::-1]
+    """The map (H, W) reduced to a longer side of at most `side`: (h, w), each value the mean over its area."""
+    size = size_within(values.shape, side)[::-1]
     return np.asarray(cv2.resize(np.asarray(values, np.float32), size, interpolation=cv2.INTER_AREA), np.float32)
 
 
-def to_jpeg(picture: Picture) -> bytes:
-    """The picture as a JPEG file."""
-    return cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
+def to_jpeg(image: Thumbnail) -> bytes:
+    """The content of a JPEG file with the image (h, w, 3) RGB."""
+    return cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
 
 
-def decoded(content: bytes) -> Picture:
-    """The picture in a file of any kind."""
+def decoded(content: bytes) -> Thumbnail:
+    """The image (h, w, 3) RGB in a file's content, in any format that OpenCV reads."""
     return np.asarray(cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB), np.uint8)

@@ -157,7 +157,7 @@ class Inspector:
             problem = f"{sample.image}: its score is not a finite number"
             return Unreadable(sample, f"{problem}. Use another precision or backend, or train again.")
         whole = self.preprocess.assemble(maps, file.size, file.placement)
-        return Prediction(sample, self.preprocess.combined(scores), whole, file.sha256, file.shown)
+        return Prediction(sample, self.preprocess.combine_scores(scores), whole, file.sha256, file.shown)
 
     def _frames(self, images: ImageSource | Iterable[Sample | Path], with_images: bool) -> Iterable[Frame | Unreadable]:
         if isinstance(images, ImageSource):

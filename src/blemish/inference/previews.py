@@ -28,7 +28,7 @@ from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.masks import read_mask
 from blemish.imaging.pixels import thumbnail
 from blemish.imaging.read import decode_image, read_content
-from blemish.imaging.thumbnails import Picture, small_map, to_jpeg
+from blemish.imaging.thumbnails import Thumbnail, small_map, to_jpeg
 from blemish.types import Prediction, Size
 
 PICTURE_SIDE, MAP_SIDE = 320, 160
@@ -105,7 +105,7 @@ def make_preview(prediction: Prediction, path: str, pixel_threshold: float | Non
     )
 
 
-def read_thumbnail(path: Path, size: Size, sha256: str = "") -> Picture | None:
+def read_thumbnail(path: Path, size: Size, sha256: str = "") -> Thumbnail | None:
     """The image in a file, reduced to PICTURE_SIDE; None if it cannot be read, or its SHA-256 differs."""
     try:
         data = read_content(path, _limit(size))

@@ -1,4 +1,4 @@
-"""Migrations of tensor names: state dicts of earlier versions, converted to the names of this one."""
+"""Translates the tensor names that earlier versions of blemish saved into the names of today."""
 
 from __future__ import annotations
 
@@ -10,23 +10,29 @@ from torch import Tensor
 
 BANK = ("centre", "bank", "weight", "radius")
 GAUSSIANS = ("projection", "mean", "factor", "count", "offset", "loudness")
-PREFIXES = {"ensemble": "", "selfsup": "known."}
-"""Detector -> prefix of its ensemble's tensors."""
+"""Buffers that a PatchCore and a PaDiM once had themselves, before `memory` and `gaussians` held them."""
+PARTS = {"patchcore.features.": "features.", "patchcore.": "memory.", "padim.": "gaussians."}
+"""Prefix in an ensemble that was made of two detectors -> prefix today."""
 
 
 def renamed(model: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of the detector `model` under their present names; tensors that early versions lack are added."""
+    """The tensors of the detector `model` under the names of today.
+
+    What earlier versions did not save is added with the value that they computed with. Names of today stay as they are.
+    """
     if model == "patchcore":
         return _bank_renamed(tensors)
     if model == "padim":
-        return _gaussians_renamed(tensors)
-    if model in PREFIXES:
-        return _ensemble_renamed(tensors, PREFIXES[model])
+        return _gaussians_renamed({_in_gaussians(name): value for name, value in tensors.items()})
+    if model == "ensemble":
+        return _ensemble_renamed(tensors)
+    if model == "selfsup":
+        return _selfsup_renamed(tensors)
     return dict(tensors)
 
 
 def completed(model: str, options: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The options of the detector `model`; a state without an offset per scale is of a version with one scale."""
+    """The options of a detector; `scales` is added for tensors that were saved before that option existed."""
     prefix = {"padim": "", "ensemble": "padim.", "selfsup": "known.padim."}.get(model)
     is_of_one_scale = prefix is not None and f"{prefix}mean" in tensors and f"{prefix}offset" not in tensors
     return dict(options) | ({"scales": (0.0,)} if is_of_one_scale and not options.get("scales") else {})
@@ -34,30 +40,45 @@ def completed(model: str, options: Mapping[str, Any], tensors: Mapping[str, Tens
 
 def _bank_renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     found = {f"memory.{name}" if name in BANK else name: value for name, value in tensors.items()}
-    if "projection" in found:  # format version 1
+    if "projection" in found:  # format 1, in which the filter bank's projection was the detector's own
         found |= {f"features.{name}": found.pop(name) for name in ("mean", "projection")}
         found |= {"memory.centre": torch.zeros(found["features.projection"].shape[1]), "memory.radius": torch.zeros(())}
     return found
 
 
+def _in_gaussians(name: str) -> str:
+    return f"gaussians.{name}" if name in GAUSSIANS else name
+
+
 def _gaussians_renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    found = {f"gaussians.{name}" if name in GAUSSIANS else name: value for name, value in tensors.items()}
-    if "gaussians.mean" in found:  # written before there were several scales
+    """Calls the normalisation's scale so, and adds offset and scale where there was a single Gaussian scale."""
+    found = dict(tensors)
+    if "gaussians.loudness" in found:
+        found["gaussians.scale"] = found.pop("gaussians.loudness")
+    if "gaussians.mean" in found:
         found.setdefault("gaussians.offset", torch.zeros(1))
-        found.setdefault("gaussians.loudness", torch.ones(1))
+        found.setdefault("gaussians.scale", torch.ones(1))
     return found
 
 
-def _ensemble_renamed(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    parts = {"patchcore.features.": "features.", "patchcore.": "memory.", "padim.": "gaussians."}
+def _ensemble_renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for name, value in tensors.items():
-        own = name.removeprefix(prefix)
-        old = next((part for part in parts if name.startswith(prefix) and own.startswith(part)), None)
-        found[f"{prefix}{parts[old]}{own.removeprefix(old)}" if old else name] = value
-    if f"{prefix}gaussians.mean" in found:
-        found.setdefault(f"{prefix}gaussians.offset", torch.zeros(1))
-        found.setdefault(f"{prefix}gaussians.loudness", torch.ones(1))
-    if f"{prefix}offset" in found:  # written before the distances had weights
-        found.setdefault(f"{prefix}weight", torch.ones(2))
-    return found
+        old = next((part for part in PARTS if name.startswith(part)), None)
+        found[PARTS[old] + name.removeprefix(old) if old else name] = value
+    if "offset" in found:  # before there were weights, both distances were added
+        found.setdefault("weight", torch.ones(2))
+    return _gaussians_renamed(found)
+
+
+def _selfsup_renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The ensemble within the detector was once called `known`."""
+    own: dict[str, Tensor] = {}
+    ensemble: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        prefix, _, rest = name.partition(".")
+        if prefix in ("known", "ensemble"):
+            ensemble[rest] = value
+        else:
+            own[name] = value
+    return own | {f"ensemble.{name}": value for name, value in _ensemble_renamed(ensemble).items()}

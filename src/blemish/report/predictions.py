@@ -19,7 +19,7 @@ from blemish.imaging.thumbnails import to_jpeg
 from blemish.inference.previews import INSPECTED_BY, MOST_REGIONS, Preview, read_preview, read_thumbnail
 from blemish.inference.rows import ROWS, Row, read_rows, row_file
 from blemish.parallel import map_ahead
-from blemish.progress import Progress, no_progress, told
+from blemish.progress import Progress, no_progress, with_progress
 from blemish.report.decisions import part_summary
 from blemish.report.page_images import PageImages
 from blemish.report.read_runs import Part, Run, labelled, refuse_twice
@@ -56,7 +56,7 @@ def _read_folder(folder: Path, progress: Progress) -> Run:
     known, by = read_rows(folder), _read_inspected_by(folder)
     scored, facts = list(known.values()), by | {"unreadable": _unreadable(folder, known)}
     previews = list(
-        told(map_ahead(lambda row: _preview(folder, row, by["calibration"]), scored), len(scored), progress)
+        with_progress(map_ahead(lambda row: _preview(folder, row, by["calibration"]), scored), len(scored), progress)
     )
     images = [{"path": row["path"], "defect": CATEGORY, "label": None, "score": row["score"]} for row in scored]
     evaluation = Evaluation(by["method"], CATEGORY, {}, images=images, calibration=by["calibration"])

@@ -12,7 +12,7 @@ from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import evaluate
 from blemish.inference.inspector import Inspector
 from blemish.model.folder import DOCUMENT, ModelFolder, read_model
-from blemish.progress import Phases, no_progress, told
+from blemish.progress import Phases, no_progress, with_progress
 from blemish.types import Evaluation
 
 
@@ -33,7 +33,7 @@ def evaluate_run(
         batch_size = model.provenance["config"]["batch_size"]
         inspector = Inspector.load(model.folder, batch_size=batch_size)
         samples = category.of("test")
-        predictions = told(inspector.predict(samples), len(samples), phases(category.name))
+        predictions = with_progress(inspector.predict(samples), len(samples), phases(category.name))
         evaluation = evaluate(
             predictions,
             samples,

@@ -23,7 +23,7 @@ from blemish.model.artifact import load_detector
 from blemish.model.changes import staging, updating_model, write_model
 from blemish.model.folder import ModelFolder
 from blemish.model.locking import SHORT_WAIT
-from blemish.progress import Phases, Progress, no_progress, told
+from blemish.progress import Phases, Progress, no_progress, with_progress
 from blemish.runs.recalibrate import data_of
 from blemish.types import Prediction, Sample, Size
 
@@ -141,7 +141,7 @@ def compare(
 ) -> Parity:
     """How far the candidate is from the reference on these images, decisions by the reference's calibration."""
     scores, tops, score_gaps, map_gaps, num_changed = [], [], [], [], 0
-    expected = told(reference.predict(source), len(source.samples), progress)
+    expected = with_progress(reference.predict(source), len(source.samples), progress)
     for first, second in zip(expected, candidate.predict(source), strict=True):
         scores.append(abs(first.score))
         tops.append(float(np.abs(first.map).max()))

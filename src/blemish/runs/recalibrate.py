@@ -24,16 +24,16 @@ from blemish.calibration.thresholds import (
     with_history,
     with_thresholds,
 )
-from blemish.data.category import Category, content_digests, find_category, num_held_out, tell_left_out
+from blemish.data.category import Category, content_digests, find_category, log_left_out, num_held_out
 from blemish.data.layouts.folder import read_folder
 from blemish.data.source import ImageSource, load
 from blemish.errors import BlemishError
-from blemish.imaging.roi import Roi, counted
+from blemish.imaging.roi import Roi, masked_by_roi
 from blemish.inference.inspector import Inspector, backend_of
 from blemish.model.changes import updating_model, write_model
 from blemish.model.folder import ModelFolder, read_model
 from blemish.model.locking import LONG_WAIT, SHORT_WAIT
-from blemish.progress import Phases, no_progress, told
+from blemish.progress import Phases, no_progress, with_progress
 from blemish.types import Prediction, Sample
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def calibrate_on(
     def maps() -> Iterator[NDArray[np.float32]]:
         for prediction in predictions:
             seen.append(replace(prediction, map=np.zeros((0, 0), np.float32)))
-            yield counted(prediction.map, roi)
+            yield masked_by_roi(prediction.map, roi)
 
     remaining = maps()
     first = next(remaining, None)
@@ -229,14 +229,14 @@ def _from_images(
     samples = [sample for found in read_folder(folder).values() for sample in found]
     if not samples:
         raise BlemishError(f"images {folder}: no good images found. Expected a folder of them, or one named 'good'.")
-    tell_left_out(Category(folder.name, folder, "folder", tuple(samples)))
+    log_left_out(Category(folder.name, folder, "folder", tuple(samples)))
     samples = _unknown(model, samples)
     good, bad = ([sample for sample in samples if bool(sample.label) is label] for label in (False, True))
     left_out = named(leave_out, [file_of(sample) for sample in good])
     good = [sample for sample in good if file_of(sample) not in left_out]
     _check_rate(rate, len(good))
     inspector = Inspector(backend_of(model), model.preprocess)
-    predictions = told(inspector.predict(good), len(good), phases("good images"))
+    predictions = with_progress(inspector.predict(good), len(good), phases("good images"))
     calibration, _ = calibrate_on(predictions, model.preprocess.roi, rate)
     if calibration is None:
         raise BlemishError(f"images {folder}: no good images to choose a threshold by. Expected some in 'good'.")
@@ -266,7 +266,7 @@ def _from_folds(
     if not 2 <= folds <= (number := len(set(digests(source)))):
         raise BlemishError(f"folds: {folds} was given; allowed are 2 to {number}, the number of pictures.")
     _check_rate(rate, number - len(not_counted))
-    scored = told(_left_out(model, source, folds), number, phases("folds"))
+    scored = with_progress(_left_out(model, source, folds), number, phases("folds"))
     predictions = (found for found in scored if digest_of[file_of(found.sample)] not in not_counted)
     calibration, _ = calibrate_on(predictions, model.preprocess.roi, rate, "folds")
     if calibration is None:
@@ -280,7 +280,7 @@ def _with_scores(
 ) -> Calibration:
     """The calibration with what the detector in use makes of labelled defects, or what it made of others before."""
     inspector = Inspector(backend_of(model), model.preprocess) if bad else None
-    predictions = told(inspector.predict(bad), len(bad), phases("defects")) if inspector else ()
+    predictions = with_progress(inspector.predict(bad), len(bad), phases("defects")) if inspector else ()
     scores = tuple(sorted(found.score for found in predictions)) or _defect_scores(model)
     return replace(calibration, defect_scores=scores, left_out=tuple(left_out))
 
@@ -330,7 +330,7 @@ def data_of(model: ModelFolder, data_path: Path | None) -> Category:
         raise BlemishError(
             f"data_path {known or ''}: no such folder. Give --data-path, the images that the detector was fitted to."
         )
-    return tell_left_out(find_category(Path(known), model.category))
+    return log_left_out(find_category(Path(known), model.category))
 
 
 def _training_images(model: ModelFolder, category: Category, phases: Phases) -> ImageSource:

@@ -19,9 +19,9 @@ from blemish.data.category import (
     data_hash,
     file_digests,
     find_categories,
-    fitted_to,
-    good_alone,
     hold_out,
+    only_good,
+    part_name,
 )
 from blemish.data.check import Problem, find_problems, read_mask_infos, refuse
 from blemish.data.facts import image_facts
@@ -40,7 +40,7 @@ from blemish.imaging.alignment import Alignment, choose_alignment
 from blemish.imaging.pixels import thumbnail
 from blemish.imaging.preprocess import Preprocess
 from blemish.imaging.roi import Roi, read_roi
-from blemish.imaging.thumbnails import Picture
+from blemish.imaging.thumbnails import Thumbnail
 from blemish.inference.inspector import Inspector
 from blemish.inference.previews import PICTURE_SIDE, Preview
 from blemish.inference.torch_backend import TorchBackend
@@ -48,7 +48,7 @@ from blemish.model.artifact import Artifact, save
 from blemish.model.changes import locked_folder, refuse_overwriting, write_model
 from blemish.model.folder import ModelFolder
 from blemish.model.locking import SHORT_WAIT
-from blemish.progress import Phases, no_progress, told
+from blemish.progress import Phases, no_progress, with_progress
 from blemish.report import run_figures
 from blemish.runs.config import RunConfig
 from blemish.runs.provenance import finished, identity_of, machine, versions
@@ -126,7 +126,7 @@ def fit(config: RunConfig, phases: Phases = lambda _: no_progress, *, is_forced:
     """
     folder = config.ckpt_path
     refuse_overwriting(folder, is_forced)
-    category, data_sha256 = _split(good_alone(_only_category(config)), config, phases)
+    category, data_sha256 = _split(only_good(_only_category(config)), config, phases)
     roi = read_roi(config.roi) if config.roi else None
     identity = identity_of(config, data_sha256, roi)
     with making_folder(folder), _writer(folder, "fit", config):
@@ -173,7 +173,7 @@ def _learn(
         return None
     inspector = Inspector(TorchBackend(detector), preprocess, batch_size=config.batch_size)
     validation = without_copies(source.where(lambda sample: sample.split == "val"))
-    predictions = told(inspector.predict(validation), len(validation.samples), phases("calibrating"))
+    predictions = with_progress(inspector.predict(validation), len(validation.samples), phases("calibrating"))
     calibration, held_out = calibrate_on(predictions, roi)
     known = {split: sorted(digests(source.where(lambda s, of=split: s.split == of))) for split in ("train", "val")}  # type: ignore[misc]
     provenance = identity | {
@@ -188,7 +188,7 @@ def _learn(
     for stale in (EVALUATION, REPORT_DATA):  # of an earlier run: with the new model they would be taken for its own
         discard(folder / stale)
     model = save(
-        Artifact(config.model, detector, preprocess, provenance, calibration, category=fitted_to(category)), folder
+        Artifact(config.model, detector, preprocess, provenance, calibration, category=part_name(category)), folder
     )
     return _Fitted(model, detector, inspector, category, source, problems, training, held_out, seconds)
 
@@ -286,7 +286,7 @@ def _evaluate(
     previews: list[Preview] = []
     started = time.perf_counter()
     spent = [0.0]
-    predictions = told(_timed(fitted.inspector.predict(test), spent), len(test.samples), phases("testing"))
+    predictions = with_progress(_timed(fitted.inspector.predict(test), spent), len(test.samples), phases("testing"))
     calibration = fitted.model.calibration
     measured = evaluate_in_detail(
         collect_previews(_kept(predictions, set(chosen), shown), category.root, previews, calibration),
@@ -342,7 +342,7 @@ def choose(samples: list[Sample], count: int) -> list[Sample]:
     return [sample for sample in samples if sample in taken]
 
 
-def _rebuilt(detector: ReconstructingDetector, test: ImageSource) -> Iterator[Picture]:
+def _rebuilt(detector: ReconstructingDetector, test: ImageSource) -> Iterator[Thumbnail]:
     """What the detector takes the good version of each image to be, in the shape of the image's file."""
     for sample in test.samples:
         one = test.where(lambda other, sample=sample: other is sample)  # type: ignore[misc]

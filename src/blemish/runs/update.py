@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from blemish.data.category import find_categories, good_alone, tell_left_out
+from blemish.data.category import find_categories, log_left_out, only_good
 from blemish.data.check import find_problems, read_mask_infos, refuse
 from blemish.data.learned import learned_images
 from blemish.data.source import load as load_images
@@ -49,7 +49,7 @@ def _updated(artifact: Artifact, path: Path, images: Path, phases: Phases) -> Ar
     categories = find_categories(images)
     if len(categories) != 1:
         raise BlemishError(f"{images}: holds several categories. Give the folder of one.")
-    category = tell_left_out(good_alone(categories[0]))
+    category = log_left_out(only_good(categories[0]))
     source = load_images(category.samples, artifact.preprocess, progress=phases("reading"))
     refuse(find_problems(category, source.files, read_mask_infos(category.samples)))
     learned, held_out = (set(artifact.provenance.get(name, ())) for name in ("learned_from", "held_out"))

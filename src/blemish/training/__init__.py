@@ -1,1 +1,1 @@
-"""The loop of every detector that learns by gradient, and its checkpoints."""
+"""The training loop of all detectors that learn by gradient descent, and its checkpoints."""

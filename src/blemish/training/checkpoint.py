@@ -1,4 +1,4 @@
-"""Where a training stands, as one safetensors file whose header carries plain data: what `--resume` goes on from."""
+"""Checkpoints: the state of a training in one safetensors file, from which `--resume` continues."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from blemish.errors import BlemishError
 from blemish.files import check_file, write_tensors
 
 SAVING_SHARE = 0.05
-"""At most this part of the time goes into checkpoints (beside the last one)."""
+"""Largest share of the time that is spent on writing checkpoints (the last one not counted)."""
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Losses per epoch. The weights that were kept are those after `best_epoch` (counted from 0)."""
+    """The mean losses of each epoch. The trained detector has the weights after `best_epoch` (counted from 0)."""
 
     train: tuple[float, ...] = ()
     validation: tuple[float, ...] = ()
-    """The training losses again where there are no validation images."""
+    """Equal to `train` where there are no validation images."""
 
     @property
     def best_epoch(self) -> int:
-        """The epoch with the lowest validation loss, the first of equals."""
+        """The epoch with the lowest validation loss; of equal ones the first."""
         return int(np.argmin(self.validation))
 
     def to_plain(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """A dict for JSON: train, validation, best_epoch."""
         return {"train": self.train, "validation": self.validation, "best_epoch": self.best_epoch}
 
     def __add__(self, losses: tuple[float, float]) -> History:
@@ -44,32 +44,34 @@ class History:
 
 @dataclass(slots=True)
 class State:
-    """All that a checkpoint holds beside the weights and the optimiser."""
+    """The state of a training, beside the weights and the optimiser's state."""
 
     epoch: int = 0
+    """Number of finished epochs."""
     step: int = 0
-    """Steps done in this epoch."""
+    """Number of finished steps of the current epoch."""
     total: float = 0.0
-    """Sum of this epoch's losses so far."""
+    """Sum of the losses of the current epoch so far."""
     seconds: float = 0.0
-    """That the steps took so far."""
+    """Time spent on training steps so far."""
     history: History = field(default_factory=History)
     best: dict[str, Tensor] = field(default_factory=dict)
     """The weights after the best epoch."""
     average: dict[str, Tensor] = field(default_factory=dict)
-    """The mean of each parameter over the last steps, of a detector that takes it."""
+    """The exponential moving average of each parameter; empty for a detector without one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A file for the state of one training, and what has to be equal for another one to go on from it."""
+    """A checkpoint file of one training."""
 
     path: Path
     fingerprint: dict[str, Any]
-    """As JSON gives it back."""
+    """The settings and the data of the training, as JSON values: a training continues only from a checkpoint with the
+    same fingerprint."""
 
     def write(self, module: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:
-        """Writes it, whole or not at all."""
+        """Writes the file; it is replaced as a whole or, on an error, not at all."""
         header = {
             "fingerprint": self.fingerprint,
             "epoch": state.epoch,
@@ -86,9 +88,9 @@ class Checkpoint:
         write_tensors(self.path, tensors, {"state": json.dumps(header)})
 
     def restore(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> State:
-        """Brings module and optimiser to where the checkpoint left them, and gives the state.
+        """Loads the weights into the module and the optimiser's state into the optimiser, and returns the rest.
 
-        Raises BlemishError where the file is damaged or of another training.
+        Raises BlemishError where the file is damaged, or its fingerprint differs.
         """
         check_file(self.path)
         try:
@@ -96,10 +98,10 @@ class Checkpoint:
                 header = json.loads((file.metadata() or {})["state"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             self._check(header["fingerprint"])
-            module.load_state_dict(_under("model.", tensors))
-            _restore_optimizer(optimizer, _under("optimizer.", tensors))
+            module.load_state_dict(_with_prefix("model.", tensors))
+            _restore_optimizer(optimizer, _with_prefix("optimizer.", tensors))
             history = History(tuple(header["train"]), tuple(header["validation"]))
-            best, average = _under("best.", tensors), _under("average.", tensors)
+            best, average = _with_prefix("best.", tensors), _with_prefix("average.", tensors)
             return State(header["epoch"], header["step"], header["total"], header["seconds"], history, best, average)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0]
@@ -117,15 +119,16 @@ class Checkpoint:
 
 
 class Saver:
-    """Calls `save` often enough to lose little, and seldom enough to cost little."""
+    """Saves as often as possible while saving takes at most SAVING_SHARE of the time."""
 
     def __init__(self, save: Callable[[], None]):
         self._save = save
         self._last, self._cost = time.monotonic(), 0.0
         self.due_at_end = False
+        """Whether there is progress that is not saved yet."""
 
     def save_if_due(self) -> None:
-        """Saves where the last time is long enough ago for what it cost."""
+        """Saves where enough time has passed since the last save, relative to the time that it took."""
         self.due_at_end = True
         if time.monotonic() - self._last >= self._cost / SAVING_SHARE:
             self.save()
@@ -140,13 +143,13 @@ class Saver:
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state as named tensors: `<parameter's number>.<key>`."""
+    """The optimiser's state as tensors named `<number of the parameter>.<key>`."""
     state: dict[int, dict[str, Tensor]] = optimizer.state_dict()["state"]
     return {f"{number}.{key}": value for number, values in state.items() for key, value in values.items()}
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Puts back what `_optimizer_tensors` gave."""
+    """Loads the tensors of `_optimizer_tensors` into the optimiser."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         number, key = name.split(".")
@@ -154,5 +157,6 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tens
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _with_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with the prefix, without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

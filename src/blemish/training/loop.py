@@ -1,15 +1,14 @@
-"""The one loop for every detector that learns by gradient: epochs, validation, checkpoints, resuming.
+"""The training loop of all detectors that learn by gradient descent: epochs, validation, checkpoints, resuming.
 
-Nothing random is carried from step to step. The order of the images and what a loss draws follow from (seed, epoch,
-image), so a checkpoint holds no generator, a resumed run goes on with the same bits, and several processes draw what
-one would.
+No random state is carried from step to step: the order of the examples, and all that a detector draws at random, depend
+only on (seed, epoch, image). So a resumed training gives the same bits as one without interruption, and several
+processes draw the same numbers as one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import signal
 import sys
 import time
@@ -20,10 +19,6 @@ from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-# Gradients are allocated anew in every step. In pages of 2 MB instead of 4 kB that takes a step of 95.7 million
-# parameters from 0.66 s to 0.48 s. torch reads this once, at its first allocation.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-
 import numpy as np
 import torch
 from accelerate import Accelerator
@@ -32,6 +27,7 @@ from torch import Tensor, nn
 from blemish.data.source import ImageSource, in_batches
 from blemish.errors import BlemishError
 from blemish.features.devices import accelerator_on, uses_bfloat16
+from blemish.imaging.preprocess import Preprocess
 from blemish.parallel import map_ahead
 from blemish.progress import Progress, no_progress
 
@@ -52,24 +48,25 @@ def train(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> History:
-    """Trains the detector and gives its losses; the weights of the epoch with the lowest validation loss are kept.
+    """Trains the detector from new random weights and returns its losses.
 
-    Raises BlemishError where the loss is no longer finite and where the checkpoint is of another run, and
-    KeyboardInterrupt after saving.
+    The detector gets the weights of the epoch with the lowest validation loss, or the lowest training loss without
+    `validation`. Raises BlemishError where the loss is no longer finite, and where the checkpoint belongs to another
+    training; raises KeyboardInterrupt on Ctrl-C and SIGTERM, after saving the checkpoint.
     """
     settings = settings or Training()
     accelerator = accelerator_on(settings.device)
-    initialise(detector.cpu(), seed)  # a GPU would draw other numbers
+    initialise(detector.cpu(), seed)  # on the CPU, since a GPU draws other numbers
     detector.to(accelerator.device).prepare(images, validation, seed)
     module = _Losses(detector).to(accelerator.device)
     optimizer, schedule = detector.configure_optimizer(settings.learning_rate)
     loop = _Loop(detector, optimizer, schedule, images, validation, settings, seed, accelerator)
-    kept = Checkpoint(settings.checkpoint, loop.fingerprint()) if settings.checkpoint else None
-    if settings.resume and kept and kept.path.exists():
-        loop.state = kept.restore(detector.trained, optimizer)
+    checkpoint = Checkpoint(settings.checkpoint, loop.fingerprint()) if settings.checkpoint else None
+    if settings.resume and checkpoint and checkpoint.path.exists():
+        loop.state = checkpoint.restore(detector.trained, optimizer)
     module, _ = accelerator.prepare(module, optimizer)
     with torch.backends.cudnn.flags(enabled=True, deterministic=True):
-        loop.run(module, kept if accelerator.is_main_process else None, progress)
+        loop.run(module, checkpoint if accelerator.is_main_process else None, progress)
     detector.trained.load_state_dict(loop.state.best)
     detector.eval()
     detector.finish()
@@ -78,7 +75,7 @@ def train(
 
 
 def initialise(detector: nn.Module, seed: int) -> None:
-    """Draws all weights anew from the seed, so that a second fit forgets the first."""
+    """Draws new random weights of all layers from the seed, so that a second fit does not depend on the first."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for module in detector.modules():
@@ -88,7 +85,7 @@ def initialise(detector: nn.Module, seed: int) -> None:
 
 
 class _Losses(nn.Module):
-    """The detector's losses as a forward pass, which is what the wrapper for several processes synchronises."""
+    """Computes the detector's losses in `forward`, whose gradients torch averages over several processes."""
 
     def __init__(self, detector: LearningDetector):
         super().__init__()
@@ -99,7 +96,7 @@ class _Losses(nn.Module):
 
 
 class _Loop:
-    """The state of one training and the steps that change it."""
+    """One training: its state, and the steps that change it."""
 
     def __init__(
         self,
@@ -120,12 +117,12 @@ class _Loop:
         self.settings, self.seed = settings, seed
         self.bfloat16 = uses_bfloat16(settings.precision, accelerator.device)
         self.num_steps = -(-self.num_examples // settings.batch_size)
-        """Steps of an epoch."""
+        """Number of steps per epoch."""
         self.total_steps = min(settings.epochs * self.num_steps, settings.max_steps or sys.maxsize)
         self.state = State()
 
     def run(self, module: nn.Module, checkpoint: Checkpoint | None, progress: Progress) -> None:
-        """Trains from where the state is to the last epoch, saving as it goes."""
+        """Trains from the current state to the end, and saves checkpoints."""
         state = self.state
         saver = Saver(partial(self._save, checkpoint))
         with _interrupts() as interrupted:
@@ -152,17 +149,17 @@ class _Loop:
 
     @property
     def _mean_loss(self) -> float:
-        """Of the epoch's examples so far."""
+        """The mean loss of the epoch's examples so far."""
         return self.state.total / min(self.state.step * self.settings.batch_size, self.num_examples)
 
     @property
     def _share_done(self) -> float:
-        """The part of the training that is done, by the budget that is nearest to its end."""
+        """The share of the training that is done, in [0, 1], by steps or by seconds, whichever is larger."""
         by_steps, limit = self._steps_done / self.total_steps, self.settings.max_seconds
         return min(1.0, by_steps if limit is None else max(by_steps, self.state.seconds / limit))
 
     def _is_spent(self) -> bool:
-        """Whether a budget of steps or seconds is spent, in any process."""
+        """Whether the limit of steps or of seconds is reached, in any process."""
         limit = self.settings.max_seconds
         is_late = limit is not None and self._any(self.state.seconds >= limit)
         return is_late or self._steps_done >= self.total_steps
@@ -177,40 +174,32 @@ class _Loop:
         return state.epoch >= settings.epochs or self._is_spent() or 0 < settings.patience <= waited
 
     def _batches(self) -> Iterator[list[int]]:
-        """The epoch's batches of row numbers, those already done left out."""
+        """The remaining batches of the epoch, each a list of rows."""
         order = np.random.default_rng((self.seed, self.state.epoch)).permutation(self.num_examples).tolist()
         done = self.state.step * self.settings.batch_size
         return in_batches(order[done:], self.settings.batch_size)
 
     def _examples(self, rows: list[int]) -> tuple[list[int], _Examples]:
-        """A batch's rows, and the examples of those that are this process's share (of one where it has none)."""
+        """A batch's rows, and the examples of this process's share of them (of one row where it has none)."""
         share = rows[self.accelerator.process_index :: self.accelerator.num_processes]
-        return rows, self._drawn(self.images, share or rows[:1], self.state.epoch)
+        return rows, self._draw_examples(self.images, share or rows[:1], self.state.epoch)
 
     @torch.no_grad()
-    def _drawn(self, source: ImageSource, rows: list[int], epoch: int) -> _Examples:
-        """The examples of these rows; where they serve several epochs, some of them are drawn anew in each."""
+    def _draw_examples(self, source: ImageSource, rows: list[int], epoch: int) -> _Examples:
+        """The examples of these rows; each epoch, one in `detector.redraw` of the examples gets a new seed."""
         numbers = [(epoch + row) // self.detector.redraw for row in rows]
         seeds = [image_seed(self.seed, number, row) for number, row in zip(numbers, rows, strict=True)]
         return self.detector.examples(source, rows, seeds)
 
     def _step(self, module: nn.Module, rows: list[int], examples: _Examples) -> float:
-        """One step of the optimiser on the batch, of which each process takes its share; the sum of the losses."""
+        """One optimiser step on a batch, of which each process computes its share; returns the sum of its losses."""
         accelerator = self.accelerator
         has_share = accelerator.process_index < len(rows)
-        # A process without a share still has to take part in averaging the gradients: it adds nothing.
+        # A process without a share still takes part in averaging the gradients, with gradients of zero.
         weight = accelerator.num_processes / len(rows) if has_share else 0.0
-        self.detector.train()
-        moved = [values.to(accelerator.device, non_blocking=True) for values in examples]
-        with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=self.bfloat16):
-            losses: Tensor = module(*moved)
+        losses = self._losses(module, examples)
         accelerator.backward(losses.sum() * weight)
-        if self.settings.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.detector.trained.parameters(), self.settings.clip_norm)
-        self._follow_schedule()
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self._average()
+        self._update_weights()
         total = float(accelerator.reduce(losses.detach().sum() * has_share, "sum"))
         if not np.isfinite(total):
             raise BlemishError(
@@ -219,24 +208,42 @@ class _Loop:
             )
         return total
 
-    def _follow_schedule(self) -> None:
+    def _losses(self, module: nn.Module, examples: _Examples) -> Tensor:
+        """The loss of each example, in training mode and in the precision of the settings."""
+        device = self.accelerator.device
+        self.detector.train()
+        moved = [values.to(device, non_blocking=True) for values in examples]
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16):
+            losses: Tensor = module(*moved)
+        return losses
+
+    def _update_weights(self) -> None:
+        """Clips the gradients, steps the optimiser at the scheduled learning rate, and updates the moving average."""
+        if self.settings.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.detector.trained.parameters(), self.settings.clip_norm)
+        self._set_learning_rates()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self._update_average()
+
+    def _set_learning_rates(self) -> None:
         factor = self.schedule(self._share_done)
         for group, rate in zip(self.optimizer.param_groups, self.learning_rates, strict=True):
             group["lr"] = rate * factor
 
     @torch.no_grad()
-    def _average(self) -> None:
-        """Takes the step's weights into their mean, which forgets faster as long as there were few steps."""
-        if self.detector.averaging == 0:
+    def _update_average(self) -> None:
+        """Updates the exponential moving average of the weights, with a smaller decay during the first steps."""
+        if self.detector.ema_decay == 0:
             return
         average = self.state.average
-        kept = min(self.detector.averaging, (1 + self._steps_done) / (10 + self._steps_done))
+        kept = min(self.detector.ema_decay, (1 + self._steps_done) / (10 + self._steps_done))
         for name, value in self.detector.trained.named_parameters():
             average[name] = average.get(name, value).to(value).lerp(value, 1 - kept)
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        """The mean of the weights is in their place, where the detector takes it."""
+        """Within the block the parameters have the values of their moving average, where the detector uses one."""
         parameters = dict(self.detector.trained.named_parameters())
         last = {name: parameters[name].data for name in self.state.average}
         for name, value in self.state.average.items():
@@ -247,18 +254,18 @@ class _Loop:
 
     @torch.no_grad()
     def _validate(self) -> float:
-        """The mean loss of the validation images, each with the same draws in every epoch."""
+        """The mean loss of the validation examples, which are the same in every epoch."""
         self.detector.eval()
         source, total = self.validation, 0.0
         assert source is not None
         num_examples = self.detector.num_examples(source)
         for rows in in_batches(range(num_examples), self.settings.batch_size):
-            examples = (values.to(self.accelerator.device) for values in self._drawn(source, rows, 0))
+            examples = (values.to(self.accelerator.device) for values in self._draw_examples(source, rows, 0))
             total += float(self.detector.losses(*examples).sum())
         return total / num_examples
 
     def _end_epoch(self) -> None:
-        """Counts the epoch and keeps its weights where its validation loss is the lowest so far."""
+        """Validates, keeps the weights where the validation loss is the lowest so far, and starts the next epoch."""
         state = self.state
         train_loss = self._mean_loss
         has_validation = self.validation is not None and len(self.validation) > 0
@@ -276,27 +283,32 @@ class _Loop:
         return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.accelerator.device), "sum") > 0)
 
     def fingerprint(self) -> dict[str, Any]:
-        """What must be equal for a training to go on where another stopped."""
+        """The settings, options and data that a checkpoint and a training that continues from it have in common."""
         settings = asdict(replace(self.settings, device="", checkpoint=None, resume=False))
         digests = [info.sha256 for info in self.images.files]
         data = f"{len(digests)} images, {sum(int(digest[:12], 16) for digest in digests):x}"
-        preprocess = self.images.preprocess
-        seen = {"aspect": preprocess.aspect, "tile": preprocess.tile, "overlap": preprocess.overlap}
-        pictures = {"roi": preprocess.roi, "reference": preprocess.alignment}
         identity = {"model": type(self.detector).__name__, "seed": self.seed, "data": data}
-        identity |= {name: hashlib.sha256(one.png).hexdigest() if one else None for name, one in pictures.items()}
-        found = settings | identity | seen | self.detector.options
-        return dict(json.loads(json.dumps(found)))  # as a checkpoint gives it back
+        found = settings | identity | _preprocess_fingerprint(self.images.preprocess) | self.detector.options
+        return dict(json.loads(json.dumps(found)))  # the same types as when read from a checkpoint
+
+
+def _preprocess_fingerprint(preprocess: Preprocess) -> dict[str, Any]:
+    files = {"roi": preprocess.roi, "reference": preprocess.alignment}
+    digests = {name: hashlib.sha256(file.png).hexdigest() if file else None for name, file in files.items()}
+    return {"aspect": preprocess.aspect, "tile": preprocess.tile, "overlap": preprocess.overlap} | digests
 
 
 def image_seed(seed: int, epoch: int, row: int) -> int:
-    """A seed of its own for each image in each epoch."""
+    """The random seed of an image in an epoch, below 2^63; different for each image and epoch."""
     return int(np.random.SeedSequence((seed, epoch, row)).generate_state(1, np.uint64)[0] >> 1)
 
 
 @contextmanager
 def _interrupts() -> Iterator[list[int]]:
-    """Collects Ctrl-C and a polite kill while a step is finished; a second one stops at once."""
+    """A list that receives the numbers of SIGINT (Ctrl-C) and SIGTERM, so that the current step can be finished.
+
+    A second signal raises KeyboardInterrupt at once.
+    """
     received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a handler's signature
@@ -306,7 +318,7 @@ def _interrupts() -> Iterator[list[int]]:
 
     try:
         previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: signals are not ours to handle
+    except ValueError:  # only the main thread can handle signals
         yield received
         return
     try:

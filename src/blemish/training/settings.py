@@ -1,4 +1,4 @@
-"""How a detector is trained."""
+"""The settings of a training: epochs, batch size, learning rate and its schedule, device, checkpoint."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from pathlib import Path
 from blemish.features.devices import DeviceName, Precision
 
 Schedule = Callable[[float], float]
-"""From the part of the training that is done, in [0, 1], to what the learning rate is multiplied by."""
+"""Share of the training that is done, in [0, 1] -> factor of the learning rate."""
 
 
 def constant(done: float) -> float:  # noqa: ARG001 - a schedule's signature
-    """The schedule of a learning rate that stays as it is."""
+    """The schedule of a constant learning rate."""
     return 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """How a detector is trained, and where its state is kept meanwhile."""
+    """The settings of a training. `epochs`, `patience`, `max_steps` and `max_seconds` all limit its length."""
 
     epochs: int = 100
     batch_size: int = 32
-    """Images per step, over all processes."""
+    """Examples per step, over all processes together."""
     learning_rate: float = 1e-3
     patience: int = 0
-    """Epochs without a lower validation loss before stopping; 0: never."""
+    """Epochs without a lower validation loss after which training stops; 0: never."""
     max_steps: int | None = None
-    """Steps of the optimiser after which the training ends, within an epoch too; None: as many as the epochs have."""
+    """Optimiser steps after which training stops, also within an epoch; None: no limit."""
     max_seconds: float | None = None
-    """Seconds after which the training ends, those before a resumption counted in; None: no limit."""
+    """Seconds after which training stops, including those before it was resumed; None: no limit."""
     clip_norm: float | None = None
-    """Largest norm of all gradients together, above which they are scaled down to it; None: never."""
+    """Norm of all gradients together above which they are scaled down to it; None: no clipping."""
     device: DeviceName = "auto"
     precision: Precision = "auto"
-    """bfloat16, float32, or auto: bfloat16 where the hardware computes in it."""
+    """bfloat16, float32, or auto: bfloat16 where the hardware supports it."""
     checkpoint: Path | None = None
-    """File that the state is saved to as training goes on, and on Ctrl-C; None: none."""
+    """File to which the state is saved during training and on Ctrl-C; None: no checkpoint."""
     resume: bool = False
-    """Go on from the checkpoint where it is there."""
+    """Whether to continue from the checkpoint, where the file exists."""

@@ -11,7 +11,7 @@ SCRIPT = Path(__file__).parents[3] / "benchmarks" / "damaged_images.py"
 
 def test_damaged_images_are_read_or_refused_in_one_line_in_bounds_of_memory():
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--count", "400", "--seed", "11", "--seconds", "60"],
+        [sys.executable, str(SCRIPT), "--count", "400", "--seeds", "11", "--seconds", "60"],
         capture_output=True,
         text=True,
         check=False,

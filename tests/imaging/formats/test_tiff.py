@@ -262,6 +262,77 @@ def test_zeros_inside_an_lzw_strip_are_noticed(depth):
             read(whole[:start] + bytes(80) + whole[start + 80 :])
 
 
+def codes(*values: int) -> bytes:
+    """An LZW stream of so few codes that each has nine bits."""
+    bits = "".join(f"{value:09b}" for value in values)
+    return int(bits.ljust(-len(bits) % 8 + len(bits), "0"), 2).to_bytes(-(-len(bits) // 8), "big")
+
+
+def one_strip(stored: bytes, width: int, height: int = 1, rows: int = 1) -> bytes:
+    """A grey LZW TIFF of strips that are all stored as the same bytes."""
+    number = -(-height // rows)
+    tags = {256: (4, width), 257: (4, height), 258: (3, 8), 259: (3, 5), 262: (3, 1), 278: (4, rows)}
+    tags |= {273: (4, (8,) * number), 279: (4, (len(stored),) * number)}
+    return struct.pack("<2sHI", b"II", 42, 8 + len(stored)) + stored + directory(tags, 8 + len(stored), "<")
+
+
+CLEAR, END = 256, 257
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        (CLEAR, 400, 300, 300, END),
+        (CLEAR, 258, 258, 259, END),
+        (CLEAR, 7, 258, 511, END),
+        (CLEAR, 7, 8, CLEAR, 259, 258, 258, END),
+        (CLEAR, CLEAR, CLEAR, 300, 300),
+        (CLEAR, END),
+        (CLEAR, 7, END, 8, 9, 10, 11, END),
+        (400, 400, 400, 400),
+    ],
+)
+def test_an_lzw_code_that_stands_for_nothing_yet_is_damage_and_no_crash(stream):
+    for _ in range(200):  # what is read out of bounds crashes now and then
+        with pytest.raises(BlemishError, match="truncated or damaged"):
+            read(one_strip(codes(*stream), 9))
+
+
+@pytest.mark.parametrize("size", [8, 10])
+def test_an_lzw_strip_that_holds_more_or_fewer_bytes_than_its_pixels_is_damaged(size):
+    stored = imagecodecs.lzw_encode(bytes(range(size)))
+    with pytest.raises(BlemishError, match="truncated or damaged"):
+        read(one_strip(stored, 9))
+    np.testing.assert_array_equal(read(one_strip(stored, size)), [range(size)])
+
+
+@pytest.mark.parametrize("stream", [(CLEAR, 7, 8, 9), (CLEAR, 7, 8, 9, END), (CLEAR, 7, CLEAR, 8, 9)])
+@pytest.mark.parametrize("behind", [b"", b"\0", b"\0\xff"])
+def test_lzw_that_ends_or_begins_otherwise_is_read(stream, behind):
+    np.testing.assert_array_equal(read(one_strip(codes(*stream) + behind, 3)), [[7, 8, 9]])
+
+
+def test_lzw_of_before_1993_whose_codes_begin_with_their_lowest_bit_is_read():
+    bits = sum(value << 9 * place for place, value in enumerate((CLEAR, 7, 8, 9, END)))
+    np.testing.assert_array_equal(read(one_strip(bits.to_bytes(6, "little"), 3)), [[7, 8, 9]])
+
+
+@pytest.mark.parametrize("codec", [5, 8, 32773, 50000])
+def test_a_last_strip_that_is_filled_up_is_read(codec):
+    content = CODECS[codec](bytes(range(12)))
+    data = bytearray(one_strip(content, 4, height=5, rows=3))
+    entry = data.index(struct.pack("<HHI", 259, 3, 1))
+    data[entry + 8 : entry + 10] = struct.pack("<H", codec)
+    expected = np.vstack([np.arange(12).reshape(3, 4), np.arange(8).reshape(2, 4)])
+    np.testing.assert_array_equal(read(bytes(data)), expected)
+
+
+def test_tiles_of_many_times_the_image_are_refused():
+    data = tiff(np.zeros((4096, 1), np.uint8), tile=16, tags={322: (4, 1 << 14), 323: (4, 1 << 10)})
+    with pytest.raises(BlemishError, match="its blocks are 16384x1024"):
+        read(data)
+
+
 def pages(*images: np.ndarray, reduced: tuple[int, ...] = ()) -> bytes:
     """One page after another, of which some say that they are reduced."""
     file = io.BytesIO()

@@ -1,1 +1,1 @@
-"""How data sets lie on disk: one file and one line per layout."""
+"""Layouts of data sets in folders: one module per layout, and a line in `data.category.DATASETS`."""

@@ -1,12 +1,12 @@
-"""Any folder: good images, optionally beside them folders of anomalous images and of masks.
+"""Layout of a plain folder: good images, and optionally folders of anomalous images and of masks.
 
-    parts/*.png                                   all of them good: nothing to evaluate
+    parts/*.png                                   all images are good: there is nothing to evaluate
     parts/good/*.png                              the same
-    parts/good/*.png, parts/<type>/*.png          each other folder is a defect type
+    parts/good/*.png, parts/<type>/*.png          every other folder is a defect type
     parts/masks/<type>/<stem>.png                 masks, optional ("ground_truth" is read too)
 
-Where there are anomalous images, every fifth good image (in the order of their names, spread over the whole) is
-kept for the test, since without good test images no false alarm can be counted.
+Where there are anomalous images, every fifth good image in the order of the paths is a test image: without good test
+images false alarms could not be counted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TEST_STRIDE = 5
 
 
 def read_folder(path: Path) -> dict[Path, list[Sample]]:
-    """The folder -> its samples, as one category; empty where it has no good image."""
+    """{the folder: its samples}, one category; empty where it contains no good image."""
     folders = list_folders(path)
     good_folders = [folder for folder in folders if is_good(folder.name)]
     good = [sample for folder in good_folders or [path] for sample in read_good(folder, "train")]

@@ -1,4 +1,4 @@
-"""The images of one label in a folder and below it, each with its mask: what the layouts are made of."""
+"""Reads folders whose images all have one label, together with their masks: the building blocks of the layouts."""
 
 from __future__ import annotations
 
@@ -10,25 +10,29 @@ from blemish.data.names import image_stem, is_mask_folder, masks_among, refuse_o
 from blemish.types import GOOD, Sample, Split
 
 MASK_EXTENSIONS = (".png", ".bmp", ".tif", ".tiff", ".webp", ".jpg", ".jpeg")
-"""Those of images, the ones that keep a mask as it is first."""
+"""Extensions of mask files; of several masks for an image the earlier extension is used (lossless formats first)."""
 Masks = Mapping[str, Path]
-"""Path of an image below the folder of its type, without extension -> its mask."""
+"""Path of an image relative to the folder of its type, without extension -> path of its mask."""
 
 
 def read_good(folder: Path, split: Split) -> list[Sample]:
-    """The good images in a folder and below it; a mask beside one is its mask, which then has to be empty."""
-    images, beside = _apart(folder)
+    """Samples of the good images in a folder and its sub-folders. A mask beside an image belongs to it.
+
+    Raises BlemishError where the name of a sub-folder contradicts that the images are good.
+    """
+    images, beside = _split_masks(folder)
     for image in images:
         refuse_other_kinds(folder, image, good=True)
     return [Sample(image, False, beside.get(image), GOOD, split) for image in images]
 
 
 def read_defects(folder: Path, masks: Masks) -> list[Sample]:
-    """The images of one type of defect in a folder and below it, which the type is named by, with their masks.
+    """Samples of the anomalous images in a folder and its sub-folders; the folder's name is the defect type.
 
-    These lie in a folder for masks (`masks`), beside the images, or in a folder for masks among them.
+    The mask of an image is that in `masks`, or one beside the image, or in a folder of masks inside the folder.
+    Raises BlemishError where the name of a sub-folder says that its images are good.
     """
-    images, beside = _apart(folder)
+    images, beside = _split_masks(folder)
     for image in images:
         refuse_other_kinds(folder, image, good=False)
     mask_of = {image: masks.get(_key(image, folder)) or beside.get(image) for image in images}
@@ -36,33 +40,34 @@ def read_defects(folder: Path, masks: Masks) -> list[Sample]:
 
 
 def read_masks(folder: Path) -> dict[str, Path]:
-    """The masks in a folder and below it by their images: `<stem>_mask.*`, as well `_label` or `_GT`, or `<stem>.*`.
+    """The masks in a folder and its sub-folders: relative path of the image, without extension -> path of the mask.
 
-    Of several for one image it is the first in this order, and of one name the first of MASK_EXTENSIONS.
+    A mask is named <stem>_mask.* (or another suffix of `names.MASK_SUFFIX`) or <stem>.*, in this order of preference;
+    among equal names the order of MASK_EXTENSIONS decides.
     """
     return _by_image(list_images(folder).images, folder)
 
 
 def mask_folders(folder: Path) -> list[Path]:
-    """The folders of masks directly in a folder."""
+    """The sub-folders of masks directly in a folder."""
     return [found for found in list_folders(folder) if is_mask_folder(found.name)]
 
 
-def _apart(folder: Path) -> tuple[list[Path], dict[Path, Path]]:
-    """The images in a folder and below it, masks taken out; and image -> mask for those that lay beside it."""
+def _split_masks(folder: Path) -> tuple[list[Path], dict[Path, Path]]:
+    """The images in a folder and its sub-folders without masks; and image -> mask for the masks found among them."""
     found = list_images(folder).images
-    home_of = masks_among(found, folder)
-    images = [path for path in found if path not in home_of]
+    root_of = masks_among(found, folder)
+    images = [path for path in found if path not in root_of]
     by_image: dict[Path, Path] = {}
-    for home in dict.fromkeys(home_of.values()):
-        masks = _by_image([path for path in home_of if home_of[path] == home], home)
-        beside = home.parent if home != folder and is_mask_folder(home.name) else home
+    for root in dict.fromkeys(root_of.values()):
+        masks = _by_image([path for path in root_of if root_of[path] == root], root)
+        beside = root.parent if root != folder and is_mask_folder(root.name) else root
         by_image |= {beside / name: mask for name, mask in masks.items()}
     return images, {image: by_image[place] for image in images if (place := image.parent / image.stem) in by_image}
 
 
 def _by_image(masks: Iterable[Path], folder: Path) -> dict[str, Path]:
-    """Path of an image below the folder, without extension -> its mask."""
+    """Path of an image relative to the folder, without extension -> path of its mask."""
     whole, suffixed = {}, {}
     for path in sorted(masks, key=_loss, reverse=True):
         place, stem = path.relative_to(folder).parent, image_stem(path.stem)
@@ -73,7 +78,7 @@ def _by_image(masks: Iterable[Path], folder: Path) -> dict[str, Path]:
 
 
 def _loss(path: Path) -> int:
-    """The more the less its kind of file keeps a mask as it is."""
+    """The rank of the file's extension in MASK_EXTENSIONS; other extensions come last."""
     suffix = path.suffix.lower()
     return MASK_EXTENSIONS.index(suffix) if suffix in MASK_EXTENSIONS else len(MASK_EXTENSIONS)
 

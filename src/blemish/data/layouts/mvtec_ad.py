@@ -1,4 +1,4 @@
-"""The layout of MVTec AD: <category>/train/good, test/<type>, ground_truth/<type>/<stem>_mask.*"""
+"""Layout of MVTec AD: <category>/train/good, <category>/test/<type>, <category>/ground_truth/<type>/<stem>_mask.*"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from blemish.types import Sample
 
 
 def read_mvtec(path: Path) -> dict[Path, list[Sample]]:
-    """A category's folder -> samples, for `path` one or a folder of such folders; empty where it is neither."""
+    """{folder of a category: its samples} for `path`, a category's folder or the folder of several; else empty."""
     folders = [path] if _is_category(path) else list_folders(path)
     return {folder: _read_category(folder) for folder in folders if _is_category(folder)}
 

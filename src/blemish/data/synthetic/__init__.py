@@ -1,7 +1,7 @@
-"""The built-in data set: pictures of parts that no one made, in the layout of MVTec AD, from a seed.
+"""The built-in synthetic data set: rendered images of parts, in the layout of MVTec AD, reproducible from a seed.
 
-Four textures and five objects, each with defects of four to six types and exact masks. It is there for a first run, for
-tests and for demonstrations; a real line's pictures replace it.
+Four textures and five objects, each with four to six defect types and exact masks, for first runs, tests and
+demonstrations.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pathlib import Path
 import cv2
 
 from blemish.data.synthetic.catalog import CATEGORIES, Recipe
-from blemish.data.synthetic.picture import Image, take
+from blemish.data.synthetic.render import Image, render_image
 from blemish.errors import BlemishError
 from blemish.files import make_folder, write_json, writing
 
 __all__ = ["CATEGORIES", "Recipe", "synthesize"]
 
-# Goes up whenever the same arguments give other pictures than before.
+# Increases whenever the same arguments give other images than before.
 _VERSION = 1
 _RECORD = "synthetic.json"
 _LARGEST_COUNT = 10_000
@@ -31,7 +31,7 @@ _LARGEST_COUNT = 10_000
 
 @dataclass(frozen=True)
 class _Shot:
-    """One picture to take: where it belongs in its category, and the file names of picture and mask."""
+    """One image to render: its split, defect type and number, and the paths of image and mask in the category."""
 
     split: str
     defect: str
@@ -58,19 +58,19 @@ def synthesize(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
-    """The folders of the synthetic categories under `out`, in the layout of MVTec AD, written where they are missing.
+    """Writes synthetic categories under `out` in the layout of MVTec AD, and returns their folders.
 
-    Each is `<category>/train/good/000.png`, `<category>/test/<good or defect>/000.png` and
-    `<category>/ground_truth/<defect>/000_mask.png`: pictures of `size` by `size` pixels with 8 bits, colour or (some
-    categories) one grey channel, and masks of 0 and 255. `categories` names some of `CATEGORIES`, all by default;
-    `num_per_defect` counts pictures of each defect type.
+    A category consists of `<category>/train/good/000.png`, `<category>/test/<good or defect>/000.png` and
+    `<category>/ground_truth/<defect>/000_mask.png`: images of `size` x `size` pixels with 8 bits, in colour or (some
+    categories) grey, and masks of 0 and 255. `categories` chooses from `CATEGORIES`, by default all; `num_per_defect`
+    is the number of images of each defect type.
 
-    A picture depends on `seed`, `size`, its category, split, type and number alone, and is the same to the byte
-    whatever else is asked for and with any number of `workers` (threads; all processors by default). `progress` is
-    called with the pictures done and the pictures in all. `synthetic.json` in `out` records the arguments. A category
-    that stands there complete with the same ones is kept; each new one appears whole or not at all.
+    An image depends only on `seed`, `size`, its category, split, defect type and number, to the byte. `workers` is the
+    number of threads, by default that of the cores. `progress` is called with the number of images done and of all
+    images. `synthetic.json` in `out` records the arguments. A category that is already complete with the same arguments
+    is kept; a new one is written completely or not at all.
 
-    Raises BlemishError for an argument out of range, and for a category's folder that holds something else.
+    Raises BlemishError for an argument out of range, and for a category's folder with other contents.
     """
     names = _checked_names(categories)
     counts = {"num_train": num_train, "num_test_good": num_test_good, "num_per_defect": num_per_defect}
@@ -114,7 +114,7 @@ def _shots(category: str, num_train: int, num_test_good: int, num_per_defect: in
 
 
 def _stands(out: Path, category: str, wanted: Mapping[str, int], counts: Mapping[str, int]) -> bool:
-    """Whether the category is there, complete, with these arguments; BlemishError when it is something else."""
+    """Whether the category is complete with these arguments; raises BlemishError for a folder with other contents."""
     folder = out / category
     if not folder.exists():
         return False
@@ -129,7 +129,7 @@ def _stands(out: Path, category: str, wanted: Mapping[str, int], counts: Mapping
 
 
 def _read_record(out: Path) -> dict[str, object]:
-    """What each category in `out` was made with; empty when there is no readable record."""
+    """Category -> the arguments it was made with; empty where there is no readable record."""
     try:
         record = json.loads((out / _RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -144,7 +144,7 @@ def _write(
     workers: int,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Take the pictures in threads (OpenCV and numpy release the interpreter) and move each finished category in."""
+    """Renders the images in threads (OpenCV and numpy release the GIL) and moves each finished category to `out`."""
     make_folder(out)
     total, done = sum(map(len, missing.values())), 0
     with (
@@ -162,7 +162,7 @@ def _write(
                 done += 1
                 if progress is not None:
                     progress(done, total)
-            # The record comes first: a folder without one could not be told from somebody else's.
+            # The record comes first: a folder without one could have been made by something else.
             write_json(out / _RECORD, {**_read_record(out), category: dict(arguments)})
             folder.rename(out / category)
 
@@ -177,7 +177,7 @@ def _all_done(futures: list[Future[None]]) -> Iterator[None]:
 
 
 def _save(folder: Path, category: str, shot: _Shot, size: int, seed: int) -> None:
-    image, mask = take(category, shot.split, shot.defect, shot.index, size, seed)
+    image, mask = render_image(category, shot.split, shot.defect, shot.index, size, seed)
     _write_png(folder / shot.image, image[..., ::-1])
     if shot.mask is not None and mask is not None:
         _write_png(folder / shot.mask, mask)

@@ -1,4 +1,4 @@
-"""Parts made of parts: the cross-section of a cable, a chip on its board."""
+"""Assemblies: the cross-section of a cable, a chip on its board."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _wire_centre(rng: np.random.Generator, wire: int) -> Points:
 
 
 def _strands(rng: np.random.Generator) -> Points:
-    """The centres (37, 2) of a hexagonal bundle, each pushed about a little."""
+    """The centres (37, 2) of a hexagonal bundle, each shifted a little at random."""
     rings = [np.zeros((1, 2))]
     for ring in (1, 2, 3):
         turn = np.arange(6 * ring) * 2 * np.pi / (6 * ring) + 0.3 * ring
@@ -93,7 +93,7 @@ def _wire(
 
 
 def _empty_place(canvas: Canvas, pose: Pose, centre: Points, wobble: Field) -> None:
-    """The jute that shows where a wire should run."""
+    """Draws the jute filler that is visible where a wire is missing."""
     middle = pose.world(centre[None])[0]
     radius = np.hypot(canvas.x - np.float32(middle[0]), canvas.y - np.float32(middle[1])) + wobble
     _disc(canvas, radius - np.float32(0.147), rgb("#8d7c5c"), 0.026, 0.0)
@@ -104,7 +104,7 @@ def _empty_place(canvas: Canvas, pose: Pose, centre: Points, wobble: Field) -> N
 
 
 def _notch(canvas: Canvas, flaw: Flaw, x: Field, y: Field) -> Field:
-    """A wedge out of the jacket, negative inside."""
+    """The signed distance from a wedge that is cut out of the jacket, negative inside."""
     around, half = flaw.rng.uniform(0, 2 * np.pi), flaw.between(0.14, 0.4)
     off = np.abs(np.arctan2(y * np.cos(around) - x * np.sin(around), x * np.cos(around) + y * np.sin(around)))
     ragged = np.float32(0.004) * noise(flaw.rng, canvas.n, 70, octaves=2)
@@ -160,7 +160,7 @@ def _box(x: float, y: float, half_x: float, half_y: float, turn: float = 0) -> P
 
 @cache
 def _layout() -> tuple[list[Points], list[Points], Points]:
-    """The board's own drawing, one for all: traces, pads, vias."""
+    """Draws what is the same on all boards: traces, pads, vias."""
     rng = np.random.default_rng(4071)
     traces, vias = [], []
     for side in range(4):
@@ -241,7 +241,7 @@ def _along(pin: float) -> float:
 
 
 def _leg(pin: int, lean: float) -> Points:
-    """The outline (4, 2) of a leg on the upper side; its foot stands `lean` aside."""
+    """The outline (4, 2) of a pin on the upper side; its end is shifted by `lean`."""
     x, top, foot = _along(pin), -_BODY + 0.01, -_BODY - 0.062
     outline = [[x - 0.0095, top], [x + 0.0095, top], [x + 0.0095 + lean, foot], [x - 0.0095 + lean, foot]]
     return np.array(outline)

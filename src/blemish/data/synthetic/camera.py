@@ -1,4 +1,4 @@
-"""What the line's camera makes of a scene: light, lens, sensor."""
+"""A simulated camera: illumination, lens and sensor turn the light of a scene into an image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from blemish.data.synthetic.canvas import SUPERSAMPLE, Field, blur
 
 @dataclass(frozen=True)
 class Shot:
-    """How one picture was taken. Slopes are across the picture; `focus` is the blur's deviation in sides."""
+    """The settings of one exposure. Slopes are over the image's side; `focus` is the blur's sigma in image sides."""
 
     gain: float
     slope_x: float
@@ -24,7 +24,7 @@ class Shot:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, light: float) -> Shot:
-        """A shot on a line whose light swings by the fraction `light` around its mean."""
+        """Random settings; `light` is the relative variation of the illumination."""
         red, blue = rng.uniform(-0.02, 0.02, 2)
         return cls(
             gain=float(1 + light * rng.uniform(-1, 1)),
@@ -37,7 +37,7 @@ class Shot:
 
 
 def develop(light: Field, shot: Shot) -> Field:
-    """The picture without noise: (size, size, 3) in [0, 1], encoded with gamma 2, from light (3, n, n)."""
+    """The noise-free image (size, size, 3) in [0, 1], encoded with gamma 2, of linear light (3, n, n)."""
     n = light.shape[1]
     size = n // SUPERSAMPLE
     axis = ((np.arange(size) + 0.5) / size - 0.5).astype(np.float32)
@@ -48,20 +48,20 @@ def develop(light: Field, shot: Shot) -> Field:
         * np.float32(white)
         for plane, white in zip(light, shot.white, strict=True)
     ]
-    # A shoulder instead of a hard clip, so that highlights keep their shape.
+    # Highlights are compressed, not clipped, so that they keep their shape.
     exposed = np.stack(planes, axis=-1) * illumination[..., None].astype(np.float32)
     return np.asarray(np.sqrt(np.minimum(exposed, 0.7) + 0.3 * np.tanh(np.maximum(exposed - 0.7, 0) / 0.3)))
 
 
-def grey(picture: Field) -> Field:
-    """What a monochrome sensor sees, (size, size, 1)."""
-    return np.asarray(np.sqrt((picture * picture).mean(axis=-1, keepdims=True)), np.float32)
+def grey(image: Field) -> Field:
+    """The image (size, size, 3) of a monochrome sensor: (size, size, 1)."""
+    return np.asarray(np.sqrt((image * image).mean(axis=-1, keepdims=True)), np.float32)
 
 
-def expose(picture: Field, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The picture as the sensor reads it, with shot and read noise; 8 bits."""
-    # In gamma 2 the shot noise, which grows with the root of the light, is the same at every level; read noise is
-    # what shows in the dark.
-    deviation = 0.006 + 0.0012 / np.maximum(picture, 0.08)
-    noisy = picture + deviation * rng.standard_normal(picture.shape, dtype=np.float32)
+def expose(image: Field, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """The image in [0, 1] with shot and read noise, in 8 bits."""
+    # Shot noise grows with the square root of the light, so with gamma 2 it is the same at every level; read noise
+    # dominates in dark areas.
+    deviation = 0.006 + 0.0012 / np.maximum(image, 0.08)
+    noisy = image + deviation * rng.standard_normal(image.shape, dtype=np.float32)
     return np.round(255 * np.clip(noisy, 0, 1)).astype(np.uint8)

@@ -1,8 +1,7 @@
-"""A small physical scene: colour, relief and gloss on a grid, lit from one side.
+"""The canvas that parts are drawn on: colour, relief and gloss on a grid, illuminated from one side.
 
-Lengths are fractions of the picture's side, so that a recipe gives the same scene at every size. The picture spans
-[-0.5, 0.5] in x (to the right) and y (down). The grid is twice as fine as the picture; the camera brings it down, which
-smooths the edges.
+Lengths are fractions of the image's side, so that a part looks the same at every size. The image spans [-0.5, 0.5] in x
+(to the right) and y (down). The grid is twice as fine as the image; the camera averages it, which smooths edges.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# float32 in fact; typed loosely, since numpy's own types forget the width at every other operation.
+# Always float32; typed loosely, since numpy's type stubs lose the width in many operations.
 Field = NDArray[np.floating[Any]]
 Points = NDArray[np.float64]
 Colour = tuple[float, float, float]
@@ -26,26 +25,26 @@ _SUBPIXEL_BITS = 4
 
 
 def rgb(code: str) -> Colour:
-    """The linear light of a colour written as in CSS, such as "#3a5f8a"; each channel in [0, 1]."""
+    """The linear intensities in [0, 1] of a colour written as in CSS, such as "#3a5f8a"."""
     red, green, blue = (int(code[i : i + 2], 16) / 255 for i in (1, 3, 5))
     return red**2, green**2, blue**2
 
 
 def smoothstep(low: float, high: float, values: Field) -> Field:
-    """0 below `low`, 1 above `high`, and a soft step between."""
+    """0 below `low`, 1 above `high`, and a smooth step in between."""
     t = np.clip((values - low) / (high - low), 0, 1)
     return np.asarray(t * t * (3 - 2 * t), np.float32)
 
 
 def blur(field: Field, sigma: float) -> Field:
-    """The field under a Gaussian of `sigma` grid points; below 0.3 the field itself."""
+    """The field smoothed by a Gaussian of `sigma` grid points; unchanged where sigma is below 0.3."""
     if sigma < 0.3:
         return field
     return np.asarray(cv2.GaussianBlur(field, (0, 0), sigma), np.float32)
 
 
 def noise(rng: np.random.Generator, n: int, cells: float, octaves: int = 1) -> Field:
-    """Smooth noise (n, n) with deviation near 1: `cells` hills across, each octave twice as fine and half as strong."""
+    """Smooth noise (n, n) of unit deviation, `cells` hills per side; an octave is twice as fine and half as strong."""
     total = np.zeros((n, n), np.float32)
     for octave in range(octaves):
         points = max(2, round(cells * 2**octave)) + 1
@@ -56,7 +55,7 @@ def noise(rng: np.random.Generator, n: int, cells: float, octaves: int = 1) -> F
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a part lies: its centre, its rotation in radians, its scale."""
+    """The pose of a part: its centre (x, y), its rotation in radians, its scale."""
 
     x: float = 0.0
     y: float = 0.0
@@ -65,18 +64,18 @@ class Pose:
 
     @classmethod
     def jitter(cls, rng: np.random.Generator, shift: float, angle: float, scale: float = 0.01) -> Pose:
-        """A pose at most `shift` from the centre, `angle` radians from upright and `scale` from life size."""
+        """A random pose: shifted by at most `shift`, rotated by at most `angle` radians, scaled by 1 +- `scale`."""
         draw = rng.uniform(-1, 1, 4)
         return cls(shift * draw[0], shift * draw[1], angle * draw[2], 1 + scale * draw[3])
 
     def world(self, points: Points | Sequence[Sequence[float]]) -> Points:
-        """Points (k, 2) of the part, in the picture."""
+        """Image coordinates (k, 2) of points in the part's coordinates."""
         cos, sin = np.cos(self.angle), np.sin(self.angle)
         turned = np.asarray(points, np.float64) @ np.array([[cos, sin], [-sin, cos]])
         return np.asarray(self.scale * turned + (self.x, self.y), np.float64)
 
     def local(self, canvas: Canvas) -> tuple[Field, Field]:
-        """The part's own coordinates at every grid point, two fields (n, n)."""
+        """The part's coordinates (x, y) of every grid point, two fields (n, n)."""
         cos, sin = np.cos(self.angle) / self.scale, np.sin(self.angle) / self.scale
         x, y = canvas.x - np.float32(self.x), canvas.y - np.float32(self.y)
         return np.float32(cos) * x + np.float32(sin) * y, np.float32(cos) * y - np.float32(sin) * x
@@ -91,7 +90,7 @@ def _grid(n: int) -> tuple[Field, Field]:
 
 
 class Canvas:
-    """The scene: `albedo` (3, n, n) linear, `height` (n, n) in sides, `gloss` (n, n) from 0 (matt) to 1 (polished)."""
+    """The scene: linear `albedo` (3, n, n), `height` (n, n) in image sides, `gloss` (n, n) from 0 (matt) to 1."""
 
     def __init__(self, size: int, colour: Colour, gloss: float = 0.0):
         self.size = size
@@ -101,15 +100,15 @@ class Canvas:
         self.albedo[:] = np.asarray(colour, np.float32)[:, None, None]
         self.height: Field = np.zeros((n, n), np.float32)
         self.gloss: Field = np.full((n, n), gloss, np.float32)
-        # Where a defect can be pointed at; a bent part is wrong where it is, not where it is missed.
+        # Where the mask may be, None: anywhere. A bent part is masked where it is, not where it should be.
         self.fault: Field | None = None
 
     def cover(self, distance: Field) -> Field:
-        """How much of each grid point lies inside the outline: `distance` is negative inside, in sides."""
+        """The coverage (n, n) in [0, 1] of an outline, given by its signed distance in image sides, negative inside."""
         return np.asarray(np.clip(np.float32(0.5) - distance * np.float32(self.n), 0, 1))
 
     def lay(self, alpha: Field, colour: Colour | Field, gloss: float | None = None) -> None:
-        """Cover the scene where `alpha` is above 0; `colour` is one colour or a field (3, n, n)."""
+        """Paints with opacity `alpha` (n, n); `colour` is one colour or a field (3, n, n)."""
         paint = np.asarray(colour, np.float32)
         rows, columns = _touched(alpha)
         alpha = alpha[rows, columns]
@@ -121,21 +120,21 @@ class Canvas:
             shine += alpha * (np.float32(gloss) - shine)
 
     def tint(self, factor: Field) -> None:
-        """Multiply the colour by a field (n, n)."""
+        """Multiplies the colour by a field (n, n)."""
         self.albedo *= np.maximum(factor, 0)
 
     def raise_to(self, alpha: Field, height: Field | float) -> None:
-        """Set the relief where `alpha` is above 0."""
+        """Blends the relief with `height` by the opacity `alpha` (n, n)."""
         self.height += alpha * (np.asarray(height, np.float32) - self.height)
 
     def polygons(self, outlines: Sequence[Points]) -> Field:
-        """The coverage (n, n) of filled polygons, each (k, 2) in picture coordinates."""
+        """The coverage (n, n) of filled polygons, each (k, 2) in image coordinates."""
         mask = np.zeros((self.n, self.n), np.uint8)
         cv2.fillPoly(mask, [self._fixed(outline) for outline in outlines], 255, cv2.LINE_AA, _SUBPIXEL_BITS)
         return mask.astype(np.float32) / 255
 
     def strokes(self, paths: Sequence[Points], width: float, fade: bool = False) -> Field:
-        """The coverage (n, n) of lines through points (k, 2); `fade` lets both ends run out."""
+        """The coverage (n, n) of lines through points (k, 2); with `fade`, both ends fade out."""
         mask = np.zeros((self.n, self.n), np.uint8)
         thickness = max(1, round(width * self.n))
         for path in paths:
@@ -183,7 +182,7 @@ class Canvas:
 
 
 def _touched(alpha: Field) -> tuple[slice, slice]:
-    """The rows and columns outside which `alpha` is 0: most parts are small, and the rest need not be painted."""
+    """The rows and columns outside of which `alpha` is 0: only these are painted, which saves time."""
     rows, columns = np.flatnonzero(alpha.any(axis=1)), np.flatnonzero(alpha.any(axis=0))
     if rows.size == 0:
         return slice(0), slice(0)
@@ -192,7 +191,7 @@ def _touched(alpha: Field) -> tuple[slice, slice]:
 
 @dataclass(frozen=True)
 class Lamp:
-    """A soft light: where it stands (radians), how high (radians), and how much light comes from all around."""
+    """A soft light: its azimuth and elevation in radians, and the share of ambient light."""
 
     azimuth: float = -2.2
     elevation: float = 0.95
@@ -200,7 +199,7 @@ class Lamp:
 
     @classmethod
     def jitter(cls, rng: np.random.Generator, azimuth: float = -2.2, elevation: float = 0.95) -> Lamp:
-        """The lamp as it was left by whoever cleaned it last."""
+        """A lamp whose azimuth and elevation vary a little."""
         return cls(azimuth + rng.uniform(-0.15, 0.15), elevation + rng.uniform(-0.05, 0.05))
 
     @property
@@ -210,10 +209,10 @@ class Lamp:
         return flat * np.cos(self.azimuth), flat * np.sin(self.azimuth), np.sin(self.elevation)
 
 
-def lit(canvas: Canvas, lamp: Lamp) -> Field:
-    """The light (3, n, n) that leaves the scene: Lambert and two Blinn lobes, cast shadows, dark crevices."""
+def illuminate(canvas: Canvas, lamp: Lamp) -> Field:
+    """The light (3, n, n) from the scene: Lambert and Blinn reflection, cast shadows, ambient occlusion."""
     lx, ly, lz = (np.float32(part) for part in lamp.direction)
-    # Scharr over the grid, as a slope: both axes are in sides.
+    # The Scharr filter gives the slope; both axes are in image sides.
     slope_x, slope_y = (
         np.asarray(cv2.Scharr(canvas.height, cv2.CV_32F, dx, 1 - dx), np.float32) * np.float32(canvas.n / 32)
         for dx in (1, 0)
@@ -230,7 +229,7 @@ def lit(canvas: Canvas, lamp: Lamp) -> Field:
 
 
 def _sunlight(height: Field, lamp: Lamp) -> Field:
-    """1 where the lamp is seen, towards 0 in a cast shadow; on a coarse grid, since its edge is soft anyway."""
+    """1 where the lamp is visible, towards 0 in a cast shadow; computed on a coarse grid, since shadows are soft."""
     n = height.shape[0]
     small = np.asarray(cv2.resize(height, (n // 2, n // 2), interpolation=cv2.INTER_AREA), np.float32)
     lx, ly, lz = lamp.direction
@@ -246,7 +245,7 @@ def _sunlight(height: Field, lamp: Lamp) -> Field:
 
 
 def _openness(height: Field) -> Field:
-    """How much of the surroundings each point sees: less beside a step and in a crevice, from 0.45 to 1."""
+    """Ambient occlusion from 0.45 to 1: less light beside a step and in a crevice."""
     n = height.shape[0]
     small = np.asarray(cv2.resize(height, (n // 2, n // 2), interpolation=cv2.INTER_AREA), np.float32)
     around = blur(small, 0.006 * n)

@@ -1,4 +1,4 @@
-"""The categories of the synthetic data set: what each shows and what can go wrong with it."""
+"""The categories of the synthetic data set and their defect types."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from blemish.data.synthetic.defects import Flaw
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a category is drawn: `draw(size, rng, flaw)` gives the scene, the same whatever the flaw, but for the flaw.
+    """How a category is drawn: `draw(size, rng, flaw)` draws a part; the flaw changes nothing but the defect.
 
-    `light` is the fraction by which the line's light swings; a `grey` category is written with one channel.
+    `light` is the relative variation of the illumination; the images of a `grey` category have one channel.
     """
 
     draw: Callable[[int, np.random.Generator, Flaw], Canvas]

@@ -1,4 +1,4 @@
-"""Marks that can be left on any part. Each takes the scene as it is before the light falls on it."""
+"""Defects that can be drawn on any part. They change the colour, relief and gloss of a canvas."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from blemish.data.synthetic.canvas import Canvas, Colour, Field, Points, blur, n
 
 @dataclass(frozen=True)
 class Flaw:
-    """What is wrong with a part: its kind ("good": nothing), its own randomness, and its strength.
+    """A defect to draw: its type ("good": none), its random generator, and its strength.
 
-    Strength goes from 0 (barely visible) to 1 (plain). A flaw draws from its own generator only, so that the part
-    around it is the very part that would have been drawn without it.
+    Strength goes from 0 (barely visible) to 1 (obvious). A flaw uses only its own generator, so that the rest of the
+    part is drawn as it would be without the flaw.
     """
 
     kind: str
@@ -22,27 +22,27 @@ class Flaw:
     strength: float
 
     def between(self, weak: float, strong: float) -> float:
-        """A quantity that grows from `weak` to `strong` with the flaw's strength."""
+        """The value between `weak` (strength 0) and `strong` (strength 1), linear in the strength."""
         return weak + (strong - weak) * self.strength
 
     def place(self, reach: float) -> tuple[float, float]:
-        """A spot at most `reach` from the middle in x and in y."""
+        """A random point (x, y) at most `reach` from the centre along each axis."""
         x, y = self.rng.uniform(-reach, reach, 2)
         return float(x), float(y)
 
 
 def blob(canvas: Canvas, rng: np.random.Generator, at: tuple[float, float], radius: float, rough: float) -> Field:
-    """The distance (n, n) to a ragged spot's edge in sides, negative inside; `rough` from 0 (round) to 1."""
+    """The signed distance (n, n) from the edge of a ragged spot, in image sides, negative inside; `rough` in [0, 1]."""
     stretch = np.float32(rng.uniform(0.75, 1.3))
     x, y = (canvas.x - np.float32(at[0])) * stretch, (canvas.y - np.float32(at[1])) / stretch
-    # The tanh keeps splinters of the spot from turning up all over the part.
+    # The tanh limits the noise; otherwise small pieces of the spot would appear far away from it.
     ragged = np.tanh(noise(rng, canvas.n, 0.9 / radius, octaves=4))
     distance = np.sqrt(x * x + y * y) * (1 + np.float32(0.4 * rough) * ragged) - np.float32(radius)
     return np.asarray(distance)
 
 
 def curve(rng: np.random.Generator, at: tuple[float, float], length: float, angle: float, bend: float) -> Points:
-    """A line (25, 2) through `at` that turns smoothly by about `bend` radians on its way."""
+    """Points (25, 2) of a line through `at` whose direction changes smoothly by about `bend` radians."""
     steps = 24
     swing = np.cumsum(rng.normal(0, bend / steps**0.5, steps))
     heading = angle + swing - swing.mean()
@@ -52,7 +52,7 @@ def curve(rng: np.random.Generator, at: tuple[float, float], length: float, angl
 
 
 def stain(canvas: Canvas, flaw: Flaw, at: tuple[float, float], radius: float, colour: Colour, within: Field) -> None:
-    """A soft spot that lets the part show through, with the darker rim that drying leaves."""
+    """Draws a translucent spot with a darker rim, as of a dried liquid."""
     edge = blob(canvas, flaw.rng, at, radius, rough=0.7)
     inside = smoothstep(0, 1, 0.5 - edge / np.float32(0.5 * radius))
     rim = np.exp(-((edge / np.float32(0.18 * radius)) ** 2))
@@ -61,7 +61,7 @@ def stain(canvas: Canvas, flaw: Flaw, at: tuple[float, float], radius: float, co
 
 
 def scratch(canvas: Canvas, flaw: Flaw, path: Points, width: float, bright: float, within: Field) -> None:
-    """A groove with a raw bottom: `bright` above 0 for bare metal, below 0 for a dark one."""
+    """Draws a groove along a path; `bright` above 0 makes it lighter (bare metal), below 0 darker."""
     line = canvas.strokes([path], width, fade=True) * within
     core = blur(line, 0.0008 * canvas.n)
     canvas.tint(1 + np.float32(bright) * core)
@@ -69,7 +69,7 @@ def scratch(canvas: Canvas, flaw: Flaw, path: Points, width: float, bright: floa
 
 
 def fibre(canvas: Canvas, flaw: Flaw, at: tuple[float, float], length: float, colour: Colour, width: float) -> None:
-    """A hair or a thread that lies on the part and throws its own little shadow."""
+    """Draws a hair or a thread that lies on the part and casts a shadow."""
     path = curve(flaw.rng, at, length, flaw.rng.uniform(0, 2 * np.pi), bend=flaw.rng.uniform(1.5, 3.5))
     line = canvas.strokes([path], width)
     canvas.lay(line, colour, gloss=0.05)
@@ -77,7 +77,7 @@ def fibre(canvas: Canvas, flaw: Flaw, at: tuple[float, float], length: float, co
 
 
 def crack(canvas: Canvas, flaw: Flaw, at: tuple[float, float], length: float, width: float, within: Field) -> None:
-    """A jagged dark line that forks, thinner towards its ends."""
+    """Draws a jagged dark line with a branch, thinner towards its ends."""
     rng, angle = flaw.rng, flaw.rng.uniform(0, 2 * np.pi)
     trunk = _jagged(rng, curve(rng, at, length, angle, bend=0.9))
     fork = trunk[int(rng.integers(8, 17))]
@@ -95,14 +95,14 @@ def _jagged(rng: np.random.Generator, path: Points) -> Points:
 
 
 def hollow(canvas: Canvas, edge: Field, depth: float, colour: Colour, bank: float) -> None:
-    """Take material away inside `edge`, down to a ragged floor of `colour`; `bank` is the width of its slope."""
+    """Removes material where the signed distance `edge` is negative; `bank` is the width of the hole's slope."""
     inside = smoothstep(0, 1, -edge / np.float32(bank))
     canvas.lay(inside, colour, gloss=0.0)
     canvas.height -= np.float32(depth) * inside
 
 
 def dent(canvas: Canvas, at: tuple[float, float], radius: float, depth: float, within: Field) -> None:
-    """A round depression that changes only how the light falls."""
+    """Draws a round depression, which changes the relief and the shading only."""
     squared = ((canvas.x - np.float32(at[0])) ** 2 + (canvas.y - np.float32(at[1])) ** 2) / np.float32(radius**2)
     bowl = np.exp(-squared * squared) * within
     canvas.height -= np.float32(depth) * bowl
@@ -110,7 +110,7 @@ def dent(canvas: Canvas, at: tuple[float, float], radius: float, depth: float, w
 
 
 def specks(canvas: Canvas, flaw: Flaw, at: tuple[float, float], spread: float, count: int, colour: Colour) -> None:
-    """Grains strewn around a spot, each a little bump."""
+    """Draws `count` small raised grains around a point."""
     centres = np.asarray(at) + flaw.rng.normal(0, spread, (count, 2))
     for centre in centres:
         radius = float(flaw.rng.uniform(0.003, flaw.between(0.006, 0.010)))

@@ -9,7 +9,7 @@ from blemish.data.synthetic.defects import Flaw, blob, crack, curve, fibre, holl
 
 
 def tray(size: int, rng: np.random.Generator, colour: Colour, mottle: float = 0.05) -> Canvas:
-    """A matt mat of one colour, grained and a little worn."""
+    """A canvas with a matt, slightly worn mat of one colour."""
     canvas = Canvas(size, colour)
     canvas.tint(1 + np.float32(mottle) * (0.5 * noise(rng, canvas.n, 3) + noise(rng, canvas.n, 150)))
     return canvas
@@ -45,7 +45,7 @@ def gear(size: int, rng: np.random.Generator, flaw: Flaw) -> Canvas:
 
 
 def _gear_outline(radius: Field, angle: Field, flaw: Flaw) -> Field:
-    """The distance to the toothed rim in sides (approximate, negative inside)."""
+    """The approximate signed distance from the toothed rim, in image sides, negative inside."""
     tooth = np.floor(angle * np.float32(_TEETH / (2 * np.pi)))
     profile = np.tanh(np.float32(2.2) * np.sin(angle * _TEETH - np.float32(np.pi / 2))) / np.float32(0.976)
     if flaw.kind == "broken_tooth":
@@ -57,7 +57,7 @@ def _gear_outline(radius: Field, angle: Field, flaw: Flaw) -> Field:
 
 
 def _gear_holes(u: Field, v: Field, radius: Field, flaw: Flaw) -> Field:
-    """The distance to the edge of the nearest hole, negative inside it."""
+    """The signed distance from the edge of the nearest hole, in image sides, negative inside."""
     key = np.maximum(np.abs(v) - np.float32(0.018), np.abs(u - np.float32(0.085)) - np.float32(0.02))
     nearest = np.minimum(radius - np.float32(0.082), key)
     blocked = _blocked_hole(flaw)
@@ -70,12 +70,12 @@ def _gear_holes(u: Field, v: Field, radius: Field, flaw: Flaw) -> Field:
 
 
 def _blocked_hole(flaw: Flaw) -> int | None:
-    # From the strength, so that outline and floor agree without drawing twice.
+    # Computed from the strength, so that outline and floor agree without a second random draw.
     return int(flaw.strength * 997) % _HOLES if flaw.kind == "blocked_hole" else None
 
 
 def _leave_floor(canvas: Canvas, flaw: Flaw, pose: Pose) -> None:
-    """A hole that the drill only began: a rough recess, its swirl, the dimple of the drill's point."""
+    """Draws a hole that is not drilled through: a rough recess with the dimple of the drill's point."""
     blocked = _blocked_hole(flaw)
     if blocked is None:
         return
@@ -92,7 +92,7 @@ def _leave_floor(canvas: Canvas, flaw: Flaw, pose: Pose) -> None:
 
 
 def _turn(canvas: Canvas, rng: np.random.Generator, radius: Field, angle: Field, solid: Field) -> None:
-    """The lathe's grooves, and the two bright fans that they throw."""
+    """Draws the turning marks of a lathe and their two bright reflections."""
     groove = np.asarray(rng.standard_normal(600), np.float32)[(radius * 900).astype(np.int32) % 600]
     fan = np.cos(2 * (angle + np.float32(2.2 + np.pi / 2)))
     canvas.tint(1 + solid * (0.07 * groove + 0.26 * fan + 0.04 * noise(rng, canvas.n, 12, octaves=3)))
@@ -162,7 +162,7 @@ def _thread(u: Field, v: Field, turn: Field, flaw: Flaw) -> Field:
 
 
 def _screw_radius(u: Field, ridge: Field, flaw: Flaw) -> Field:
-    """The half width in sides along the axis: a domed head, a neck, the threaded shank, a blunt point."""
+    """The half width along the axis, in image sides: a domed head, a neck, the threaded shank, a blunt point."""
     end = 0.40 - (flaw.between(0.022, 0.07) if flaw.kind == "broken_tip" else 0)
     dome = np.float32(0.115) * np.sqrt(np.clip((u + np.float32(0.385)) / np.float32(0.05), 0, 1))
     dome = np.where(u < -0.285, dome, 0)

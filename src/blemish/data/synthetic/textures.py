@@ -1,4 +1,4 @@
-"""Webs and plates that fill the picture: woven cloth, brushed metal, leather, terrazzo."""
+"""Textures that fill the image: woven cloth, brushed metal, leather, terrazzo."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _WARP, _WEFT = rgb("#3d5c8c"), rgb("#c9ced6")
 
 
 def fabric(size: int, rng: np.random.Generator, flaw: Flaw) -> Canvas:
-    """A 2/1 twill of blue warp and pale weft; each roll lies a little differently and no two threads are alike."""
+    """A 2/1 twill of blue warp and pale weft; the pose of the cloth and the tone of each thread vary."""
     canvas = Canvas(size, _WEFT)
     u, v = Pose.jitter(rng, shift=0.2, angle=0.06, scale=0.04).local(canvas)
     pull_u, pull_v = _pull(canvas, flaw)
@@ -49,7 +49,7 @@ def fabric(size: int, rng: np.random.Generator, flaw: Flaw) -> Canvas:
 
 
 def _weave(u: Field, v: Field, flaw: Flaw) -> tuple[Field, Field]:
-    """The height of warp and weft, in half threads, from how many threads along (u, v) each point lies."""
+    """The heights (n, n) of warp and weft in half threads, at the thread coordinates (u, v) of each point."""
     third = np.float32(2 * np.pi / 3)
     i, j = np.floor(u), np.floor(v)
     warp = _yarn(u - i - 0.5) - 0.55 * np.cos((v - 0.5 + i) * third) + 0.16
@@ -70,7 +70,7 @@ def _thread_tones(rng: np.random.Generator, across: Field) -> Field:
 
 
 def _spun(rng: np.random.Generator, canvas: Canvas, u: Field, v: Field, top: Field) -> Field:
-    """The twist of the yarn and its fuzz, as a factor on the colour."""
+    """The twist and the fuzz of the yarn, as a factor (n, n) of the colour."""
     twist = top * np.sin(9 * v + 7 * (u - np.floor(u))) + (1 - top) * np.sin(9 * u - 7 * (v - np.floor(v)))
     fuzz = blur(rng.standard_normal((canvas.n, canvas.n), dtype=np.float32), 1.0)
     return 1 + 0.07 * twist + 0.22 * fuzz
@@ -84,7 +84,7 @@ def _missing_thread(flaw: Flaw, i: Field, v: Field) -> Field:
 
 
 def _pull(canvas: Canvas, flaw: Flaw) -> tuple[Field, Field]:
-    """How far a snag has dragged the threads out of line."""
+    """The displacement (x, y) of the threads by a snag."""
     if flaw.kind != "snag":
         return 0 * _ONES, 0 * _ONES
     (x, y), angle = flaw.place(0.3), flaw.rng.uniform(0, 2 * np.pi)
@@ -110,7 +110,7 @@ def _mark_fabric(canvas: Canvas, flaw: Flaw) -> None:
 
 
 def brushed_metal(size: int, rng: np.random.Generator, flaw: Flaw) -> Canvas:
-    """A ground steel sheet; the grain runs across and the lamp leaves a bright band somewhere on it."""
+    """A ground steel sheet with horizontal grain and a bright band where it reflects the lamp."""
     canvas = Canvas(size, rgb("#9a9b9d"), gloss=0.0)
     grain = sum(
         (weight * _streaks(rng, canvas.n, columns) for columns, weight in ((3, 0.5), (9, 0.7), (40, 0.6))),
@@ -240,7 +240,7 @@ def _mark_terrazzo(canvas: Canvas, flaw: Flaw) -> None:
 
 
 def _scuff(canvas: Canvas, flaw: Flaw, at: tuple[float, float]) -> None:
-    """A bundle of rubber marks, all the same way."""
+    """Draws a bundle of parallel rubber marks."""
     angle = flaw.rng.uniform(0, np.pi)
     side = np.array([-np.sin(angle), np.cos(angle)])
     for offset in flaw.rng.normal(0, 0.014, 7):
@@ -251,7 +251,7 @@ def _scuff(canvas: Canvas, flaw: Flaw, at: tuple[float, float]) -> None:
 
 
 def cells(rng: np.random.Generator, n: int, across: int) -> tuple[Field, NDArray[np.int32]]:
-    """A Voronoi pattern, `across` cells a side: the distance to the nearest wall in sides, and the cell's number."""
+    """A Voronoi pattern of `across` cells per side: the distance (n, n) to the nearest wall, and the cell numbers."""
     corner = np.stack(np.meshgrid(np.arange(across), np.arange(across)), axis=-1).reshape(-1, 2)
     points = ((corner + rng.uniform(0.05, 0.95, corner.shape)) / across * n).astype(np.int32)
     seeds = np.ones((n, n), np.uint8)

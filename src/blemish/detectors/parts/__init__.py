@@ -1,1 +1,1 @@
-"""What several detectors share."""
+"""Parts that several detectors share: memory bank, Gaussians, encoder and decoder, synthetic defects."""

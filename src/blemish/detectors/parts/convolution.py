@@ -1,4 +1,4 @@
-"""Encoder and decoder of the reconstruction detectors: halving and doubling convolutions around a latent vector."""
+"""Convolutional encoder and decoder of the reconstruction detectors, around a latent vector."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from torch import Tensor, nn
 KERNEL, STRIDE, PADDING = 4, 2, 1
 SMALLEST_SIDE = 4
 SLOPE = 0.2
+"""Negative slope of the leaky ReLUs."""
 GEMM_SIDE = 8
-"""Maps of at most this side are convolved as one matrix product while training on a CPU."""
+"""Largest side of feature maps for which a convolution is computed as a matrix product, in training on a CPU."""
 
 
 def halvings(side: int) -> list[int]:
-    """The side of the feature map before and after each halving, until it is under twice the smallest side."""
+    """The side of the input and of the feature map after each halving, until less than 2 * SMALLEST_SIDE is left."""
     sides = [side]
     while sides[-1] >= 2 * SMALLEST_SIDE:
         sides.append(sides[-1] // 2)
@@ -26,27 +27,27 @@ def halvings(side: int) -> list[int]:
 
 
 def widths(width: int, num_stages: int) -> list[int]:
-    """The channels after each stage: doubling, up to 16 times the first."""
+    """The number of channels after each stage: doubled by each, up to 16 times the first."""
     return [width * min(2**stage, 16) for stage in range(num_stages)]
 
 
 class Halving(nn.Conv2d):
     """A 4x4 convolution of stride 2: (B, C, H, W) to (B, C', H/2, W/2).
 
-    On small maps with many channels the weights are most of the memory traffic, and a convolution reorders them at
-    every step; there it is done as a matrix product over unfolded patches (measured on two cores in bfloat16, 1024
-    to 2048 channels on 8x8: 61 ms forward and backward instead of 235).
+    On small maps with many channels most of the time goes into reordering the weights at every step. There the
+    convolution is computed as a matrix product over unfolded patches (1024 to 2048 channels on 8x8, on two cores in
+    bfloat16: forward and backward in 61 ms instead of 235).
     """
 
     def __init__(self, channels: int, out_channels: int):
         super().__init__(channels, out_channels, KERNEL, STRIDE, PADDING)
 
     def reset_parameters(self) -> None:
-        """Draws the weights anew; each output sums over all of the kernel."""
+        """Draws new weights; each output is a sum over the whole kernel."""
         _initialise(self, self.in_channels * KERNEL**2)
 
     def forward(self, images: Tensor) -> Tensor:
-        """The convolved maps."""
+        """The feature maps at half the size."""
         batch, _, height, width = images.shape
         if not _as_product(self, images, height // 2):
             return super().forward(images)
@@ -62,11 +63,11 @@ class Doubling(nn.ConvTranspose2d):
         super().__init__(channels, out_channels, KERNEL, STRIDE, PADDING, output_padding=odd)
 
     def reset_parameters(self) -> None:
-        """Draws the weights anew; each output sums over a quarter of the kernel."""
+        """Draws new weights; each output is a sum over a quarter of the kernel."""
         _initialise(self, self.in_channels * (KERNEL // STRIDE) ** 2)
 
     def forward(self, images: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """The maps at twice the size; `output_size` is there for the signature of its base and must be None."""
+        """The feature maps at twice the size; `output_size` belongs to the base class's signature and must be None."""
         side = images.shape[-1]
         if self.output_padding[0] or not _as_product(self, images, side):
             return super().forward(images, output_size)
@@ -77,9 +78,9 @@ class Doubling(nn.ConvTranspose2d):
 
 
 def _initialise(layer: nn.Conv2d | nn.ConvTranspose2d, num_inputs: int) -> None:
-    """Keeps the variance from layer to layer (He et al. 2015, arXiv 1502.01852).
+    """Initialises a layer so that the variance stays the same from layer to layer (He et al. 2015, arXiv 1502.01852).
 
-    torch's default loses two thirds of it in each, and ten layers of that start as a grey image.
+    torch's default reduces it to a third in each layer, so that ten layers output a constant grey image at first.
     """
     nn.init.normal_(layer.weight, std=math.sqrt(2 / (1 + SLOPE**2) / num_inputs))
     if layer.bias is not None:
@@ -87,11 +88,12 @@ def _initialise(layer: nn.Conv2d | nn.ConvTranspose2d, num_inputs: int) -> None:
 
 
 def _as_product(layer: nn.Module, images: Tensor, side: int) -> bool:
+    """Whether a convolution of maps with this side is computed as a matrix product."""
     return layer.training and images.device.type == "cpu" and side <= GEMM_SIDE
 
 
 class Encoder(nn.Sequential):
-    """(B, 3, side, side) to (B, outputs)."""
+    """Images (B, 3, side, side) to vectors (B, outputs)."""
 
     def __init__(self, side: int, width: int, outputs: int):
         sides = halvings(side)
@@ -106,7 +108,7 @@ class Encoder(nn.Sequential):
 
 
 class Decoder(nn.Sequential):
-    """(B, latent_dim) to (B, 3, side, side), unbounded: a sigmoid makes an image of it."""
+    """Latent vectors (B, latent_dim) to logits (B, 3, side, side), of which `to_image` makes images."""
 
     def __init__(self, side: int, width: int, latent_dim: int):
         sides = halvings(side)[::-1]
@@ -125,5 +127,5 @@ class Decoder(nn.Sequential):
 
 
 def to_image(logits: Tensor) -> Tensor:
-    """Values in [0, 1], in float32: bfloat16 has 3 decimal digits, too few for an image."""
+    """The sigmoid of logits, in [0, 1] and float32: bfloat16 has too few digits (three) for an image."""
     return torch.sigmoid(logits.float())

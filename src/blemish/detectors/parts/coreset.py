@@ -1,4 +1,4 @@
-"""Small subsets of many vectors that stand for all of them."""
+"""Coreset selection: small subsets of many vectors such that every vector has a selected one nearby."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from blemish.detectors.parts.neighbours import LEADING, SLACK, Contraction, near
 from blemish.progress import Progress, no_progress
 
 LEADERS = 1024
-"""Farthest rows that are looked at together by `greedy`."""
+"""Number of farthest rows whose distances `greedy` updates together."""
 
 
 def spread(
     values: Tensor, count: int, generator: np.random.Generator, progress: Progress = no_progress, rounds: int = 4
 ) -> Tensor:
-    """Rows of `count` values (N, C) that cover them: a quarter at random, then by squared distance to those kept.
+    """`count` rows of values (N, C), ascending: each round draws a share of them, with chances that grow with distance.
 
-    As k-means|| draws its first centres (Bahmani et al. 2012, arXiv 1203.6402): by rounds, so that the distances of a
-    round are one matrix product.
+    The first round draws uniformly; in the next ones the chance of a value is its squared distance to the nearest
+    selected one. As in the initialisation of k-means|| (Bahmani et al. 2012, arXiv 1203.6402), drawing in rounds needs
+    one matrix product per round.
     """
     if count >= len(values):
         return torch.arange(len(values), device=values.device)
@@ -29,7 +30,7 @@ def spread(
         if number == 0:
             break
         chance = np.ones(len(values)) if not kept.any() else np.maximum(distances, 1e-12)
-        keys = np.log(generator.random(len(values)) + 1e-300) / chance  # the largest: drawn by chance, none twice
+        keys = np.log(generator.random(len(values)) + 1e-300) / chance  # the largest keys: weighted, no replacement
         keys[kept] = -np.inf
         new = np.sort(np.argpartition(-keys, number - 1)[:number])
         kept[new] = True
@@ -41,12 +42,12 @@ def spread(
 
 
 def greedy(values: Tensor, count: int, generator: np.random.Generator, progress: Progress = no_progress) -> Tensor:
-    """Rows of `count` values (N, C) by greedy k-center selection (Sener & Savarese 2018, arXiv 1708.00489), in order.
+    """`count` rows of values (N, C) by greedy k-center selection (Sener & Savarese 2018, arXiv 1708.00489), in order.
 
-    The first is drawn at random; each next one is the farthest from those chosen. The kept squared distances are upper
-    bounds, since a distance to the chosen only shrinks; they are brought up to date, many at once, only for the rows
-    that lead, and only by those chosen that a product of short vectors (`Contraction`) does not show to be farther. The
-    subset is that of the naive algorithm, which reads all values at every step.
+    The first row is drawn at random; each next one is the farthest from those selected. The result is that of the naive
+    algorithm, which computes the distances of all values at every step. Here, distances to the selected rows are kept
+    as upper bounds, since they can only shrink. They are updated for the LEADERS rows with the largest bounds alone,
+    and only with those selected rows that may be nearer according to short vectors (`Contraction`).
     """
     count = min(count, len(values))
     chosen = [int(generator.integers(len(values)))]
@@ -55,33 +56,33 @@ def greedy(values: Tensor, count: int, generator: np.random.Generator, progress:
     everything = torch.arange(len(values), device=values.device)
     bounds = pair_squares(values, everything, values, everything[chosen].expand(len(values)))
     bounds[chosen] = -1
-    known = torch.ones_like(everything)
+    num_used = torch.ones_like(everything)  # by how many of the chosen rows each bound is up to date
     while len(chosen) < count:
         leaders = bounds.topk(min(LEADERS, len(values))).indices.sort().values
         rest = float(bounds.index_fill(0, leaders, -1).amax())
-        since = everything[chosen[int(known[leaders].min()) :]]
+        since = everything[chosen[int(num_used[leaders].min()) :]]
         current = _with_others(values, short, norms, leaders, bounds[leaders], since)
         near, own = short[leaders], norms[leaders]
         while len(chosen) < count and current[farthest := int(current.argmax())] >= rest:
             chosen.append(int(leaders[farthest]))
-            squares = torch.addmv(own, near, near[farthest], alpha=-2)  # but for the norm of the farthest
+            squares = torch.addmv(own, near, near[farthest], alpha=-2)  # without the squared norm of the farthest
             rows = _may_be_nearer(squares, current, own[farthest]).nonzero()[:, 0]
             found = (values[leaders[rows]] - values[chosen[-1]]).square().sum(1)
             current[rows] = torch.minimum(current[rows], found)
-            current[farthest] = -1  # never again, even where all others are copies of those chosen
-        bounds[leaders], known[leaders] = current, len(chosen)
+            current[farthest] = -1  # never chosen again, even where all others are copies of chosen rows
+        bounds[leaders], num_used[leaders] = current, len(chosen)
         progress(len(chosen), count, unit="patches")
     return everything[chosen]
 
 
 def _with_others(values: Tensor, short: Tensor, norms: Tensor, rows: Tensor, bounds: Tensor, others: Tensor) -> Tensor:
-    """Squared distances of some rows to those nearest to them: what was known of it, or those of other rows.
+    """The squared distances of `rows` (`bounds`), updated with the distances to the rows `others`.
 
-    The other row that looks nearest comes first, so that few pairs are left to be computed.
+    The other row that is nearest by short vectors is compared first; its distance rules out most of the rest.
     """
     if not len(others):
         return bounds
-    squares = torch.addmm(norms[others], short[rows], short[others].T, alpha=-2)  # but for the rows' own norms
+    squares = torch.addmm(norms[others], short[rows], short[others].T, alpha=-2)  # without the rows' squared norms
     first = squares.argmin(1)
     bounds = torch.minimum(bounds, pair_squares(values, rows, values, others[first]))
     squares.scatter_(1, first[:, None], torch.inf)
@@ -90,8 +91,9 @@ def _with_others(values: Tensor, short: Tensor, norms: Tensor, rows: Tensor, bou
 
 
 def _may_be_nearer(squares: Tensor, bounds: Tensor, own: Tensor) -> Tensor:
-    """Whether short vectors leave it open that a bound is undercut; their squares lack one side's `own` norms.
+    """Whether a distance may be below its bound, according to the squared distances of short vectors without `own`.
 
-    What is that near has a squared norm of at most 2 (own + bounds), so the slack covers its rounding too.
+    `own` are the squared norms that `squares` lack. A vector that near has a squared norm of at most 2 (own + bounds),
+    so that the slack also covers its rounding errors.
     """
     return squares <= bounds - own + SLACK * (own + bounds)

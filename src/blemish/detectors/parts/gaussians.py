@@ -1,4 +1,4 @@
-"""Gaussians of the good images' features: one at each place, or one for all places."""
+"""Gaussians of the good images' features, one per position or one for all positions, at one or several scales."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pydantic import Field
 from torch import Tensor
 
 from blemish.detectors.parts.fitted import Fitted
-from blemish.detectors.parts.gaussian import Moments, factors, log_likelihood, whitened
-from blemish.detectors.parts.loudness import loudness, standardised
+from blemish.detectors.parts.moments import Moments, log_likelihood, whitened, whitening_factors
+from blemish.detectors.parts.score_normalisation import normalised, offset_and_scale
 from blemish.errors import BlemishError, number_of
 from blemish.features.base import BATCH, Backbone
 from blemish.features.computed import ComputedFeatures
@@ -23,10 +23,10 @@ from blemish.progress import Progress
 
 logger = logging.getLogger("blemish")
 
-Dimensions = Annotated[int, Field(ge=1, le=4096, description="features kept at each place")]
+Dimensions = Annotated[int, Field(ge=1, le=4096, description="features that are kept")]
 Reduction = Annotated[
     Literal["select", "project", "pca"],
-    Field(description="how they are reduced: by chance, by projection, by PCA"),
+    Field(description="how features are reduced: random selection, random projection, PCA"),
 ]
 Shrinkage = Annotated[
     float | None,
@@ -34,22 +34,22 @@ Shrinkage = Annotated[
 ]
 Shared = Annotated[
     bool | None,
-    Field(description="one Gaussian for all places; default: chosen"),
+    Field(description="one Gaussian for all positions; default: chosen"),
 ]
 Scales = Annotated[
     tuple[Annotated[float, Field(ge=0, le=64)], ...],
-    Field(description="cells to average over; default: chosen"),
+    Field(description="sigmas of smoothing in cells; default: chosen"),
 ]
 
 SHRINKAGES = (0.01, 0.03, 0.1, 0.3)
-"""Those that are tried where none is given; without validation images it is the first."""
+"""Values of the shrinkage to choose from; without validation images the first one is used."""
 SAMPLED = 100
-"""Good images at most that the principal components are learned from, and that choices are made by."""
+"""Largest number of images for learning principal components, and of validation images for choosing options."""
 
 
 @dataclass(frozen=True, slots=True)
 class GaussianOptions:
-    """How features are reduced, how covariances are shrunk, and which places and scales have Gaussians of their own."""
+    """The options of Gaussians: reduction of the features, shrinkage of the covariance, sharing, and scales."""
 
     dimensions: Dimensions = 100
     reduction: Reduction = "select"
@@ -59,14 +59,14 @@ class GaussianOptions:
 
 
 class Gaussians(Fitted):
-    """The mean and covariance of good features; the distance of a place is Mahalanobis' from them.
+    """Gaussians of good images' features, and Mahalanobis distances from them.
 
-    With `shared` there is one Gaussian for all places. Whether to share, and how much to shrink the covariance, is
-    chosen by which Gaussians make held-out good images likeliest.
+    With `shared` there is one Gaussian for all positions. Sharing and shrinkage, where left open, are chosen by the
+    likelihood of held-out good images.
 
-    With several `scales`, features averaged over wider surroundings have Gaussians of their own, and the distance is
-    the mean of the scales' distances, each as loud as the others on the validation images. So what is faint but large
-    adds up, and a single odd cell counts less.
+    At each of several `scales`, the features are smoothed by a Gaussian kernel and have Gaussians of their own. The
+    distance is then the mean of the distances at all scales, normalised on the validation images. So large faint
+    defects get higher scores, and single noisy cells lower ones.
     """
 
     projection: Tensor
@@ -74,7 +74,7 @@ class Gaussians(Fitted):
     factor: Tensor
     count: Tensor
     offset: Tensor
-    loudness: Tensor
+    scale: Tensor
 
     def __init__(self, options: GaussianOptions, backbone: Backbone) -> None:
         super().__init__()
@@ -83,53 +83,51 @@ class Gaussians(Fitted):
         self._add_learned("mean", 2)
         self._add_learned("factor", 3)
         self._add_learned("offset", 1)
-        self._add_learned("loudness", 1)
+        self._add_learned("scale", 1)
         self.register_buffer("count", torch.zeros((), dtype=torch.long))
 
     def chosen(self, name: str) -> Any:
-        """The value of an option, or what `learn` chose where it was left open."""
+        """The value of an option, or the value that `learn` chose for it where it was left open."""
         return self.choices.get(name, getattr(self.options, name))
 
     def learn(
         self, features: ComputedFeatures, validation: ComputedFeatures | None, seed: int, progress: Progress
     ) -> None:
-        """Reduces the features and takes their mean and covariance in one pass.
+        """Reduces the features, estimates their mean and covariance, and chooses the options that were left open.
 
         Raises BlemishError where that would take more memory than `features.memory_budget`.
         """
         self.choices, self.reasons = {}, []
         channels, height, width = features.shape
         kept = min(self.options.dimensions, channels)
-        shared = [True, False] if self.options.shared is None else [self.options.shared]
         self._choose_scales(len(features), kept, validation)
-        places = {way: self._num_scales * (1 if way else height * width) for way in shared}
-        _check_memory(sum(places.values()), kept, features.memory_budget)
+        candidates = [True, False] if self.options.shared is None else [self.options.shared]
+        positions = {shared: self._num_scales * (1 if shared else height * width) for shared in candidates}
+        _check_memory(sum(positions.values()), kept, features.memory_budget)
         self.projection = self._reduction(features, kept, seed, progress)
-        moments = {way: Moments.empty(number, kept, self.count.device) for way, number in places.items()}
+        moments = {shared: Moments.empty(number, kept, self.count.device) for shared, number in positions.items()}
         self._add(moments, features, progress)
-        self._decide(moments, validation)
-        self._take(moments[self.chosen("shared")])
-        self._measure(validation)
-        if self._num_scales > 1 and not self.options.scales:
-            wide = " and ".join(f"{width:g}" for width in self.chosen("scales")[1:])
-            reason = (
-                f"padim: also averaged over {wide} cells, since {len(features)} images are more than {kept} features"
-            )
-            self._choose({}, reason)
+        self._choose_shared_and_shrinkage(moments, validation)
+        self._set_gaussians(moments[self.chosen("shared")])
+        self._measure_scales(validation)
+        self._explain_scales(len(features), kept)
 
     def learn_more(self, features: ComputedFeatures, progress: Progress) -> None:
-        """Takes further good images into the Gaussians: the same, but for rounding, as if they had been there."""
+        """Updates the Gaussians with additional good images: except for rounding, as if they had been fitted to all."""
         covariance = torch.cat([_unshrunk(part, self.chosen("shrinkage")) for part in self._by_scale(self.factor)])
         moments = Moments(self.mean, covariance, int(self.count))
         self._add({self.chosen("shared"): moments}, features, progress)
-        self._take(moments)
+        self._set_gaussians(moments)
 
     def distances(self, features: Tensor) -> Tensor:
-        """Mahalanobis distances, (B, h, w); of several scales their mean, 1 being the usual maximum of good images."""
-        return standardised(self._distances(features), self.offset, self.loudness).mean(0)
+        """Mahalanobis distances (B, h, w) of features (B, C, h, w).
+
+        With several scales they are the mean of normalised distances: 1 is the mean maximum of good images.
+        """
+        return normalised(self._distances(features), self.offset, self.scale).mean(0)
 
     def whitened(self, features: Tensor) -> Tensor:
-        """(S, B, h, w, d): at each scale the deviations whose lengths are the Mahalanobis distances."""
+        """(S, B, h, w, d): the whitened deviations at each scale, whose norms are the Mahalanobis distances."""
         shape = self._num_scales, *features.shape[2:], features.shape[0], -1
         found = whitened(_grouped(self.reduced(features), self.chosen("shared")), self.mean, self.factor)
         return found.view(shape).permute(0, 3, 1, 2, 4)
@@ -143,83 +141,89 @@ class Gaussians(Fitted):
         return len(self.chosen("scales"))
 
     def _by_scale(self, values: Tensor) -> tuple[Tensor, ...]:
-        """What stands for all places of one scale after the other, apart."""
+        """The values of each scale, of values (S P, ...) for P positions at S scales."""
         return values.chunk(self._num_scales)
 
     def _add(self, moments: dict[bool, Moments], features: ComputedFeatures, progress: Progress) -> None:
-        """Takes the images' features into the moments, shared or not."""
+        """Adds the images' features to the moments, a dict of shared or not -> moments."""
         for batch in features.batches(progress):
             values = self.reduced(batch)
             for shared, found in moments.items():
                 found.add(_grouped(values, shared))
 
     def _choose_scales(self, num_images: int, kept: int, validation: ComputedFeatures | None) -> None:
-        """Wide scales count where a place has more images than features, and where their loudness can be measured."""
+        """Uses several scales where there are more images than features, and validation images to normalise by."""
         if not self.options.scales:
             enough = self.options.shared is not True and num_images > kept and validation
             self.choices["scales"] = self.default_scales if enough else (0.0,)
 
-    def _measure(self, validation: ComputedFeatures | None) -> None:
-        """How loud each scale is on the validation images; a single one stays as it is."""
-        self.offset, self.loudness = self.mean.new_zeros(self._num_scales), self.mean.new_ones(self._num_scales)
+    def _explain_scales(self, num_images: int, kept: int) -> None:
+        if self._num_scales > 1 and not self.options.scales:
+            wide = " and ".join(f"{width:g}" for width in self.chosen("scales")[1:])
+            reason = f"padim: also averaged over {wide} cells, since {num_images} images are more than {kept} features"
+            self._choose({}, reason)
+
+    def _measure_scales(self, validation: ComputedFeatures | None) -> None:
+        """Sets the normalisation of each scale's distances by the validation images; a single one is unchanged."""
+        self.offset, self.scale = self.mean.new_zeros(self._num_scales), self.mean.new_ones(self._num_scales)
         if self._num_scales > 1 and validation:
             found = torch.cat([self._distances(batch) for batch in validation.batches()], 1)
-            self.offset, self.loudness = loudness(found)
+            self.offset, self.scale = offset_and_scale(found)
 
-    def _decide(self, moments: dict[bool, Moments], validation: ComputedFeatures | None) -> None:
-        """Chooses what was left open: the Gaussians under which the good validation images are likeliest."""
+    def _choose_shared_and_shrinkage(self, moments: dict[bool, Moments], validation: ComputedFeatures | None) -> None:
+        """Chooses the open ones of `shared` and `shrinkage` by the likelihood of the validation images."""
         shrinkages = SHRINKAGES if self.options.shrinkage is None else (self.options.shrinkage,)
-        ways = [(shared, shrinkage) for shared in moments for shrinkage in shrinkages]
-        if len(ways) == 1:
+        candidates = [(shared, shrinkage) for shared in moments for shrinkage in shrinkages]
+        if len(candidates) == 1:
             return
         if not validation:
             shared = next(iter(moments)) if len(moments) == 1 else moments[False].count == 1
             chosen, reason = (shared, shrinkages[0]), "there are no validation images to choose by"
         else:
-            found = self._likelihoods(moments, ways, validation)
-            chosen = max(ways, key=lambda way: found[way])
+            found = self._likelihoods(moments, candidates, validation)
+            chosen = max(candidates, key=lambda candidate: found[candidate])
             reason = _reason(found, chosen, min(len(validation), SAMPLED))
         options = {"shared": chosen[0], "shrinkage": chosen[1]}
-        gaussians = "one Gaussian for all places" if chosen[0] else "a Gaussian per place"
+        gaussians = "one Gaussian for all positions" if chosen[0] else "a Gaussian per position"
         open_ones = {name: value for name, value in options.items() if getattr(self.options, name) is None}
         self._choose(open_ones, f"padim: {gaussians}, shrinkage {chosen[1]}, since {reason}")
 
     def _likelihoods(
-        self, moments: dict[bool, Moments], ways: list[tuple[bool, float]], validation: ComputedFeatures
+        self, moments: dict[bool, Moments], candidates: list[tuple[bool, float]], validation: ComputedFeatures
     ) -> dict[tuple[bool, float], float]:
-        """The mean log-likelihood of the validation images' features under each way's Gaussians of the first scale."""
+        """Candidate (shared, shrinkage) -> mean log-likelihood of the validation images' features at scale 0."""
         batches = islice(validation.batches(), -(-SAMPLED // BATCH))
         values, found = torch.cat([self.reduced(batch)[0] for batch in batches], 1)[:, :SAMPLED], {}
-        for shared, shrinkage in ways:
+        for shared, shrinkage in candidates:
             mean, covariance = (self._by_scale(part)[0] for part in (moments[shared].mean, moments[shared].covariance))
-            gaussians = mean, factors(covariance, shrinkage)
+            gaussians = mean, whitening_factors(covariance, shrinkage)
             found[shared, shrinkage] = log_likelihood(values, *(part.float() for part in gaussians))
         return found
 
-    def _take(self, moments: Moments) -> None:
-        """Takes the Gaussians; one for all places that nobody asked to have at several scales is of the first alone."""
+    def _set_gaussians(self, moments: Moments) -> None:
+        """Sets mean and factors; of a shared Gaussian only those of the first scale, unless scales were given."""
         means, covariances = self._by_scale(moments.mean), self._by_scale(moments.covariance)
         if self.chosen("shared") and not self.options.scales:
             means, covariances, self.choices["scales"] = means[:1], covariances[:1], self.chosen("scales")[:1]
         self.mean = torch.cat(means).float()
-        self.factor = torch.cat([factors(part, self.chosen("shrinkage")) for part in covariances]).float()
+        self.factor = torch.cat([whitening_factors(part, self.chosen("shrinkage")) for part in covariances]).float()
         self.count.fill_(moments.count)
 
     def reduced(self, features: Tensor) -> Tensor:
-        """(S, h w, B, d): the features at each scale."""
+        """(S, h w, B, d): the reduced features at each scale, of features (B, C, h, w)."""
         kept = self._kept(features)
         wide = torch.stack([gaussian_blur(kept, float(width)) for width in self.chosen("scales")])
         return wide.flatten(3).permute(0, 3, 1, 2).contiguous()
 
     def _kept(self, features: Tensor) -> Tensor:
-        """(B, d, h, w): those that were selected, of which each is a column with a single 1, or what they make."""
+        """(B, d, h, w): the selected features (each column of the projection has a single 1), or the projected ones."""
         if self.options.reduction == "select" or self.projection.shape[0] == self.projection.shape[1]:
             return features[:, self.projection.argmax(0)]
         projected = self.projection.T @ features.flatten(2)
         return projected.view(len(features), -1, *features.shape[2:])
 
     def _reduction(self, features: ComputedFeatures, kept: int, seed: int, progress: Progress) -> Tensor:
-        """(C, d): the projection to what is kept."""
+        """(C, d): the matrix that reduces C features to d."""
         channels, _, _ = features.shape
         generator = torch.Generator().manual_seed(seed)
         identity = torch.eye(channels)
@@ -241,20 +245,20 @@ class Gaussians(Fitted):
 
 
 def _grouped(values: Tensor, shared: bool) -> Tensor:
-    """(P, N, d): the vectors of each Gaussian, of values (S, h w, B, d)."""
+    """(P, N, d): the vectors that belong to each Gaussian, of values (S, h w, B, d)."""
     return values.flatten(1, 2) if shared else values.flatten(0, 1)
 
 
 def _unshrunk(factor: Tensor, shrinkage: float) -> Tensor:
-    """The covariances (P, d, d) of which `factors` made this."""
+    """The covariances (P, d, d) from which `whitening_factors` computed these factors."""
     covariance: Tensor = torch.linalg.inv(factor.double() @ factor.double().mT)
     variance = covariance.diagonal(dim1=1, dim2=2).mean() / (1 + shrinkage)
     return covariance - shrinkage * variance * torch.eye(covariance.shape[-1]).to(covariance)
 
 
-def _check_memory(places: int, channels: int, budget: int) -> None:
-    needed = Moments.bytes_needed(places, channels)
-    text = f"padim: Gaussians at {places} places of {channels} features take {_gigabytes(needed)} while fitting"
+def _check_memory(positions: int, channels: int, budget: int) -> None:
+    needed = Moments.bytes_needed(positions, channels)
+    text = f"padim: Gaussians at {positions} positions of {channels} features take {_gigabytes(needed)} while fitting"
     if needed > budget:
         raise BlemishError(
             f"{text}, memory_budget allows {_gigabytes(budget)}. "
@@ -264,10 +268,11 @@ def _check_memory(places: int, channels: int, budget: int) -> None:
 
 
 def _reason(found: dict[tuple[bool, float], float], chosen: tuple[bool, float], number: int) -> str:
-    good = f"{number_of(number, 'held-out good image')} {'is' if number == 1 else 'are'}"
-    reason = f"{good} likeliest so (log-likelihood per place {found[chosen]:.1f}"
+    """Why a candidate (shared, shrinkage) is chosen, by the log-likelihoods of all and the number of images."""
+    images = number_of(number, "held-out good image")
+    reason = f"it gives {images} the highest likelihood (log-likelihood per position {found[chosen]:.1f}"
     others = [likelihood for (shared, _), likelihood in found.items() if shared != chosen[0]]
-    other = "per place" if chosen[0] else "shared"
+    other = "per position" if chosen[0] else "shared"
     return f"{reason}; {other} {max(others):.1f} at best)" if others else f"{reason})"
 
 

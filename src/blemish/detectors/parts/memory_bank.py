@@ -1,4 +1,4 @@
-"""The patches of good images that are kept, and how far others are from the nearest of them."""
+"""The memory bank: patches of good images, and the distances of other patches to the nearest of them."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from torch import Tensor
 
 from blemish.detectors.parts.coreset import greedy, spread
 from blemish.detectors.parts.fitted import Fitted
-from blemish.detectors.parts.neighbours import Neighbours, nearest, whole
+from blemish.detectors.parts.neighbours import Neighbours, nearest, rows_and_half_squares
 from blemish.features.base import Backbone
 from blemish.features.computed import ComputedFeatures
 from blemish.progress import Progress
 
 logger = logging.getLogger("blemish")
 
-NumPatches = Annotated[int, Field(ge=1, le=1_000_000, description="patches that are kept")]
+NumPatches = Annotated[int, Field(ge=1, le=1_000_000, description="patches in the memory bank")]
 Selection = Annotated[
     Literal["spread", "greedy"] | None,
-    Field(description="how they are chosen; default: spread on filter banks, greedy on networks"),
+    Field(description="how they are selected; default: spread with filter banks, greedy with networks"),
 ]
 Position = Annotated[
     float | None,
     Field(
         ge=0,
         le=1000,
-        description="how much the place counts; default: 4 on filter banks, 0 on networks",
+        description="weight of a patch's position; default: 4 with filter banks, 0 with networks",
     ),
 ]
 
 CANDIDATES = 5
-"""Patches drawn per patch kept."""
+"""Number of candidate patches per patch of the bank, for the selection `spread`."""
 COVERED = 0.99
-"""Part of the bank's patches that lie within `radius` of a patch of another image."""
+"""Share of the bank's patches that lie within `radius` of a patch of another image."""
 NEIGHBOURS = 9
-"""Patches of the bank that a score is weighed by."""
+"""Number of nearest patches that the weight of a score is computed from."""
 
 
 @dataclass(frozen=True, slots=True)
 class BankOptions:
-    """How many patches are kept, how they are chosen, and what their place counts."""
+    """The options of a memory bank: its size, the selection of its patches, and the weight of their positions."""
 
     num_patches: NumPatches = 8000
     selection: Selection = None
@@ -53,9 +53,10 @@ class BankOptions:
 
 
 class MemoryBank(Fitted):
-    """Keeps patches of good images; the distance of a patch is that to the nearest of them.
+    """Patches of good images, selected from candidates that are drawn evenly from all images in one pass.
 
-    Candidates are drawn evenly from all images in one pass, so memory does not grow with their number.
+    A patch is a vector of C + 2 values: the features of a cell, averaged over its neighbourhood and centred, and the
+    cell's position times a weight.
     """
 
     centre: Tensor
@@ -69,14 +70,14 @@ class MemoryBank(Fitted):
         self.is_greedy = (options.selection or backbone.selection) == "greedy"
         self.position = backbone.position if options.position is None else options.position
         self.neighbourhood = backbone.neighbourhood
-        self._arranged: Neighbours | None = None
+        self._search: Neighbours | None = None
         self._add_learned("centre", 1)
         self._add_learned("bank", 2, torch.float16)
         self.register_buffer("weight", torch.zeros(()))
         self.register_buffer("radius", torch.zeros(()))
 
     def learn(self, features: ComputedFeatures, seed: int, progress: Progress) -> None:
-        """Draws candidates, chooses the bank among them and weighs the position."""
+        """Draws candidates, selects the bank from them, and sets the weight of the position and the radius."""
         generator = np.random.default_rng(seed)
         found, places, owners = self._candidates(features, generator, progress)
         self.centre = found.mean(0)
@@ -90,13 +91,13 @@ class MemoryBank(Fitted):
         self.bank = found.half()
 
     def learn_more(self, features: ComputedFeatures, progress: Progress) -> None:
-        """Adds the patches of further good images that are farther from the bank than good ones use to be.
+        """Adds patches of additional good images, until all of their patches lie within `radius` of the bank.
 
-        That is `radius`: 99 % of the patches it was chosen of were nearer to one of another image. Of each image the
-        farthest patch comes first, until the rest lie within the radius.
+        In each image the farthest patch is added first. The radius is the distance within which 99 % of the bank's
+        patches have a patch of another image.
         """
         for batch in features.batches(progress):
-            for values in self.described(self.local(batch)):
+            for values in self.patches(self.neighbourhood_mean(batch)):
                 distances, _ = self._neighbours.nearest(values)
                 new = []
                 while distances.amax() > self.radius:
@@ -105,59 +106,62 @@ class MemoryBank(Fitted):
                 self.bank = torch.cat([self.bank, *(value[None].half() for value in new)])
 
     def distances(self, features: Tensor) -> Tensor:
-        """Euclidean distances to the nearest patch of the bank, (B, h, w)."""
-        return self.compared(features)[1].view(-1, *features.shape[2:])
+        """Euclidean distances (B, h, w) to the nearest patch of the bank, of features (B, C, h, w)."""
+        return self.nearest_patches(features)[1].view(-1, *features.shape[2:])
 
-    def compared(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The patches (B, h w, C + 2), and each one's distance (B, h w) to its nearest of the bank, and which it is."""
-        described = self.described(self.local(features))
-        if torch.compiler.is_exporting():
-            distances, rows = nearest(described.flatten(0, 1), self.bank.float())
-        else:  # one image at a time, so that rounding does not depend on the batch
-            found = zip(*(self._neighbours.nearest(values) for values in described), strict=True)
-            distances, rows = (torch.cat(parts) for parts in found)
-        number = described.shape[1]
-        return described, distances.view(-1, number), rows.view(-1, number)
-
-    def reweighted(self, described: Tensor, distances: Tensor, rows: Tensor) -> Tensor:
-        """(B,): the largest distance, less where the patch found nearest has others about as near (equation 7).
-
-        Its weight is 1 - exp(d) / sum of exp(d') over the distances d' to the patches around the one found, itself
-        among them. A bank of one has nothing to weigh by.
+    def nearest_patches(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The patches (B, h w, C + 2) of features (B, C, h, w), and the distance (B, h w) and row (B, h w) of the
+        nearest patch of the bank.
         """
-        largest, place = distances.max(1)
+        patches = self.patches(self.neighbourhood_mean(features))
+        if torch.compiler.is_exporting():
+            distances, rows = nearest(patches.flatten(0, 1), self.bank.float())
+        else:  # one image at a time, so that rounding does not depend on the batch
+            found = zip(*(self._neighbours.nearest(values) for values in patches), strict=True)
+            distances, rows = (torch.cat(parts) for parts in found)
+        number = patches.shape[1]
+        return patches, distances.view(-1, number), rows.view(-1, number)
+
+    def reweighted_scores(self, patches: Tensor, distances: Tensor, rows: Tensor) -> Tensor:
+        """(B,): the largest distance of each image times a weight (equation 7 of the PatchCore paper).
+
+        The weight is 1 - exp(d) / sum of exp(d'), where d is the largest distance and d' are the distances to the
+        NEIGHBOURS patches of the bank around the nearest one. The arguments are the results of `nearest_patches`. With
+        a single patch in the bank the weight is 1.
+        """
+        largest, cell = distances.max(1)
         if len(self.bank) == 1:
             return largest
-        patch = described.gather(1, place[:, None, None].expand(-1, 1, described.shape[2]))
-        bank, half = whole(self.bank) if torch.compiler.is_exporting() else self._neighbours.whole
-        found = bank[rows.gather(1, place[:, None])[:, 0]]
-        half_squares = torch.addmm(half, found, bank.T, alpha=-1)
+        patch = patches.gather(1, cell[:, None, None].expand(-1, 1, patches.shape[2]))
+        bank, half = rows_and_half_squares(self.bank) if torch.compiler.is_exporting() else self._neighbours.whole
+        nearest_patch = bank[rows.gather(1, cell[:, None])[:, 0]]
+        half_squares = torch.addmm(half, nearest_patch, bank.T, alpha=-1)
         around = half_squares.topk(min(NEIGHBOURS, len(self.bank)), largest=False).indices
         others = (patch - bank[around]).square().sum(2).sqrt()
         return largest * (1 - torch.exp(largest - torch.logsumexp(others, 1)))
 
-    def local(self, features: Tensor) -> Tensor:
-        """Each cell's mean over its neighbourhood."""
+    def neighbourhood_mean(self, features: Tensor) -> Tensor:
+        """Features (B, C, h, w) averaged over the neighbourhood of each cell."""
         side = self.neighbourhood
         return F.avg_pool2d(features, side, 1, side // 2, count_include_pad=False) if side > 1 else features
 
-    def described(self, features: Tensor) -> Tensor:
-        """(B, h w, C + 2): what is there, and where."""
+    def patches(self, features: Tensor) -> Tensor:
+        """Patches (B, h w, C + 2) of features (B, C, h, w): the centred features and the weighted position."""
         batch, _, height, width = features.shape
         values = features.flatten(2).permute(0, 2, 1) - self.centre
-        where = self.weight * _places(height, width).to(values)
-        return torch.cat([values, where.expand(batch, -1, -1)], 2)
+        positions = self.weight * _positions(height, width).to(values)
+        return torch.cat([values, positions.expand(batch, -1, -1)], 2)
 
     @property
     def _neighbours(self) -> Neighbours:
-        """The bank as it is asked, arranged anew where it has changed."""
-        self._arranged = Neighbours.of(self.bank, self._arranged)
-        return self._arranged
+        """The search structure of the bank, rebuilt where the bank has changed."""
+        self._search = Neighbours.of(self.bank, self._search)
+        return self._search
 
     def _candidates(
         self, features: ComputedFeatures, generator: np.random.Generator, progress: Progress
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Features (N, C), places (N, 2) and the image (N,) of the patches that the bank is chosen from."""
+        """The features (N, C), positions (N, 2) and image numbers (N,) of the candidates for the bank."""
         number, (channels, height, width) = len(features), features.shape
         count = self._candidates_per_image(number, height * width, channels, features.memory_budget)
         drawn = np.stack([generator.permutation(height * width)[:count] for _ in range(number)])
@@ -166,16 +170,18 @@ class MemoryBank(Fitted):
         found = torch.empty(number, count, channels, device=device)
         done = 0
         for batch in features.batches(progress):
-            for maps in self.local(batch).flatten(2):
+            for maps in self.neighbourhood_mean(batch).flatten(2):
                 found[done] = maps[:, cells[done]].T
                 done += 1
         owners = torch.arange(number, device=device).repeat_interleave(count)
-        return found.flatten(0, 1), _places(height, width).to(found)[cells.flatten()], owners
+        return found.flatten(0, 1), _positions(height, width).to(found)[cells.flatten()], owners
 
     def _candidates_per_image(self, num_images: int, num_cells: int, channels: int, budget: int) -> int:
-        """All patches for the exact selection, else a few times as many as are kept; no more than the budget holds."""
+        """How many candidates to draw from each image: all for the selection `greedy`, else CANDIDATES times as many as
+        patches in the bank; at most as many as fit into the memory budget.
+        """
         wanted = num_cells if self.is_greedy else -(-CANDIDATES * self.num_patches // num_images)
-        row = 3 * 4 * channels  # bytes: the candidates, with their places, and what the selection computes
+        row = 3 * 4 * channels  # bytes per candidate, including temporary arrays of the selection
         held = max(1, budget // (row * num_images))
         count = min(num_cells, wanted, held)
         is_cut = held < min(num_cells, wanted)
@@ -193,7 +199,7 @@ class MemoryBank(Fitted):
 
 
 def _distances_to_others(bank: Tensor, owners: Tensor, generator: np.random.Generator) -> Tensor:
-    """The distances of some of the bank's rows to the nearest row of another image; 0 with one image."""
+    """The distances of up to 1000 rows of the bank to the nearest row of another image; 0 with a single image."""
     rows = torch.from_numpy(generator.permutation(len(bank))[:1000]).to(bank.device)
     squares = bank.square().sum(1)
     distances = squares[rows, None] + squares - 2 * bank[rows] @ bank.T
@@ -201,7 +207,7 @@ def _distances_to_others(bank: Tensor, owners: Tensor, generator: np.random.Gene
     return distances.amin(1).clamp_min(0).sqrt().nan_to_num(posinf=0)
 
 
-def _places(height: int, width: int) -> Tensor:
-    """(height width, 2): each cell's place, 1 being the picture's side."""
+def _positions(height: int, width: int) -> Tensor:
+    """(height width, 2): row and column of each cell, in [0, 1)."""
     rows, columns = torch.meshgrid(torch.arange(height) / height, torch.arange(width) / width, indexing="ij")
     return torch.stack([rows, columns], -1).flatten(0, 1)

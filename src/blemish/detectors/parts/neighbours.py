@@ -1,4 +1,4 @@
-"""The nearest of many vectors, without computing every distance."""
+"""Exact nearest-neighbour search among many vectors, without computing every distance."""
 
 from __future__ import annotations
 
@@ -9,34 +9,35 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
 BLOCK = 512
-"""Rows of a distance matrix that are held at once: larger ones cost more in fresh memory than in arithmetic."""
+"""Rows of a distance matrix that are computed at once; larger blocks lose more time on allocating memory."""
 CHUNK = 64
-"""Neighbouring columns whose minimum is taken first: a minimum alone is found many times as fast as its place."""
+"""Columns whose minimum is computed first: a minimum is found much faster than its index."""
 LEADING = 64
-"""Coordinates that distances are bounded by, where they are not chosen (`cheapest`); vectors of less than four times as
-many are compared as they are."""
+"""Default number of coordinates of short vectors (`Contraction`). Vectors with less than four times as many coordinates
+are not shortened."""
 WIDTHS = 16, 32, 64, 128
-"""Numbers of such coordinates that are chosen from."""
+"""Numbers of coordinates of short vectors that `cheapest_contraction` chooses from."""
 SAMPLE = 64
-"""Rows of a bank that this is chosen by."""
+"""Number of rows of a bank that it chooses by."""
 PAIR = 64
-"""A number of two vectors that are compared by themselves takes as long as so many of a matrix product (30 on a core
-with AVX-512, and finding the pair as much again)."""
+"""Time per coordinate of the distance of one pair, relative to that in a matrix product (about 30 on a core with
+AVX-512, and as much again for finding the pair)."""
 PAIRS = 128
-"""Of vectors that are compared at once on a processor: a core's cache holds them. Elsewhere these are `BLOCK`."""
+"""Pairs of vectors whose distances are computed at once on a CPU, so that they fit into a core's cache. On other
+devices it is `BLOCK`."""
 SLACK = 1e-5
-"""Of the squared norms: more than rounding takes from a bound."""
+"""Tolerance of a bound relative to the squared norms; rounding errors are smaller."""
 SHORT = 1e-2
-"""Of a vector's square: where less is left, what is left is computed, since a difference of squares would be rounded to
-more than SLACK allows for (by 1e-6 of the square, so a length of a tenth by 5e-6)."""
+"""Where the squared norm of a remainder is below this share of the vector's squared norm, the remainder itself is
+computed. The difference of squares would have a rounding error larger than SLACK."""
 
 
 class Contraction:
-    """Short vectors that are no farther from each other than the vectors (N, C) they stand for.
+    """Maps vectors (N, C) to short vectors (N, D + 1) whose distances are lower bounds of the vectors' distances.
 
-    They have the coordinates along orthonormal directions (C, D) and the length of what these leave; by the triangle
-    inequality two rests differ by no less than their lengths do. Any directions give bounds; those in which the vectors
-    vary most give tight ones.
+    A short vector consists of the coordinates along orthonormal directions (C, D) and the norm of the remainder; by the
+    triangle inequality, remainders differ at least as much as their norms. Any directions give valid bounds; those of
+    the largest variance give tight ones.
     """
 
     def __init__(self, directions: Tensor):
@@ -44,11 +45,11 @@ class Contraction:
 
     @classmethod
     def of(cls, vectors: Tensor, width: int = LEADING) -> Self:
-        """Along so many directions, in which these vectors (N, C) vary most."""
+        """The contraction along the `width` directions of largest variance of vectors (N, C)."""
         return cls(_directions(vectors, width))
 
     def __call__(self, values: Tensor) -> Tensor:
-        """(N, D + 1)."""
+        """The short vectors (N, D + 1) of values (N, C)."""
         return torch.cat([self._contracted(block) for block in torch.split(values, BLOCK)])
 
     def _contracted(self, values: Tensor) -> Tensor:
@@ -64,16 +65,16 @@ class Contraction:
 
 
 class Neighbours:
-    """The rows of a bank (M, C), arranged so that the nearest to any vector is found fast; exact.
+    """A search structure over a bank (M, C) of vectors that finds the exact nearest one.
 
-    One product of short vectors (`Contraction`) excludes most rows; what it leaves is compared in full. Where it leaves
-    much a product of whole vectors follows. Without a contraction that is all there is.
+    A matrix product of short vectors (`Contraction`) rules out most rows of the bank; the distances to the rest are
+    computed in full. Where many are left, or without a contraction, a matrix product of the whole vectors is computed.
     """
 
     def __init__(self, bank: Tensor, contraction: Contraction | None = None):
         self.bank = bank
-        """As it was given."""
-        self.rows = F.pad(bank.float(), (0, 0, 0, -len(bank) % CHUNK))  # those added are infinitely far
+        """The bank as it was given."""
+        self.rows = F.pad(bank.float(), (0, 0, 0, -len(bank) % CHUNK))  # padding rows get an infinite norm
         self._half = _half_squares(self.rows, len(bank))
         self._largest = self._half[: len(bank)].amax()
         self._contraction = contraction
@@ -83,31 +84,31 @@ class Neighbours:
 
     @property
     def whole(self) -> tuple[Tensor, Tensor]:
-        """The rows (M, C) in float32 and half their squared norms (M,), as `whole` computes them, but at hand."""
+        """The result of `rows_and_half_squares` of the bank, which is already computed."""
         return self.rows[: len(self.bank)], self._half[: len(self.bank)]
 
     @classmethod
-    def of(cls, bank: Tensor, known: Self | None) -> Self:
-        """Those of this bank: the known ones, where they are."""
-        return known if known is not None and known.bank is bank else cls(bank, cheapest(bank.float()))
+    def of(cls, bank: Tensor, cached: Self | None) -> Self:
+        """The search structure of this bank: `cached` where it belongs to the same tensor, else a new one."""
+        return cached if cached is not None and cached.bank is bank else cls(bank, cheapest_contraction(bank.float()))
 
     def nearest(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """(N,) distances and (N,) rows: of each of the values (N, C) to the nearest row.
+        """The distances (N,) and rows (N,) of the bank's nearest vectors to values (N, C).
 
-        The distance is computed directly, free of cancellation.
+        Of equally near rows it is the first. Distances are computed from differences, without cancellation.
         """
         find = self._by_product if self._contraction is None else self._by_bounds
         squares, rows = zip(*(find(block) for block in torch.split(values, BLOCK)), strict=True)
         return torch.cat(squares).sqrt(), torch.cat(rows)
 
     def _by_product(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Squared distance and row of the nearest, by all products; precise where values are centred."""
+        """Squared distances and rows of the nearest, by a product with all rows; accurate for centred values."""
         products = torch.addmm(self._half, values, self.rows.T, alpha=-1)
         rows = _argmin(products, _lowest(products))
         return self._squares(values, rows), rows
 
     def _by_bounds(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """The same by the products of short vectors, and of whole ones where these do not tell."""
+        """Squared distances and rows of the nearest, by short vectors; by `_by_product` where many rows are left."""
         assert self._contraction is not None
         bounds = torch.addmm(self._short_half, self._contraction(values), self._short.T, alpha=-1)
         lowest = _lowest(bounds)
@@ -126,18 +127,18 @@ class Neighbours:
         return pair_squares(values, torch.arange(len(values), device=values.device), self.rows, rows)
 
     def _take_pairs(self, values: Tensor, value: Tensor, row: Tensor, squares: Tensor, rows: Tensor) -> None:
-        """Takes the pairs (P,), (P,) into the nearest found so far: of rows as near as each other the first."""
+        """Updates the nearest so far, in place, with pairs of a value (P,) and a row (P,); of equal ones the first."""
         found, before = pair_squares(values, value, self.rows, row), squares.clone()
         squares.scatter_reduce_(0, value, found, "amin")
         rows.masked_fill_(squares < before, len(self.rows))
         rows.scatter_reduce_(0, value, torch.where(found == squares[value], row, len(self.rows)), "amin")
 
 
-def cheapest(bank: Tensor) -> Contraction | None:
-    """The contraction that a search in this bank (M, C) needs least arithmetic with; None: all products need less.
+def cheapest_contraction(bank: Tensor) -> Contraction | None:
+    """The contraction with which a search in this bank (M, C) needs least arithmetic; None: no contraction is better.
 
-    Told by what bounds leave to some of its rows, which look for the nearest other one. So it is the same for a bank
-    wherever it is asked, and what is found does not depend on it.
+    It is chosen by a search of the nearest other row for some rows of the bank, so that it depends on the bank alone.
+    The results of a search do not depend on it.
     """
     if bank.shape[1] < 4 * WIDTHS[0]:
         return None
@@ -161,7 +162,7 @@ def cheapest(bank: Tensor) -> Contraction | None:
 
 
 def pair_squares(first: Tensor, rows: Tensor, second: Tensor, others: Tensor) -> Tensor:
-    """(P,): squared distances of rows (P,) of the first vectors to others (P,) of the second, free of cancellation."""
+    """Squared distances (P,) between `rows` (P,) of `first` and `others` (P,) of `second`, computed as differences."""
     size = PAIRS if first.device.type == "cpu" else BLOCK
     pairs = zip(torch.split(rows, size), torch.split(others, size), strict=True)
     found = [second.index_select(0, other).sub_(first.index_select(0, row)).square_().sum(1) for row, other in pairs]
@@ -169,16 +170,16 @@ def pair_squares(first: Tensor, rows: Tensor, second: Tensor, others: Tensor) ->
 
 
 def nearest(values: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
-    """As `Neighbours(bank).nearest(values)`, for a bank that is asked once, or is asked in an exported graph."""
+    """As `Neighbours(bank).nearest(values)`, for a single search, and for an exported graph."""
     if not torch.compiler.is_exporting():
-        return Neighbours(bank, cheapest(bank)).nearest(values)
-    # A graph knows no number of values, so it has no blocks; nor can its work depend on what it finds.
+        return Neighbours(bank, cheapest_contraction(bank)).nearest(values)
+    # In a graph the number of values is unknown, so there are no blocks, and there is no control flow by values.
     rows = torch.addmm(bank.square().sum(1) / 2, values, bank.T, alpha=-1).argmin(1)
     return (values - bank[rows]).square().sum(1).sqrt(), rows
 
 
 def _half_squares(rows: Tensor, count: int) -> Tensor:
-    """(M,): half the squared norm of each of the first `count` rows, infinity for the others."""
+    """(M,): half the squared norm of the first `count` rows, infinity for the padding rows after them."""
     half: Tensor = rows.square().sum(1) / 2
     half[count:] = torch.inf
     return half
@@ -194,16 +195,16 @@ def _lowest(values: Tensor) -> Tensor:
 
 
 def _argmin(values: Tensor, lowest: Tensor) -> Tensor:
-    """(N,): the column of the minimum of each row of values (N, M), the first where there are several."""
+    """(N,): the column of the minimum of each row of values (N, M), the first of equal ones."""
     chunk = lowest.argmin(1, keepdim=True)
     inside = _chunks(values).take_along_dim(chunk[:, :, None], 1)
     return chunk[:, 0] * CHUNK + inside[:, 0].argmin(1)
 
 
 def _at_most(values: Tensor, lowest: Tensor, limits: Tensor, few: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows and columns of the values (N, M) that do not exceed their row's limit; (N,) whether more than `few` do.
+    """Rows and columns of the values (N, M) that are at most their row's limit (N,); and a mask (N,) of hard rows.
 
-    A row that has more is not listed.
+    A hard row has more than `few` such values; they are not listed.
     """
     near = lowest <= limits[:, None]
     is_hard = near.sum(1) > few
@@ -216,7 +217,7 @@ def _at_most(values: Tensor, lowest: Tensor, limits: Tensor, few: int) -> tuple[
 
 
 def _directions(vectors: Tensor, width: int) -> Tensor:
-    """(C, width): about the leading principal ones, the first first, by two rounds of subspace iteration."""
+    """(C, width): approximate leading principal directions, in order, by two rounds of subspace iteration."""
     generator = torch.Generator().manual_seed(0)
     found = torch.randn(vectors.shape[1], width, generator=generator).to(vectors)
     some = vectors[:: -(-len(vectors) // 4096)]
@@ -227,7 +228,7 @@ def _directions(vectors: Tensor, width: int) -> Tensor:
     return leading
 
 
-def whole(bank: Tensor) -> tuple[Tensor, Tensor]:
+def rows_and_half_squares(bank: Tensor) -> tuple[Tensor, Tensor]:
     """The rows of a bank (M, C) in float32, and half their squared norms (M,)."""
     rows = bank.float()
     return rows, rows.square().sum(1) / 2

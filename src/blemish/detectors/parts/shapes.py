@@ -1,4 +1,4 @@
-"""Shapes of drawn defects: where a picture is changed, and how much, as opacities in a window of it."""
+"""Random shapes of synthetic defects, as opacities in a window of an image."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ Point = tuple[float, float]
 """(row, column) in pixels."""
 
 SUBPIXEL = 4
-"""Bits after the point of the coordinates that OpenCV draws at."""
+"""Fractional bits of the coordinates that OpenCV draws at."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A window of a picture and the opacity (h, w) in [0, 1] of a defect in it."""
+    """A window of an image, its rows and columns, and the opacity (h, w) in [0, 1] of a defect in it."""
 
     rows: slice
     columns: slice
     opacity: Plane
 
-    def of(self, picture: NDArray[Scalar]) -> NDArray[Scalar]:
-        """The window's part of a picture (H, W) or (H, W, C)."""
-        return picture[self.rows, self.columns]
+    def crop(self, image: NDArray[Scalar]) -> NDArray[Scalar]:
+        """The window of an image (H, W) or (H, W, C), as a view."""
+        return image[self.rows, self.columns]
 
 
 def window(size: Size, top: float, left: float, bottom: float, right: float) -> tuple[slice, slice]:
-    """Rows and columns of a box, cut off at the picture's border and at least one pixel large."""
+    """Rows and columns of a box in an image of this (height, width), clipped to it and at least one pixel large."""
     first = (min(max(math.floor(top), 0), size[0] - 1), min(max(math.floor(left), 0), size[1] - 1))
     last = (min(max(math.ceil(bottom), 0), size[0] - 1), min(max(math.ceil(right), 0), size[1] - 1))
     return slice(first[0], last[0] + 1), slice(first[1], last[1] + 1)
 
 
 def noise(rng: np.random.Generator, size: Size, cell: float, octaves: int = 2) -> Plane:
-    """(h, w): smooth noise of about unit deviation whose largest grains are `cell` pixels wide."""
+    """(h, w): smooth noise of about unit deviation; the coarsest octave has one random value per `cell` pixels."""
     total = np.zeros(size, np.float32)
     for octave in range(octaves):
         grid = [min(side, max(2, round(side * 2**octave / cell) + 1)) for side in size]
@@ -52,11 +52,11 @@ def noise(rng: np.random.Generator, size: Size, cell: float, octaves: int = 2) -
 
 
 def blob(rng: np.random.Generator, size: Size, centre: Point, radius: float) -> Shape:
-    """A stretched, ragged spot; its edge is anything from sharp to as soft as the spot is wide."""
+    """An elongated, ragged spot of about `radius` pixels; its edge is between sharp and as soft as the spot is wide."""
     stretch, angle = math.exp(rng.uniform(-0.8, 0.8)), rng.uniform(0, math.pi)
     half = 1.5 * radius * max(stretch, 1 / stretch) + 2
     rows, columns = window(size, centre[0] - half, centre[1] - half, centre[0] + half, centre[1] + half)
-    step = max(1, int(radius / 12))  # the distance is smooth: a coarse one serves
+    step = max(1, int(radius / 12))  # the distance is smooth, so a coarse grid is enough
     y = np.arange(rows.start, rows.stop, step).astype(np.float32)[:, None] - np.float32(centre[0])
     x = np.arange(columns.start, columns.stop, step).astype(np.float32) - np.float32(centre[1])
     along = (x * math.cos(angle) + y * math.sin(angle)) / np.float32(radius * stretch)
@@ -72,7 +72,7 @@ def blob(rng: np.random.Generator, size: Size, centre: Point, radius: float) -> 
 
 
 def polygon(rng: np.random.Generator, size: Size, centre: Point, radius: float) -> Shape:
-    """A box, upright more often than not, or a polygon of three to seven corners, with sharp edges."""
+    """A rectangle, mostly parallel to the axes, or a polygon of three to seven corners, with sharp edges."""
     stretch = math.exp(rng.uniform(-1.0, 1.0))
     if rng.random() < 0.6:
         corners = np.array([(-1, -1), (-1, 1), (1, 1), (1, -1)], np.float64)
@@ -91,8 +91,10 @@ def polygon(rng: np.random.Generator, size: Size, centre: Point, radius: float) 
 
 
 def path(rng: np.random.Generator, centre: Point, length: float, bend: float, jagged: float) -> NDArray[np.float64]:
-    """(25, 2): a line through `centre` that turns by about `bend` radians on its way, its points thrown off it by
-    `jagged` of their distance."""
+    """Points (25, 2) of a line through `centre`, whose direction changes by about `bend` radians along its length.
+
+    `jagged` is the standard deviation of random shifts of the points, relative to their distance.
+    """
     steps = 24
     heading = rng.uniform(0, 2 * math.pi) + np.cumsum(rng.normal(0, bend / steps**0.5, steps))
     moves = length / steps * np.stack([np.sin(heading), np.cos(heading)], 1)
@@ -102,7 +104,7 @@ def path(rng: np.random.Generator, centre: Point, length: float, bend: float, ja
 
 
 def line(size: Size, points: NDArray[np.float64], widths: NDArray[np.float64]) -> Shape:
-    """A line along `points` (n, 2) of the given widths (n - 1,) in pixels; thinner than one pixel, it is fainter."""
+    """A line along `points` (n, 2) with widths (n - 1,) in pixels; where it is thinner than a pixel, it is fainter."""
     rows, columns = _around(size, points, float(widths.max()) + 2)
     drawn = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
     corners = _to_subpixels(points, rows, columns)
@@ -112,7 +114,7 @@ def line(size: Size, points: NDArray[np.float64], widths: NDArray[np.float64]) -
 
 
 def specks(rng: np.random.Generator, size: Size, centre: Point, radius: float, count: int) -> Shape:
-    """Grains strewn around `centre`, at most `radius` pixels away, each under 1 % of the picture wide."""
+    """`count` grains at most `radius` pixels from `centre`, each narrower than 1 % of the image."""
     angle, away = rng.uniform(0, 2 * math.pi, count), radius * np.sqrt(rng.random(count))
     spots = np.stack([np.sin(angle) * away, np.cos(angle) * away], 1) + centre
     largest = 0.008 * min(size)
@@ -130,7 +132,7 @@ def _around(size: Size, points: NDArray[np.float64], margin: float) -> tuple[sli
 
 
 def _to_subpixels(points: NDArray[np.float64], rows: slice, columns: slice) -> NDArray[np.int32]:
-    """(n, 2): x and y within the window, as OpenCV wants them."""
+    """(n, 2): x and y within the window, in the fixed-point format of OpenCV."""
     inside = points[:, ::-1] - (columns.start, rows.start)
     return np.asarray(np.round(inside * 2**SUBPIXEL), np.int32)
 

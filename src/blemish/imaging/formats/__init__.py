@@ -1,4 +1,4 @@
-"""The kinds of image file that are read: one file each, and a line in `FORMATS`."""
+"""Decoders of image files: one module per format, and a line in `FORMATS`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from blemish.imaging.formats.unread import UNREAD, unread_kind
 __all__ = ["EXTENSIONS", "FORMATS", "UNREAD", "Decoded", "Image", "decode", "num_pages", "unread_kind"]
 
 Decoder = Callable[[bytes, int], Decoded]
-"""From a file's content and the most pixels that an image may have; raises BlemishError, without the path."""
+"""(content of the file, largest number of pixels) -> the decoded image; raises BlemishError, without the path."""
 
 FORMATS: Mapping[bytes, Decoder] = MappingProxyType(
     {
@@ -27,15 +27,17 @@ FORMATS: Mapping[bytes, Decoder] = MappingProxyType(
         b"RIFF": webp.decode,
     }
 )
-"""What a file begins with -> what decodes it. The name of a file says nothing of its kind."""
+"""First bytes of a file -> its decoder. The file's name does not matter."""
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+"""File name extensions, in lower case, by which image files are found in folders."""
 
 
 def decode(data: bytes, max_pixels: int, page: int | None = None) -> Decoded:
-    """The image in a file's content; `page`, from 1, of a TIFF that holds several.
+    """Decodes the content of an image file; `page`, counted from 1, chooses an image of a TIFF with several.
 
-    Raises BlemishError, without the path, where it is of another kind, damaged, too large, or one of several.
+    Raises BlemishError, without the path, for another format, a damaged file, more than `max_pixels` pixels, or a file
+    of several images.
     """
     for start, decoder in FORMATS.items():
         if data.startswith(start):
@@ -51,6 +53,9 @@ def decode(data: bytes, max_pixels: int, page: int | None = None) -> Decoded:
 
 
 def num_pages(data: bytes) -> int:
-    """How many images a file holds, reduced ones left out: 1 but for TIFF. Raises BlemishError for a damaged TIFF."""
+    """The number of images in a file, thumbnails not counted: 1 for all formats but TIFF.
+
+    Raises BlemishError for a damaged TIFF.
+    """
     is_tiff = any(data.startswith(start) for start, decoder in FORMATS.items() if decoder is tiff.decode)
     return len(tiff.pages(data)) if is_tiff else 1

@@ -1,4 +1,4 @@
-"""What every format shares: the result, the checks before anything is allocated, and how damage is told."""
+"""Shared by all formats: the decoded image, checks before memory is allocated, and the errors for damaged files."""
 
 from __future__ import annotations
 
@@ -22,15 +22,25 @@ Image = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """The pixels of a file, and what was left out of them."""
+    """A decoded image file."""
 
     pixels: Image
-    has_alpha: bool = False
-    """Whether the file has an alpha channel, which the pixels leave out."""
+    alpha: Image | None = None
+    """(H, W): the alpha channel, which the pixels leave out; None where the file has none."""
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether the file has an alpha channel."""
+        return self.alpha is not None
+
+    def upright(self, orientation: int) -> Decoded:
+        """As EXIF's orientation (1 to 8) says that it is shown."""
+        alpha = None if self.alpha is None else _upright(self.alpha, orientation)
+        return Decoded(_upright(self.pixels, orientation), alpha)
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Raises BlemishError where the size that a header names is none, or has more pixels than are read."""
+    """Raises BlemishError where a size is not positive, or has more than `max_pixels` pixels."""
     if width < 1 or height < 1:
         raise damaged(f"its header says {width}x{height} pixels")
     if width * height > max_pixels:
@@ -41,39 +51,38 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def damaged(reason: object) -> BlemishError:
-    """The error for a file that is not whole, in one line."""
+    """The error for a truncated or damaged file, in one line."""
     words = " ".join(str(reason).split()).rstrip(".")
     return BlemishError(f"truncated or damaged ({words[:200]}). Replace or remove it.")
 
 
-def several(number: int | str, what: str = "images") -> BlemishError:
+def several_images(number: int | str, what: str = "images") -> BlemishError:
     """The error for a file that holds more than one image."""
-    return BlemishError(f"holds {number} {what}, of which none is meant by itself. Save each as a file of its own.")
+    return BlemishError(f"holds {number} {what}, and only one per file is read. Save each as a file of its own.")
 
 
 @contextmanager
-def strictly(harmless: str = "") -> Iterator[None]:
-    """Has a decoder that fails, or warns of what it decoded, told as damage; nothing of it is printed.
+def strict_decoding(harmless: str = "") -> Iterator[None]:
+    """Turns exceptions and logged warnings of a decoder in the block into BlemishError (`damaged`); nothing is printed.
 
-    A warning that says `harmless` is none of the file.
+    Warnings that contain `harmless` are ignored.
     """
-    before, heard = _heard.words, list[str]()
-    _heard.words = heard
+    before, messages = _collected.messages, list[str]()
+    _collected.messages = messages
     try:
         yield
-        words = [word for word in heard if not harmless or harmless not in word]
-        if words:
-            raise damaged(words[0])
+        warnings = [message for message in messages if not harmless or harmless not in message]
+        if warnings:
+            raise damaged(warnings[0])
     except (MemoryError, BlemishError):
         raise
     except (ValueError, RuntimeError, OverflowError, struct.error, cv2.error) as error:
         raise damaged(getattr(error, "err", None) or error or type(error).__name__) from None
     finally:
-        _heard.words = before
+        _collected.messages = before
 
 
-def upright(pixels: Image, orientation: int) -> Image:
-    """The image as EXIF's orientation (1 to 8) says that it is shown; others leave it as it is."""
+def _upright(pixels: Image, orientation: int) -> Image:
     if orientation in (5, 6, 7, 8):
         pixels = cv2.transpose(pixels)
     flips = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}
@@ -81,17 +90,19 @@ def upright(pixels: Image, orientation: int) -> Image:
 
 
 def without_alpha(pixels: Image) -> Decoded:
-    """Of (H, W), (H, W, 1 to 4): what is left where a second or fourth channel is alpha."""
+    """Pixels (H, W) or (H, W, 1 to 4) without their alpha channel, which is the second of two or the fourth of four."""
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     if channels == 4:
-        return Decoded(cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB), has_alpha=True)
+        return Decoded(cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB), pixels[:, :, 3])
     if channels == 3:
         return Decoded(pixels)
-    return Decoded(np.ascontiguousarray(pixels if pixels.ndim == 2 else pixels[:, :, 0]), has_alpha=channels == 2)
+    if channels == 2:
+        return Decoded(np.ascontiguousarray(pixels[:, :, 0]), pixels[:, :, 1])
+    return Decoded(np.ascontiguousarray(pixels.reshape(pixels.shape[:2])))
 
 
 def exif_orientation(exif: bytes) -> int:
-    """The orientation in EXIF data, which begins as a TIFF does; 1 where it holds none, or cannot be understood."""
+    """The orientation tag of EXIF data, which has the structure of a TIFF; 1 where it is missing or cannot be read."""
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     if order is None or len(exif) < 10:
         return 1
@@ -112,17 +123,17 @@ def _millions(number: int) -> str:
     return f"{number / 1e6:,.0f} million" if number >= 1_000_000 else f"{number:,}"
 
 
-class _Heard(logging.Filter, threading.local):
-    """Keeps the warnings of imagecodecs to itself in a thread that decodes, and lets those of others pass."""
+class _CollectedWarnings(logging.Filter, threading.local):
+    """Collects the warnings of imagecodecs in a thread within `strict_decoding`; those of other threads pass."""
 
-    words: list[str] | None = None
+    messages: list[str] | None = None
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if self.words is None:
+        if self.messages is None:
             return True
-        self.words.append(record.getMessage())
+        self.messages.append(record.getMessage())
         return False
 
 
-_heard = _Heard()
-logging.getLogger("imagecodecs").addFilter(_heard)
+_collected = _CollectedWarnings()
+logging.getLogger("imagecodecs").addFilter(_collected)

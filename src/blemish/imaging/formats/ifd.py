@@ -1,4 +1,4 @@
-"""The directories of a TIFF: what each of its pages says of itself, every value held against the length of the file."""
+"""Reads the directories (IFDs) of a TIFF, one per page; no offset or length is trusted beyond the end of the file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from blemish.imaging.formats.decoded import damaged
 
 
 class Tag(IntEnum):
-    """The tags that say how pixels are stored."""
+    """The TIFF tags that describe how pixels are stored."""
 
     NEW_SUBFILE_TYPE = 254
     SUBFILE_TYPE = 255
@@ -46,7 +46,7 @@ class Tag(IntEnum):
 TYPES: Mapping[int, str] = MappingProxyType(
     {1: "B", 2: "s", 3: "H", 4: "I", 6: "b", 7: "s", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 )
-"""Type of a tag's values -> their code in `struct`; fractions are of no use here."""
+"""Type number of a tag's values -> format character of `struct`; rational and float values are not needed."""
 MOST_PAGES = 100_000
 
 
@@ -55,11 +55,11 @@ class Page:
     """The tags of one directory."""
 
     order: str
-    """The byte order of the file: < or >."""
+    """The byte order of the file: "<" or ">"."""
     tags: dict[int, tuple[Any, ...]]
 
     def get(self, tag: Tag, default: int) -> int:
-        """The first value of a tag."""
+        """The first value of a tag, `default` where it is missing; BlemishError where it is not an integer."""
         values = self.tags.get(tag)
         if not values:
             return default
@@ -68,32 +68,32 @@ class Page:
         return values[0]
 
     def all(self, tag: Tag) -> tuple[int, ...]:
-        """All values of a tag; none where it is missing."""
+        """All values of a tag; an empty tuple where it is missing."""
         return self.tags.get(tag, ())
 
     def bytes(self, tag: Tag) -> bytes:
-        """The value of a tag that holds bytes; none where it is missing."""
+        """The value of a tag as bytes; empty where it is missing."""
         values = self.tags.get(tag, (b"",))
         return values[0] if isinstance(values[0], bytes) else bytes(value & 255 for value in values)
 
     @property
     def is_reduced(self) -> bool:
-        """Whether it is a thumbnail or a mask of another page."""
+        """Whether the page is a thumbnail or a transparency mask of another page."""
         return bool(self.get(Tag.NEW_SUBFILE_TYPE, 0) & 5) or self.get(Tag.SUBFILE_TYPE, 1) == 2
 
 
 def read_pages(data: bytes) -> list[Page]:
-    """Every directory of the file, in its order; raises BlemishError where one is damaged or follows itself."""
+    """All directories of a TIFF or BigTIFF in order; raises BlemishError where one is damaged or they form a cycle."""
     order = "<" if data[:2] == b"II" else ">"
     is_big = len(data) >= 16 and struct.unpack_from(order + "H", data, 2)[0] == 43
     pages: list[Page] = []
-    seen: set[int] = set()
+    visited: set[int] = set()
     try:
         place = struct.unpack_from(order + ("Q" if is_big else "I"), data, 8 if is_big else 4)[0]
         while place:
-            if place in seen or len(pages) >= MOST_PAGES:
+            if place in visited or len(pages) >= MOST_PAGES:
                 raise damaged("its directories have no end")
-            seen.add(place)
+            visited.add(place)
             tags, place = _directory(data, order, place, is_big)
             pages.append(Page(order, tags))
     except struct.error:
@@ -104,7 +104,7 @@ def read_pages(data: bytes) -> list[Page]:
 
 
 def _directory(data: bytes, order: str, place: int, is_big: bool) -> tuple[dict[int, tuple[Any, ...]], int]:
-    """The tags of the directory at a place, and where the next one is; 0 for none."""
+    """The tags of the directory at offset `place`, and the offset of the next directory; 0 after the last."""
     count_code, entry_code, size = ("Q", "HHQ8s", 20) if is_big else ("H", "HHI4s", 12)
     number = struct.unpack_from(order + count_code, data, place)[0]
     place += struct.calcsize(order + count_code)

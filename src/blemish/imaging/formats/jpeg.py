@@ -1,4 +1,4 @@
-"""JPEG: what libjpeg-turbo only warns of, and then fills with grey or with what came before, is damage."""
+"""Decodes JPEG with libjpeg-turbo. Its warnings count as errors: it fills damaged areas with grey or old pixels."""
 
 from __future__ import annotations
 
@@ -15,61 +15,66 @@ from blemish.imaging.formats.decoded import (
     check_size,
     damaged,
     exif_orientation,
-    several,
-    strictly,
-    upright,
+    several_images,
+    strict_decoding,
 )
 
 FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
-"""Markers of a frame's header."""
+"""Markers of frame headers."""
 SCAN, END = 0xDA, 0xD9
 ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
-"""Markers without a body."""
+"""Markers without a segment body."""
 SEQUENTIAL, PROGRESSIVE = (0xC0, 0xC1), 0xC2
-"""Frames that are read: those that others can read too."""
+"""Markers of the frame types that are supported, as in most programs."""
 MOST_SCANS = 200
-"""Of a progressive image; encoders write about ten, and each takes the time of all pixels."""
+"""Largest number of scans of a progressive image. Encoders write about ten; decoding each takes a pass over all
+pixels."""
 COLOURS = {1: "GRAY", 3: "RGB"}
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a JPEG says of itself before its first scan."""
+    """The fields of a JPEG that precede its first scan."""
 
     width: int
     height: int
     channels: int
     depth: int
-    """Bits of a sample."""
+    """Bits per sample."""
     kind: int
-    """The marker of its frame."""
+    """The marker of the frame."""
     fewest_bytes: int
-    """Of its scans: a block of 8x8 takes a bit at least, and two where all of it is in one scan."""
+    """Lower bound on the length of the scans: an 8x8 block takes at least one bit, in a sequential image two."""
     orientation: int
+    """The EXIF orientation, 1 to 8."""
     scan: int
-    """Where the first scan begins."""
+    """Offset of the first scan in the file."""
 
 
 def decode(data: bytes, max_pixels: int) -> Decoded:
-    """The image of a JPEG. Raises BlemishError for damage that the decoder notices: JPEG has no checksum."""
+    """Decodes a JPEG file. Raises BlemishError for damage that the decoder notices (JPEG has no checksum).
+
+    Also for CMYK, a depth other than 8 bits, arithmetic or lossless coding, a second full-size image, and more than
+    `max_pixels` pixels (half as many for a progressive image).
+    """
     header = read_header(data)
     if header.channels == 4:
         raise BlemishError("four bands (CMYK), where one (grey) or three (RGB) are read. Convert it to RGB.")
     check(header, data, max_pixels)
     _refuse_several(data, header)
-    return Decoded(upright(pixels_of(data, header), header.orientation))
+    return Decoded(pixels_of(data, header)).upright(header.orientation)
 
 
 def pixels_of(data: bytes, header: Header) -> Image:
-    """(H, W) or (H, W, 3): the pixels as they are stored."""
-    with strictly():
+    """The pixels (H, W) or (H, W, 3) as stored, without the EXIF orientation applied."""
+    with strict_decoding():
         exact = {"fastdct": False, "fastupsample": False, "strict": True}
         pixels: Image = simplejpeg.decode_jpeg(data, COLOURS[header.channels], **exact)
     return pixels[:, :, 0] if header.channels == 1 else pixels
 
 
 def check(header: Header, data: bytes, max_pixels: int) -> None:
-    """Raises BlemishError before anything is allocated where the header is not one of an image that is read."""
+    """Raises BlemishError where the header belongs to an image that is not supported, before memory is allocated."""
     if header.channels not in COLOURS:
         raise BlemishError(f"{header.channels} bands, where one (grey) or three (RGB) are read. Convert it to RGB.")
     if header.depth != 8:
@@ -77,7 +82,7 @@ def check(header: Header, data: bytes, max_pixels: int) -> None:
     if header.kind not in (*SEQUENTIAL, PROGRESSIVE):
         raise BlemishError("a lossless or arithmetic JPEG; baseline and progressive are read. Save it as PNG.")
     is_progressive = header.kind == PROGRESSIVE
-    # All coefficients of a progressive one are in memory beside its pixels.
+    # A progressive image is decoded with all its coefficients in memory, beside its pixels.
     check_size(header.width, header.height, max_pixels // 2 if is_progressive else max_pixels)
     if header.fewest_bytes > len(data) - header.scan:
         raise damaged(f"{len(data)} bytes cannot hold {header.width}x{header.height} pixels")
@@ -86,7 +91,7 @@ def check(header: Header, data: bytes, max_pixels: int) -> None:
 
 
 def read_header(data: bytes, place: int = 0) -> Header:
-    """What stands before the first scan of the JPEG that begins at `place`; raises BlemishError where it is cut off."""
+    """The header of the JPEG that begins at offset `place`; raises BlemishError where it is incomplete."""
     frame, kind = b"", 0
     orientation = marker = 1
     place += 2
@@ -105,14 +110,14 @@ def read_header(data: bytes, place: int = 0) -> Header:
 
 
 def _num_blocks(width: int, height: int, frame: bytes) -> int:
-    """Blocks of 8x8 of all bands, of which those of colour may be fewer."""
+    """The number of 8x8 blocks in all channels; subsampled chroma channels have fewer."""
     factors = [(max(1, both >> 4), max(1, both & 15)) for both in frame[7::3]]
     widest, highest = (max((pair[axis] for pair in factors), default=1) for axis in (0, 1))
     return sum(-(-width * across // (8 * widest)) * -(-height * down // (8 * highest)) for across, down in factors)
 
 
 def _segment(data: bytes, place: int) -> tuple[int, int, int]:
-    """The next marker, and where its body begins and ends."""
+    """The next marker from offset `place` on, and the offsets where its body begins and ends."""
     while data[place : place + 2] == b"\xff\xff":  # fill bytes
         place += 1
     if place + 4 > len(data) or data[place] != 0xFF or data[place + 1] in (0, END):
@@ -127,22 +132,22 @@ def _segment(data: bytes, place: int) -> tuple[int, int, int]:
 
 
 def _refuse_several(data: bytes, header: Header) -> None:
-    """Raises BlemishError where another image of the size follows; smaller ones are previews and gain maps."""
-    behind = header.scan
+    """Raises BlemishError where a second image at least as large follows; smaller ones are previews and gain maps."""
+    header_end = header.scan
     for place in _beginnings(data, header.scan):
-        if place < behind:  # within the header of the one before: its own preview
+        if place < header_end:  # a preview inside the header of the previous image
             continue
         try:
             other = read_header(data, place)
         except BlemishError:
             return
         if other.width >= header.width and other.height >= header.height:
-            raise several("several")
-        behind = other.scan
+            raise several_images("several")
+        header_end = other.scan
 
 
 def _beginnings(data: bytes, start: int) -> list[int]:
-    """Where a JPEG may begin; found by the rarer of the two bytes, which is three times as fast as `find`."""
+    """Offsets of the bytes FF D8, with which a JPEG begins; three times as fast as `bytes.find`."""
     content = np.frombuffer(data, np.uint8, offset=start)
     found = np.flatnonzero(content[1:] == 0xD8)
     return [int(place) + start for place in found[content[found] == 0xFF]]

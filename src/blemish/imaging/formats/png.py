@@ -1,4 +1,4 @@
-"""PNG: the chunks that make the pixels are checked, and nothing else of the file reaches the decoder."""
+"""Decodes PNG with libpng, which is given only the chunks that define the pixels."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ from blemish.imaging.formats.decoded import (
     check_size,
     damaged,
     exif_orientation,
-    several,
-    strictly,
-    upright,
+    several_images,
+    strict_decoding,
     without_alpha,
 )
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+CRITICAL, TRANSPARENCY = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"}), b"tRNS"
 SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-"""Colour type -> samples of a pixel."""
+"""Colour type -> samples per pixel."""
 DEFLATED = 1032
-"""Bytes at most that deflate makes of one."""
+"""Largest ratio by which deflate compresses."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
     kind: bytes
     start: int
-    """Of its body, in the file."""
+    """Offset of its body in the file."""
     length: int
 
     def body(self, data: bytes) -> bytes:
@@ -44,17 +43,16 @@ class _Chunk:
 
 
 def decode(data: bytes, max_pixels: int) -> Decoded:
-    """The image of a PNG; an animated one is refused. Raises BlemishError for damage, which its checksums show."""
+    """Decodes a PNG file. Raises BlemishError for damage, several images, and more than `max_pixels` pixels."""
     chunks = list(_chunks(data))
     _check(data, chunks, max_pixels)
-    orientation, has_transparency = 1, False
+    orientation = 1
     for chunk in chunks:
-        has_transparency |= chunk.kind == b"tRNS"
         if chunk.kind == b"eXIf" and chunk.is_whole(data):
             orientation = exif_orientation(chunk.body(data))
-    with strictly(harmless="Interlace handling should be turned on"):  # of how libpng was called, which mends it
+    with strict_decoding(harmless="Interlace handling should be turned on"):  # libpng then turns it on itself
         found = without_alpha(imagecodecs.png_decode(_essential(data, chunks)))
-    return Decoded(upright(found.pixels, orientation), found.has_alpha or has_transparency)
+    return found.upright(orientation)
 
 
 def _chunks(data: bytes) -> Iterator[_Chunk]:
@@ -69,12 +67,12 @@ def _chunks(data: bytes) -> Iterator[_Chunk]:
         place += 12 + length
         if kind == b"IEND":
             if data.startswith(SIGNATURE, place):
-                raise several("several")
+                raise several_images("several")
             return
 
 
 def _check(data: bytes, chunks: list[_Chunk], max_pixels: int) -> None:
-    """Raises BlemishError before anything is allocated where the file cannot hold what its header says."""
+    """Raises BlemishError where the file is too short for its header's size or animated, before memory is allocated."""
     header = chunks[0]
     if header.kind != b"IHDR" or header.length != 13:
         raise damaged("it has no header")
@@ -88,13 +86,15 @@ def _check(data: bytes, chunks: list[_Chunk], max_pixels: int) -> None:
         raise damaged(f"{compressed} bytes cannot hold {width}x{height} pixels")
     for chunk in chunks:
         if chunk.kind == b"acTL" and struct.unpack_from(">I", data, chunk.start)[0] > 1:
-            raise several(struct.unpack_from(">I", data, chunk.start)[0], "images (it is animated)")
+            raise several_images(struct.unpack_from(">I", data, chunk.start)[0], "images (it is animated)")
 
 
 def _essential(data: bytes, chunks: list[_Chunk]) -> bytes:
-    """The file without what does not make its pixels: colour profiles, texts, times."""
-    if all(chunk.kind in CRITICAL for chunk in chunks):
+    """The file without what does not make its pixels: colour profiles, texts, times, one more transparency."""
+    colour = chunks[0].body(data)[9]
+    kinds = CRITICAL | {TRANSPARENCY} if colour in (0, 2, 3) else CRITICAL
+    if all(chunk.kind in kinds for chunk in chunks):
         return data
     view = memoryview(data)
-    kept = [view[c.start - 8 : c.start + c.length + 4] for c in chunks if c.kind in CRITICAL]
+    kept = [view[c.start - 8 : c.start + c.length + 4] for c in chunks if c.kind in kinds]
     return b"".join([SIGNATURE, *kept])

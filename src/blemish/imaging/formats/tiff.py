@@ -1,11 +1,12 @@
-"""TIFF: one page, its strips or tiles decoded one by one, so that a damaged one is never filled with black."""
+"""TIFF: one page, each of its strips and tiles held against its size: a damaged one is never filled with black."""
 
 from __future__ import annotations
 
 import lzma
+import math
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -15,18 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.errors import BlemishError
-from blemish.imaging.formats import jpeg
-from blemish.imaging.formats.decoded import Decoded, check_size, damaged, several, strictly, upright
+from blemish.imaging.formats import jpeg, lzw
+from blemish.imaging.formats.decoded import Decoded, check_size, damaged, several_images, strict_decoding
 from blemish.imaging.formats.ifd import Page, Tag, read_pages
 
 WHITE_IS_ZERO, GREY, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
-"""Photometric interpretations that are read."""
+"""Photometric interpretations that are supported."""
 OTHERS = {4: "a transparency mask", 5: "CMYK", 8: "CIE L*a*b*", 9: "ICC L*a*b*", 10: "ITU L*a*b*", 32844: "LogL"}
+"""Photometric interpretations that are named in an error message."""
 SENSOR = (32803, 34892)
-"""Those of cameras' sensors."""
+"""Photometric interpretations of raw sensor data."""
 TYPES = {(8, 1): np.uint8, (16, 1): np.uint16, (32, 3): np.float32}
-"""(bits, format) of a sample -> type of its pixels."""
+"""(bits, sample format) -> type of the pixels."""
 FORMATS = {1: "uint", 2: "int", 3: "float", 4: "bits", 5: "complex int", 6: "complex"}
+Bytes = bytes | NDArray[np.uint8]
+Decoder = Callable[[Sequence[bytes], int], Iterable[Bytes]]
+"""From the stored bytes of strips or tiles, and the number of bytes in each, to these bytes; fewer are told after."""
 JPEG = 7
 REFUSED = {
     2: "CCITT (2)",
@@ -58,7 +63,7 @@ class _Layout:
     is_planar: bool
     block_width: int
     block_height: int
-    """Of a tile, or of a strip: all blocks are as large, but for the last strip."""
+    """Size of a block, which is a tile or a strip; only the last strip may have fewer rows."""
 
     @property
     def is_tiled(self) -> bool:
@@ -68,13 +73,19 @@ class _Layout:
     def block_samples(self) -> int:
         return 1 if self.is_planar else self.samples
 
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """How many bands, stored apart, of how many blocks down, of how many blocks across."""
+        down, across = -(-self.height // self.block_height), -(-self.width // self.block_width)
+        return self.samples if self.is_planar else 1, down, across
+
     def block_bytes(self, rows: int) -> int:
-        """Of so many rows of a block, each of which begins with a whole byte."""
+        """The length of `rows` rows of a decoded block; each row begins at a byte."""
         return rows * ((self.block_width * self.block_samples * self.bits + 7) // 8)
 
 
 def pages(data: bytes) -> list[Page]:
-    """The pages that are images by themselves: without thumbnails and masks of others."""
+    """The pages of a TIFF without thumbnails and masks. Raises BlemishError for a damaged file and for raw data."""
     found = read_pages(data)
     if Tag.DNG_VERSION in found[0].tags or any(page.get(Tag.PHOTOMETRIC, 1) in SENSOR for page in found):
         raise BlemishError("RAW of a camera, which is not read. Develop it to 16-bit TIFF or PNG.")
@@ -82,10 +93,10 @@ def pages(data: bytes) -> list[Page]:
 
 
 def decode(data: bytes, max_pixels: int, page: int | None = None) -> Decoded:
-    """The image of a TIFF; `page`, from 1, of one that holds several.
+    """Decodes a TIFF file; `page`, counted from 1, chooses one of several images.
 
-    Raises BlemishError where there are several and none is named, where a strip or tile is missing or damaged, and for
-    pixels that are neither grey nor RGB of 8 bits, 16 bits or float.
+    Raises BlemishError where there are several images and `page` is None, where a strip or tile is missing or damaged,
+    for more than `max_pixels` pixels, and for pixels other than grey or RGB of 8 bits, 16 bits or float32.
     """
     found = pages(data)
     if page is None and len(found) > 1:
@@ -97,23 +108,23 @@ def decode(data: bytes, max_pixels: int, page: int | None = None) -> Decoded:
     chosen = found[(page or 1) - 1]
     _refuse_stack(chosen, len(found))
     layout = _layout(chosen, max_pixels)
-    with strictly():
+    with strict_decoding():
         stored = _assembled(data, layout)
         pixels = _shown(stored, layout)
     is_alpha = layout.samples > (3 if layout.photometric in (RGB, YCBCR) else 1)
-    return Decoded(upright(pixels, chosen.get(Tag.ORIENTATION, 1)), is_alpha)
+    return Decoded(pixels, stored[:, :, -1] if is_alpha else None).upright(chosen.get(Tag.ORIENTATION, 1))
 
 
 def _refuse_stack(page: Page, num_pages: int) -> None:
-    """Raises BlemishError where one directory stands for several images, as ImageJ writes large stacks."""
+    """Raises BlemishError where one directory describes several images, as in large stacks by ImageJ."""
     images = re.search(rb"^images=(\d{1,9})", page.bytes(Tag.DESCRIPTION), re.MULTILINE)
     is_stack = page.bytes(Tag.DESCRIPTION).startswith(b"ImageJ") and images and int(images[1]) > num_pages
     if is_stack or page.get(Tag.DEPTH, 1) > 1:
-        raise several("several")
+        raise several_images("several")
 
 
 def _layout(page: Page, max_pixels: int) -> _Layout:
-    """How the page is stored; raises BlemishError, before anything is allocated, where that is not read."""
+    """How the pixels of a page are stored; raises BlemishError where that is unsupported, before allocating memory."""
     width, height = page.get(Tag.WIDTH, 0), page.get(Tag.HEIGHT, 0)
     check_size(width, height, max_pixels)
     samples, photometric = page.get(Tag.SAMPLES, 1), page.get(Tag.PHOTOMETRIC, GREY)
@@ -123,15 +134,21 @@ def _layout(page: Page, max_pixels: int) -> _Layout:
     tiled = page.get(Tag.TILE_WIDTH, 0), page.get(Tag.TILE_HEIGHT, 0)
     striped = width, min(height, page.get(Tag.ROWS_PER_STRIP, height))
     block = tiled if Tag.TILE_OFFSETS in page.tags else striped
-    if min(block) < 1 or block[0] * block[1] > max(4 * width * height, 1 << 22):
+    if min(block) < 1 or _filled(width, block[0]) * _filled(height, block[1]) > max(4 * width * height, 1 << 24):
         raise damaged(f"its blocks are {block[0]}x{block[1]}")
-    compression, predictor = page.get(Tag.COMPRESSION, 1), page.get(Tag.PREDICTOR, 1)
+    compression = page.get(Tag.COMPRESSION, 1)
+    predictor = page.get(Tag.PREDICTOR, 1) if compression != JPEG else 1
     is_planar = page.get(Tag.PLANAR, 1) == 2 and samples > 1
     depth, kind = bits.pop(), formats.pop()
     layout = _Layout(page, width, height, samples, depth, kind, photometric, compression, predictor, is_planar, *block)
     _refuse_bands(layout)
     _refuse_kinds(layout)
     return layout
+
+
+def _filled(side: int, block: int) -> int:
+    """Of all blocks side by side."""
+    return -(-side // block) * block
 
 
 def _refuse_bands(layout: _Layout) -> None:
@@ -175,70 +192,84 @@ def _refuse_kinds(layout: _Layout) -> None:
 
 
 def _assembled(data: bytes, layout: _Layout) -> NDArray[Any]:
-    """(H, W, samples) in the machine's byte order: all strips or tiles, each decoded."""
-    dtype = TYPES.get((layout.bits, layout.sample_format), np.uint8)
-    whole = np.empty((layout.height, layout.width, layout.samples), dtype)
-    for place, rows, block in _blocks(data, layout):
-        band, top, left = place
-        bands = slice(band, band + 1) if layout.is_planar else slice(None)
-        pixels = _block(block, rows, layout)
-        target = whole[top : top + rows, left : left + layout.block_width, bands]
-        target[...] = pixels[: target.shape[0], : target.shape[1]]
-    return whole
+    """(H, W, samples) in the machine's byte order: all strips or tiles, side by side."""
+    blocks = _unpredicted(_decoded(data, layout), layout)
+    bands, down, across = layout.grid
+    shape = bands, down, across, layout.block_height, layout.block_width, layout.block_samples
+    placed = blocks.reshape(shape).transpose(1, 3, 2, 4, 0, 5)
+    whole = placed.reshape(down * shape[3], across * shape[4], layout.samples)
+    return whole[: layout.height, : layout.width]
 
 
-def _blocks(data: bytes, layout: _Layout) -> Iterator[tuple[tuple[int, int, int], int, bytes]]:
-    """((band, top, left), rows, stored bytes) of each strip or tile; raises BlemishError where one is missing."""
+def _decoded(data: bytes, layout: _Layout) -> NDArray[np.uint8]:
+    """(blocks, bytes of one) of all strips or tiles; what a last strip has not is left as it is."""
+    stored = list(_blocks(data, layout))
+    if layout.page.get(Tag.FILL_ORDER, 1) == 2 and layout.compression != JPEG:
+        stored = [bytes(imagecodecs.bitorder_decode(block)) for block in stored]
+    most = layout.block_bytes(layout.block_height)
+    raw = np.empty((len(stored), most), np.uint8)
+    rows = np.full(len(stored), layout.block_height)
+    if not layout.is_tiled:
+        rows[layout.grid[1] - 1 :: layout.grid[1]] = (layout.height - 1) % layout.block_height + 1
+    for number in sorted(set(rows.tolist())):
+        (places,) = np.nonzero(rows == number)
+        blocks, needed = [stored[place] for place in places], layout.block_bytes(number)
+        if layout.compression == JPEG:
+            found: Iterable[Bytes] = [_jpeg_block(block, number, layout) for block in blocks]
+        else:
+            found = _decompressed(blocks, needed, most, DECODERS[layout.compression])
+        for place, block in zip(places, found, strict=True):
+            if len(block) < needed:
+                raise damaged(f"a strip or tile holds {len(block)} of {needed} bytes")
+            raw[place, :needed] = np.frombuffer(block, np.uint8, needed)
+    return raw
+
+
+def _decompressed(blocks: Sequence[bytes], needed: int, most: int, decoder: Decoder) -> Iterable[Bytes]:
+    """The bytes of strips or tiles of `needed` bytes each; some fill the last strip, and it has `most`."""
+    try:
+        return decoder(blocks, needed)
+    except (BlemishError, RuntimeError):
+        if needed == most:
+            raise
+        return decoder(blocks, most)
+
+
+def _blocks(data: bytes, layout: _Layout) -> Iterator[bytes]:
+    """The stored bytes of each strip or tile; raises BlemishError where one is missing."""
     kinds = (Tag.TILE_OFFSETS, Tag.TILE_LENGTHS) if layout.is_tiled else (Tag.STRIP_OFFSETS, Tag.STRIP_LENGTHS)
     offsets, lengths = (layout.page.all(kind) for kind in kinds)
-    bands = range(layout.samples if layout.is_planar else 1)
-    tops, lefts = range(0, layout.height, layout.block_height), range(0, layout.width, layout.block_width)
-    if not lengths and len(offsets) == len(bands) * len(tops) == 1 and layout.compression == 1:
+    number = math.prod(layout.grid)
+    if not lengths and len(offsets) == number == 1 and layout.compression == 1:
         lengths = (layout.block_bytes(layout.height),)
-    number = len(bands) * len(tops) * len(lefts)
     if len(offsets) != number or len(lengths) != number:
         raise damaged(f"{len(offsets)} of its {number} strips or tiles are there")
-    places = ((band, top, left) for band in bands for top in tops for left in lefts)
-    for place, offset, length in zip(places, offsets, lengths, strict=True):
+    for offset, length in zip(offsets, lengths, strict=True):
         if not 0 < length <= len(data) - offset:
             raise damaged("a strip or tile lies outside of the file")
-        rows = layout.block_height if layout.is_tiled else min(layout.block_height, layout.height - place[1])
-        yield place, rows, data[offset : offset + length]
+        yield data[offset : offset + length]
 
 
-def _block(stored: bytes, rows: int, layout: _Layout) -> NDArray[Any]:
-    """(rows, block width, block samples): the pixels of a strip or tile."""
-    if layout.compression == JPEG:
-        return _jpeg_block(stored, rows, layout)
-    if layout.page.get(Tag.FILL_ORDER, 1) == 2:
-        stored = bytes(imagecodecs.bitorder_decode(stored))
-    needed, most = layout.block_bytes(rows), layout.block_bytes(layout.block_height)
-    raw = DECODERS[layout.compression](stored, most)
-    if len(raw) < needed:
-        raise damaged(f"a strip or tile holds {len(raw)} of {needed} bytes")
+def _unpredicted(raw: NDArray[np.uint8], layout: _Layout) -> NDArray[Any]:
+    """(rows of all blocks, block width, block samples): pixels, of which each may be stored as its difference."""
+    rows = len(raw) * layout.block_height
     if layout.bits < 8:
-        bits = np.unpackbits(np.frombuffer(raw, np.uint8, needed).reshape(rows, -1), axis=1)
+        bits = np.unpackbits(raw.reshape(rows, -1), axis=1)
         weights = 1 << np.arange(layout.bits, dtype=np.uint8)[::-1]
         wide = bits[:, : layout.block_width * layout.bits].reshape(rows, layout.block_width, 1, layout.bits)
         return np.asarray((wide * weights).sum(axis=-1), np.uint8)
-    shape = rows, layout.block_width, layout.block_samples
-    return _unpredicted(raw, needed, shape, layout)
-
-
-def _unpredicted(raw: bytes, needed: int, shape: tuple[int, int, int], layout: _Layout) -> NDArray[Any]:
-    """The pixels of bytes in which each may be stored as its difference to the one on its left."""
     stored = np.dtype(TYPES[layout.bits, layout.sample_format]).newbyteorder(layout.page.order)  # type: ignore[arg-type]
-    whole = np.frombuffer(raw, stored, needed // stored.itemsize).reshape(shape)
+    whole = raw.view(stored).reshape(rows, layout.block_width, layout.block_samples)
     if layout.predictor == 3:
         return np.asarray(imagecodecs.floatpred_decode(whole, axis=-2))
+    native = whole.astype(stored.newbyteorder("="), copy=False)
     if layout.predictor == 2:
-        unsigned = whole.view(stored.str.replace("f", "u"))
-        native = unsigned.astype(unsigned.dtype.newbyteorder("="))
-        return np.asarray(imagecodecs.delta_decode(native, axis=1)).view(stored.newbyteorder("="))
-    return whole
+        unsigned = native.view(native.dtype.str.replace("f", "u"))
+        return np.asarray(imagecodecs.delta_decode(unsigned, axis=1)).view(native.dtype)
+    return native
 
 
-def _jpeg_block(stored: bytes, rows: int, layout: _Layout) -> NDArray[Any]:
+def _jpeg_block(stored: bytes, rows: int, layout: _Layout) -> NDArray[np.uint8]:
     """The pixels of a JPEG whose tables may stand in the directory, and whose colours the directory names."""
     tables = layout.page.bytes(Tag.JPEG_TABLES)[2:-2]
     transform = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0" + bytes([layout.photometric == YCBCR])
@@ -247,11 +278,11 @@ def _jpeg_block(stored: bytes, rows: int, layout: _Layout) -> NDArray[Any]:
     if header.channels != layout.block_samples or header.width != layout.block_width or header.height < rows:
         raise damaged("a strip or tile is of another size")
     jpeg.check(header, whole, 2 * layout.block_width * layout.block_height)
-    return jpeg.pixels_of(whole, header).reshape(header.height, header.width, header.channels)[:rows]
+    return jpeg.pixels_of(whole, header)[:rows].reshape(-1)
 
 
 def _shown(stored: NDArray[Any], layout: _Layout) -> NDArray[Any]:
-    """(H, W) or (H, W, 3): grey from dark to light, or RGB."""
+    """(H, W) grey, 0 being black, or (H, W, 3) RGB, of stored samples (H, W, samples)."""
     if layout.photometric == PALETTE:
         return _coloured(stored[:, :, 0], layout)
     if layout.photometric in (RGB, YCBCR):
@@ -268,18 +299,18 @@ def _coloured(indices: NDArray[Any], layout: _Layout) -> NDArray[np.uint8]:
     colours = np.array(layout.page.all(Tag.COLOUR_MAP), np.uint32).reshape(3, -1).T
     if len(colours) != 2**layout.bits:
         raise damaged(f"its palette has {len(colours)} colours")
-    eight = colours >> 8 if colours.max() > 255 else colours  # some write 8 bits, against the specification
+    eight = colours >> 8 if colours.max() > 255 else colours  # some programs write 8 bits instead of 16
     return np.ascontiguousarray(eight.astype(np.uint8)[indices])
 
 
-def _plain(stored: bytes, most: int) -> bytes:
-    return stored[:most]
+def _plain(stored: bytes, size: int) -> bytes:
+    return stored[:size]
 
 
-def _deflate(stored: bytes, most: int) -> bytes:
+def _deflate(stored: bytes, size: int) -> bytes:
     stream = zlib.decompressobj()
     try:
-        raw = stream.decompress(stored, most)
+        raw = stream.decompress(stored, size)
         if not stream.eof:  # its checksum comes after the last byte
             stream.decompress(stream.unconsumed_tail, 1)
     except zlib.error as error:
@@ -289,29 +320,34 @@ def _deflate(stored: bytes, most: int) -> bytes:
     return raw
 
 
-def _lzma(stored: bytes, most: int) -> bytes:
+def _lzma(stored: bytes, size: int) -> bytes:
     try:
-        return lzma.LZMADecompressor(memlimit=1 << 30).decompress(stored, most)
+        return lzma.LZMADecompressor(memlimit=1 << 30).decompress(stored, size)
     except (lzma.LZMAError, EOFError) as error:
         raise damaged(error) from None
 
 
-def _lzw(stored: bytes, most: int) -> bytes:
-    raw = bytes(imagecodecs.lzw_decode(stored, out=most + 1))
-    if len(raw) > most:
-        raise damaged("a strip or tile holds more than its pixels")
-    return raw
+def _packbits(stored: bytes, size: int) -> bytes:
+    return bytes(imagecodecs.packbits_decode(stored, out=size))
 
 
-def _packbits(stored: bytes, most: int) -> bytes:
-    return bytes(imagecodecs.packbits_decode(stored, out=most))
+def _zstd(stored: bytes, size: int) -> bytes:
+    return bytes(imagecodecs.zstd_decode(stored, out=size))
 
 
-def _zstd(stored: bytes, most: int) -> bytes:
-    return bytes(imagecodecs.zstd_decode(stored, out=most))
+def _each(decoder: Callable[[bytes, int], bytes]) -> Decoder:
+    return lambda blocks, size: [decoder(block, size) for block in blocks]
 
 
-DECODERS: Mapping[int, Callable[[bytes, int], bytes]] = MappingProxyType(
-    {1: _plain, 5: _lzw, 8: _deflate, 32946: _deflate, 32773: _packbits, 34925: _lzma, 50000: _zstd}
+DECODERS: Mapping[int, Decoder] = MappingProxyType(
+    {
+        1: _each(_plain),
+        5: lzw.decode,
+        8: _each(_deflate),
+        32946: _each(_deflate),
+        32773: _each(_packbits),
+        34925: _each(_lzma),
+        50000: _each(_zstd),
+    }
 )
-"""Compression -> from the stored bytes of a strip or tile and the most it may hold to its bytes."""
+"""Compression -> what decodes it."""

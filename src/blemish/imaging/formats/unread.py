@@ -1,4 +1,4 @@
-"""The kinds of image that are not read, known by how a file begins, and what to convert them to."""
+"""Recognises image formats that are not supported, by content or by extension, and says how to convert them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ UNREAD: Mapping[str, str] = MappingProxyType(
         "an archive": "Unpack it.",
     }
 )
-"""Kind -> what to do."""
+"""Format -> advice for an error message."""
 
 _STARTS = {
     b"GIF8": "GIF",
@@ -59,7 +59,7 @@ _BRANDS = {
     **dict.fromkeys((b"avif", b"avis"), "AVIF"),
     b"crx ": "RAW of a camera",
 }
-"""Brand of an ISO media file -> kind."""
+"""Brand of an ISO media file -> format."""
 
 _NAMES = {
     ".gif": "GIF",
@@ -84,7 +84,7 @@ _NAMES = {
 
 
 def unread_kind(data: bytes) -> str | None:
-    """The kind in UNREAD of a file's content; None for one that is not known."""
+    """The format, a key of UNREAD, of a file's content; None where it is not recognised."""
     if data[4:8] == b"ftyp":
         brands = [data[8:12], *(data[place : place + 4] for place in range(16, 40, 4))]
         return next((_BRANDS[brand] for brand in brands if brand in _BRANDS), None)
@@ -94,5 +94,5 @@ def unread_kind(data: bytes) -> str | None:
 
 
 def unread_name(extension: str) -> str | None:
-    """The kind in UNREAD that an extension names, in any case; None for another."""
+    """The format, a key of UNREAD, that a file name extension stands for, in any case; None for others."""
     return _NAMES.get(extension.lower())

@@ -1,36 +1,42 @@
-"""WebP: the chunks are checked; the pixels are libwebp's."""
+"""Decodes WebP with libwebp (in OpenCV), after checking that its chunks are complete."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
 
-import cv2
-import numpy as np
+import imagecodecs
 
 from blemish.errors import BlemishError
-from blemish.imaging.formats.decoded import Decoded, check_size, damaged, several, strictly
+from blemish.imaging.formats.decoded import (
+    Decoded,
+    check_size,
+    damaged,
+    exif_orientation,
+    several_images,
+    strict_decoding,
+    without_alpha,
+)
 
 
 def decode(data: bytes, max_pixels: int) -> Decoded:
-    """The image of a WebP; an animated one is refused. Raises BlemishError for damage that the decoder notices."""
+    """Decodes a WebP file. Raises BlemishError for damage that is noticed, an animation, and more than `max_pixels`."""
     if data[8:12] != b"WEBP":
         raise BlemishError("a RIFF file that is no WebP. Replace or remove it.")
     chunks = dict(_chunks(data))
     if b"ANIM" in chunks or b"ANMF" in chunks:
-        raise several("several", "images (it is animated)")
+        raise several_images("several", "images (it is animated)")
     for kind in (b"VP8X", b"VP8 ", b"VP8L"):
         if kind in chunks:
             check_size(*_size(kind, data[chunks[kind] : chunks[kind] + 10]), max_pixels)
-    with strictly():
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise damaged("it cannot be decoded")
-    return Decoded(image, _has_alpha(data, chunks))
+    with strict_decoding():
+        found = without_alpha(imagecodecs.webp_decode(data))
+    exif = data[chunks[b"EXIF"] :].removeprefix(b"Exif\0\0") if b"EXIF" in chunks else b""
+    return found.upright(exif_orientation(exif))
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """Each kind of chunk, and where its body begins."""
+    """(kind, offset of the body) of each chunk; raises BlemishError where one is incomplete."""
     end, place = struct.unpack_from("<I", data, 4)[0] + 8, 12
     if end > len(data):
         raise damaged("it ends before its last chunk")
@@ -53,9 +59,3 @@ def _size(kind: bytes, body: bytes) -> tuple[int, int]:
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     width, height = struct.unpack_from("<HH", body, 6)
     return width & 0x3FFF, height & 0x3FFF
-
-
-def _has_alpha(data: bytes, chunks: dict[bytes, int]) -> bool:
-    if b"VP8X" in chunks:
-        return bool(data[chunks[b"VP8X"]] & 0x10)
-    return b"VP8L" in chunks and bool(data[chunks[b"VP8L"] + 4] & 0x10)

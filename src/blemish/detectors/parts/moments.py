@@ -1,4 +1,4 @@
-"""Gaussians of many vectors, in one pass over them."""
+"""Mean and covariance of many vectors in one pass, and Mahalanobis distances from them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 LARGEST_SHARE = 0.98
-"""Of the scatter in one direction that a single sample may have; with all of it, the rest would have none."""
+"""Upper limit of a sample's share of the scatter in one direction; with a share of 1 the others would have none."""
 
 
 class Moments:
-    """Count, mean (P, C) and covariance (P, C, C) of vectors at P places, in float64, from batches in one pass.
+    """Count, mean (P, C) and covariance (P, C, C) of vectors at P positions, in float64, updated batch by batch.
 
-    Batches are merged by the formula of Chan, Golub and LeVeque (1979), so nothing cancels.
+    Batches are merged by the numerically stable formula of Chan, Golub and LeVeque (1979).
     """
 
     def __init__(self, mean: Tensor, covariance: Tensor, count: int):
@@ -23,17 +23,17 @@ class Moments:
 
     @classmethod
     def empty(cls, places: int, channels: int, device: torch.device | None = None) -> Self:
-        """Of nothing yet."""
+        """The moments of no vectors."""
         mean = torch.zeros(places, channels, dtype=torch.float64, device=device)
         return cls(mean, mean.new_zeros(places, channels, channels), 0)
 
     @staticmethod
     def bytes_needed(places: int, channels: int) -> int:
-        """Memory while they are being computed, and while `factors` inverts them."""
+        """Peak memory in bytes of computing moments and their `whitening_factors`."""
         return places * channels * channels * 8 * 3
 
     def add(self, values: Tensor) -> None:
-        """Takes in values (P, N, C): N vectors at each place."""
+        """Adds values (P, N, C): N vectors at each position."""
         values, number = values.double(), values.shape[1]
         mean = values.mean(1)
         centred, difference = values - mean[:, None], mean - self.mean
@@ -46,15 +46,15 @@ class Moments:
 
     @property
     def covariance(self) -> Tensor:
-        """The mean product of deviations, (P, C, C); zero where one vector was seen."""
+        """The covariance (P, C, C), divided by the count; zero for a single vector."""
         return self._scatter / max(self.count, 1)
 
 
-def factors(covariance: Tensor, shrinkage: float) -> Tensor:
-    """(P, C, C) F, by which |(x - mean) F| is the Mahalanobis distance of row vectors x, in float64.
+def whitening_factors(covariance: Tensor, shrinkage: float) -> Tensor:
+    """Factors F (P, C, C), float64, such that |(x - mean) F| is the Mahalanobis distance of a row vector x.
 
-    `shrinkage` times the mean variance over all places and channels is added to each variance, so that few vectors, or
-    constant ones, still give a distance.
+    `shrinkage` times the mean variance over all positions and channels is added to each variance, so that the
+    covariance of few or constant vectors can be inverted.
     """
     identity = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
     variance = covariance.diagonal(dim1=1, dim2=2).mean().clamp_min(1e-12)
@@ -64,28 +64,30 @@ def factors(covariance: Tensor, shrinkage: float) -> Tensor:
 
 
 def log_likelihood(values: Tensor, mean: Tensor, factor: Tensor) -> float:
-    """Mean log density of values (P, N, C) under the Gaussians, less a constant of C."""
+    """The mean log density of values (P, N, C) under the Gaussians, without a constant that depends on C."""
     log_determinants = factor.diagonal(dim1=1, dim2=2).log().sum(1)[:, None]
     return float((log_determinants - mahalanobis(values, mean, factor).square() / 2).mean())
 
 
 def whitened(values: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
-    """(P, N, C): deviations of values (P, N, C) from the means at their places, in units in which each Gaussian is
-    round; their lengths are Mahalanobis distances. One Gaussian serves all places."""
+    """The whitened deviations (P, N, C) of values (P, N, C) from the means; their norms are Mahalanobis distances.
+
+    A single Gaussian, mean (1, C), may stand for all positions.
+    """
     return torch.matmul(values - mean[:, None], factor)
 
 
 def mahalanobis(values: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
-    """(P, N): the distance of values (P, N, C) from the Gaussians at their places."""
+    """The Mahalanobis distances (P, N) of values (P, N, C) from the Gaussians at their positions."""
     return whitened(values, mean, factor).square().sum(2).sqrt()
 
 
-def left_out(deviations: Tensor, own: Tensor, count: int) -> Tensor:
-    """Whitened deviations (..., C) as they would be had `own`, of `count` samples, not been learned from.
+def leave_one_out(deviations: Tensor, own: Tensor, count: int) -> Tensor:
+    """Whitened deviations (..., C) from the Gaussian of all `count` training samples but one.
 
-    Without a sample c the mean is c / (n - 1) further away, and the covariance, in units in which it was the identity,
-    is n / (n - 1) (I - c c' / (n - 1)). Exact but for shrinkage, in every coordinate: `factors` are triangular, and a
-    triangular factor of I - v v' solves for z by sums over the coordinates up to each one.
+    `own` (..., C) are the whitened deviations of the sample that is left out. Without a sample c of n, the mean moves
+    by c / (n - 1), and the whitened covariance becomes n / (n - 1) (I - c c' / (n - 1)), whose triangular factor is
+    applied by cumulative sums over the coordinates. The result is exact in every coordinate, except for shrinkage.
     """
     others = max(count - 1, 1)
     shifted, share = deviations + own / others, own / others**0.5

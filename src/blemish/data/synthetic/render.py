@@ -1,4 +1,4 @@
-"""One picture of the synthetic data set with its exact mask, from nothing but its name and a seed."""
+"""Renders one image of the synthetic data set with its exact mask."""
 
 from __future__ import annotations
 
@@ -9,51 +9,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.data.synthetic.camera import Shot, develop, expose, grey
-from blemish.data.synthetic.canvas import Field, Lamp, lit
+from blemish.data.synthetic.canvas import Field, Lamp, illuminate
 from blemish.data.synthetic.catalog import CATEGORIES, Recipe
 from blemish.data.synthetic.defects import Flaw
 
 Image = NDArray[np.uint8]
 
-# A pixel belongs to the defect where it changes the noise-free picture by this much of the full range (8 of 255 levels,
-# about four times the noise), or by this part of its own strongest change, which keeps the lens's halo out of the mask.
+# A pixel belongs to the defect where the noise-free image changes by more than this (8 of 255 levels, about four times
+# the noise), and by more than this share of the defect's strongest change, which excludes the halo of the lens.
 _VISIBLE = 0.03
 _OF_PEAK = 0.15
-# What a flaw must be to count: a size in fractions of the picture, and a contrast that a careful eye sees.
+# A defect is drawn again unless its area, as a share of the image, and its strongest change are within these limits.
 _AREA = (0.0009, 0.15)
 _CONTRAST = 0.09
-# Unchanged islands inside a defect belong to it up to this part of the picture: the middle of a turned component.
+# Largest unchanged area inside a defect, as a share of the image, that counts as defect: the middle of a turned part.
 _FILLED = 0.003
 _ATTEMPTS = 40
 
 
-def take(category: str, split: str, defect: str, index: int, size: int, seed: int) -> tuple[Image, Image | None]:
-    """The picture (size, size, 1 or 3), RGB, and its mask (size, size) of 0 and 255, or None for a good one.
+def render_image(
+    category: str, split: str, defect: str, index: int, size: int, seed: int
+) -> tuple[Image, Image | None]:
+    """The image (size, size, C), C being 1 or 3 (RGB), and its mask (size, size) of 0 and 255, None for a good image.
 
-    It depends on the arguments alone: `index` counts within the split and the defect type.
+    The result depends only on the arguments. `index` counts the images of a split and defect type.
     """
     recipe = CATEGORIES[category]
     names = [crc32(name.encode()) for name in (category, split, defect)]
     root = np.random.SeedSequence([seed, *names, index])
     part, shot, sensor, flaws = root.spawn(4)
     good, _ = _noise_free(recipe, size, part, shot, Flaw("good", np.random.default_rng(0), 0.0))
-    picture, mask = good, None
+    image, mask = good, None
     if defect != "good":
-        picture, mask = _with_defect(recipe, size, part, shot, flaws, defect, index, good)
-    return expose(picture, np.random.default_rng(sensor)), mask
+        image, mask = _with_defect(recipe, size, part, shot, flaws, defect, index, good)
+    return expose(image, np.random.default_rng(sensor)), mask
 
 
 def _noise_free(
     recipe: Recipe, size: int, part: np.random.SeedSequence, shot: np.random.SeedSequence, flaw: Flaw
 ) -> tuple[Field, Field]:
-    """The picture (size, size, 1 or 3) and where in it a defect can be pointed at (size, size), 0 or 1."""
+    """The image (size, size, 1 or 3) without noise, and the pixels (size, size), 1 or 0, that may be in its mask."""
     camera = np.random.default_rng(shot)
     lamp, setting = Lamp.jitter(camera), Shot.draw(camera, recipe.light)
     canvas = recipe.draw(size, np.random.default_rng(part), flaw)
-    picture = develop(lit(canvas, lamp), setting)
+    image = develop(illuminate(canvas, lamp), setting)
     fault = np.ones((2, 2), np.float32) if canvas.fault is None else canvas.fault
     region = np.asarray(cv2.resize(fault, (size, size), interpolation=cv2.INTER_AREA) > 0.3, np.float32)
-    return grey(picture) if recipe.grey else picture, region
+    return grey(image) if recipe.grey else image, region
 
 
 def _with_defect(
@@ -66,22 +68,22 @@ def _with_defect(
     index: int,
     good: Field,
 ) -> tuple[Field, Image]:
-    """The same shot of the same part with a defect; draws again when it came out too small, too large or too faint."""
-    # Multiples of the golden section spread the strengths evenly however many pictures there are.
+    """The image of the same part with a defect, and its mask; a defect that is too small, large or faint is redrawn."""
+    # Multiples of the golden ratio spread the strengths evenly for any number of images.
     strength = (0.25 + 0.618034 * index) % 1
     for attempt in flaws.spawn(_ATTEMPTS):
         flaw = Flaw(defect, np.random.default_rng(attempt), strength)
-        picture, region = _noise_free(recipe, size, part, shot, flaw)
-        change = np.abs(picture - good).max(axis=-1) * region
+        image, region = _noise_free(recipe, size, part, shot, flaw)
+        change = np.abs(image - good).max(axis=-1) * region
         mask = exact_mask(change)
         if _AREA[0] <= np.count_nonzero(mask) / mask.size <= _AREA[1] and change.max() >= _CONTRAST:
-            return picture, mask
+            return image, mask
         strength = min(1.0, strength + 0.05)
     raise RuntimeError(f"{defect}: no visible defect of a fitting size in {_ATTEMPTS} attempts at size {size}")
 
 
 def exact_mask(change: Field) -> Image:
-    """The mask (h, w) of 0 and 255 of what a defect changed: `change` (h, w) in [0, 1], gaps closed, specks dropped."""
+    """The mask (h, w) of 0 and 255 of a change (h, w) in [0, 1]: thresholded, gaps closed, small specks removed."""
     size = change.shape[0]
     threshold = max(_VISIBLE, _OF_PEAK * float(change.max()))
     found = (change > threshold).astype(np.uint8)

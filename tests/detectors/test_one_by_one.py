@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from blemish.detectors.parts.apart import Apart
+from blemish.detectors.parts.one_by_one import ImagesOneByOne
 
 
 @pytest.fixture(autouse=True)
@@ -40,44 +40,44 @@ class Recorded:
 IMAGES = torch.rand(7, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
-def check(apart: Apart, compute: Recorded, images: Tensor = IMAGES) -> None:
-    scores, maps = apart(compute, images)
+def check(one_by_one: ImagesOneByOne, compute: Recorded, images: Tensor = IMAGES) -> None:
+    scores, maps = one_by_one(compute, images)
     assert torch.equal(maps, images.mean(1))
     assert torch.equal(scores, images.mean(1).amax((1, 2)))
 
 
 def test_each_core_computes_an_image_by_itself():
-    apart, compute = Apart(), Recorded()
-    check(apart, compute)
+    one_by_one, compute = ImagesOneByOne(), Recorded()
+    check(one_by_one, compute)
     own = threading.get_ident()
     assert compute.calls[0] == (own, 2)  # the one that the bits are compared with
     assert {threads for ident, threads in compute.calls[1:] if ident != own} == {1}
     assert len(compute.calls) == 2 + 7
-    check(apart, compute)
+    check(one_by_one, compute)
     assert len(compute.calls) == 2 + 7 + 7  # it was tried
     assert torch.get_num_threads() == 2
 
 
 def test_where_the_bits_would_differ_images_come_one_after_the_other():
-    apart, compute = Apart(), Recorded(differs=True)
+    one_by_one, compute = ImagesOneByOne(), Recorded(differs=True)
     for count in (1 + 1 + 7, 7):
         compute.calls.clear()
-        check(apart, compute)
+        check(one_by_one, compute)
         assert len(compute.calls) == count
         assert compute.calls[-1] == (threading.get_ident(), 2)
 
 
 def test_fewer_images_than_cores_have_all_of_them():
     compute = Recorded()
-    check(Apart(), compute, IMAGES[:1])
+    check(ImagesOneByOne(), compute, IMAGES[:1])
     assert compute.calls == [(threading.get_ident(), 2)]
 
 
 def test_what_was_learned_anew_is_tried_anew():
-    apart, compute = Apart(), Recorded()
+    one_by_one, compute = ImagesOneByOne(), Recorded()
     for kind, count in ((1, 9), (1, 7), (2, 9)):
         compute.calls.clear()
-        apart(compute, IMAGES, kind=partial(int, kind))
+        one_by_one(compute, IMAGES, kind=partial(int, kind))
         assert len(compute.calls) == count
 
 
@@ -85,7 +85,7 @@ def test_what_was_learned_anew_is_tried_anew():
 def test_threads_compute_in_the_mode_of_the_one_that_asks(mode, is_inference):
     compute = Recorded()
     with mode():
-        check(Apart(), compute)
+        check(ImagesOneByOne(), compute)
     assert compute.modes == {(is_inference, False)}
 
 
@@ -96,11 +96,11 @@ def test_an_error_is_the_caller_s():
         return image.amax((1, 2, 3)), image[:, 0]
 
     with pytest.raises(ValueError, match="the fourth"):
-        Apart()(fail, IMAGES)
+        ImagesOneByOne()(fail, IMAGES)
 
 
 def test_threads_that_start_later_have_all_cores():
-    check(Apart(), Recorded())
+    check(ImagesOneByOne(), Recorded())
     found: list[int] = []
     thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
     thread.start()
