@@ -130,6 +130,7 @@ def test_a_half_written_line_is_written_anew(model: Path, images: Path, tmp_path
     assert [row["path"] for row in table_of(out)] == [row["path"] for row in rows_of(out)]
 
 
+@pytest.mark.slow
 def test_killed_it_goes_on(model: Path, images: Path, tmp_path: Path):
     """Several hard kills, each as soon as there are new rows: in the end each image has one row and one map."""
     for index in range(120):
@@ -251,6 +252,7 @@ def test_a_list_may_end_its_names_with_nul(end: bytes, model: Path, images: Path
     assert [os.fsencode(row["path"]) for row in rows_of(tmp_path / "out")] == names
 
 
+@pytest.mark.slow
 def test_an_error_of_any_name_is_printed(model: Path, images: Path, tmp_path: Path):
     """In a process of its own, whose terminal takes UTF-8 alone."""
     odd = os.fsencode(images / "good") + b"/\xff[red].png"
@@ -346,6 +348,7 @@ def test_paths_may_be_given_from_another_folder_later(model: Path, images: Path,
     assert len({row["map"] for row in rows}) == len(rows) == 3
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line(model: Path, images: Path, tmp_path: Path):
     code = (
         "import resource, sys; from blemish.cli import main\n"
@@ -372,6 +375,7 @@ def test_predictions_are_not_put_into_a_fitted_detector(model: Path, images: Pat
     assert sorted(path.name for path in model.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_pictures_that_a_full_disk_does_not_take_are_told_in_their_rows(model: Path, images: Path, tmp_path: Path):
     """The rows are short enough; the maps are not."""
     code = (
