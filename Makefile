@@ -8,7 +8,7 @@ demo: $(VENV)/installed
 	$(BIN)/blemish demo runs/demo
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto -m "not slow"
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check .
@@ -27,4 +27,4 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs build dist
+	rm -rf $(VENV) .oldest runs build dist

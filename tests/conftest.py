@@ -17,6 +17,7 @@ os.environ |= {"OPENCV_FOR_THREADS_NUM": "1", "OPENCV_LOG_LEVEL": "SILENT"}  # a
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from blemish.data.source import ImageSource, load
 from blemish.imaging.preprocess import Preprocess
@@ -25,6 +26,16 @@ from blemish.types import Sample
 pytest.register_assert_rewrite("detector_contract")
 
 MakeCategory = Callable[..., Path]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says how many tests a browser would have run, and how to get one."""
+    reasons = [str(report.longrepr[-1]) for report in terminalreporter.getreports("skipped")]
+    count = sum(reason.endswith("no browser") for reason in reasons)
+    if count:
+        terminalreporter.section("no browser")
+        terminalreporter.line(f"{count} tests of the report's page were skipped: there is no Chromium here.")
+        terminalreporter.line("To run them: apt-get install chromium, or put chromium or google-chrome on the PATH.")
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +92,18 @@ def part_images(tmp_path: Path) -> ImageSource:
         _write(tmp_path / f"{index}.png", np.clip(picture, 0, 255).astype(np.uint8))
     samples = [Sample(path, False, split="train") for path in sorted(tmp_path.glob("*.png"))]
     return load(samples, Preprocess((64, 64)))
+
+
+@pytest.fixture
+def source_of(tmp_path: Path) -> Callable[[torch.Tensor], ImageSource]:
+    """Writes an image, (3, 64, 64) in [0, 1], and reads it as one to learn from."""
+
+    def written(image: torch.Tensor) -> ImageSource:
+        path = tmp_path / "written" / "image.png"
+        _write(path, (image.permute(1, 2, 0).numpy()[:, :, ::-1] * 255).round().astype(np.uint8))
+        return load([Sample(path, False, split="train")], Preprocess((64, 64)))
+
+    return written
 
 
 @pytest.fixture(scope="session")

@@ -230,6 +230,7 @@ def test_tiles_and_a_region_of_interest_ask_nothing_of_the_detector(name, tmp_pa
         assert found.map[mask > 0].max() == found.map.max()
 
 
+@pytest.mark.slow
 def test_other_runtimes_give_what_torch_gives(name, images, tmp_path: Path):
     """Exported from a batch of two, run on others; on pictures that it has not seen."""
     batch = make_images(tmp_path, 5, (64, 64), seed=1).batch(range(5))

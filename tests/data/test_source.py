@@ -171,6 +171,7 @@ def test_memory_is_used_up_to_the_budget_and_the_disk_up_to_half_of_what_is_free
     assert [None if store[row] is None else store[row].size for row in range(5)] == [8, 4, 2, 6, None]
 
 
+@pytest.mark.slow
 def test_the_file_on_disk_vanishes_with_the_store(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     store = PixelStore(0)

@@ -166,10 +166,10 @@ def test_a_category_that_someone_changed_is_refused(tmp_path: Path, hurt: str):
 
 
 def test_nothing_is_left_of_a_category_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def full_disc(path: Path, image: np.ndarray) -> None:
+    def full_disc(path: Path, data: bytes) -> None:
         raise OSError(errno.ENOSPC, "no space left on device")
 
-    monkeypatch.setattr("blemish.data.synthetic._write_png", full_disc)
+    monkeypatch.setattr(Path, "write_bytes", full_disc)
     with pytest.raises(BlemishError, match=r"cannot be written \(no space left on device"):
         synthesize(tmp_path, categories=["screw"], num_train=1, num_test_good=1, num_per_defect=1, size=SIZE)
     assert list(tmp_path.iterdir()) == []

@@ -57,13 +57,12 @@ def test_features_that_memory_does_not_hold_are_computed_anew(part_images):
     assert torch.equal(anew.gaussians.distances(anew.features(image)), kept.gaussians.distances(kept.features(image)))
 
 
-def test_further_images_reach_both(part_images):
+def test_further_images_reach_both(part_images, source_of):
     first = part_images.where(lambda sample: sample.image.stem < "5")
     ensemble = Ensemble.create(size=64, num_patches=150).fit(first, validation=first)
     count, marked = int(ensemble.gaussians.count), part_images.batch([6]).clone()
     marked[:, :, 20:30, 20:30] = 1
     before = float(ensemble(marked)[0])
-    part_images._pixels._arrays[6] = (marked[0].permute(1, 2, 0).numpy() * 255).astype("uint8")
-    ensemble.update(part_images.where(lambda sample: sample.image.stem == "6"))
+    ensemble.update(source_of(marked[0]))
     assert int(ensemble.gaussians.count) > count
     assert float(ensemble(marked)[0]) < before

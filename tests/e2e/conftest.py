@@ -12,13 +12,16 @@ import pytest
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
+NO_BROWSER = "no browser"
+"""Why a test is skipped; the summary of the whole run looks for it, and says how to get one."""
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Chromium without a window; the test is skipped where there is none."""
-    sync_api = pytest.importorskip("playwright.sync_api")
+    sync_api = pytest.importorskip("playwright.sync_api", reason=NO_BROWSER)
     if BROWSER is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
+        pytest.skip(NO_BROWSER)
     with sync_api.sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         yield launched

@@ -43,12 +43,12 @@ KNOWN: dict[str, tuple[Exception, str]] = {
     "a timeout": (TimeoutError(), "error TimeoutError. Check the path"),
     "memory": (MemoryError(), "error out of memory (no more was given). Use smaller images"),
     "torch's memory": (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "error out of memory (DefaultCPU"),
-    "nesting": (RecursionError("maximum recursion depth exceeded"), "error something that was given is nested too"),
-    "a zip": (zipfile.BadZipFile("File is not a zip file"), "error a file is damaged or not what it should be (BadZip"),
-    "a stream": (zlib.error("Error -3"), "error a file is damaged or not what it should be (error: Error -3)"),
-    "an end": (EOFError(), "error a file is damaged or not what it should be (EOFError"),
-    "letters": (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "error a file is damaged or not"),
-    "a NUL": (ValueError("embedded null byte"), "error a path holds a NUL character"),
+    "nesting": (RecursionError("maximum recursion depth exceeded"), "error the input is nested too"),
+    "a zip": (zipfile.BadZipFile("File is not a zip file"), "error a file is damaged or of another kind (BadZip"),
+    "a stream": (zlib.error("Error -3"), "error a file is damaged or of another kind (error: Error -3)"),
+    "an end": (EOFError(), "error a file is damaged or of another kind (EOFError"),
+    "letters": (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "error a file is damaged or of"),
+    "a NUL": (ValueError("embedded null byte"), "error a path contains a NUL character"),
     "no package": (ModuleNotFoundError("No module named 'onnx'", name="onnx"), "error onnx is not installed; it is"),
 }
 

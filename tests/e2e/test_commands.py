@@ -17,7 +17,7 @@ from blemish.evaluation.results import read_results
 from blemish.inference.inspector import Inspector
 from blemish.inference.torch_backend import TorchBackend
 from blemish.model.artifact import load
-from blemish.runs.demo import MODELS
+from blemish.runs.demo import MODELS, SETTINGS
 
 ROOT = Path(__file__).parents[2]
 
@@ -183,8 +183,10 @@ def test_a_report_on_no_run_is_one_line_and_leaves_nothing(tmp_path: Path, capsy
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
+@pytest.mark.slow
 def test_the_demo_runs_every_method_and_reuses_what_is_there(tmp_path: Path, capsys, monkeypatch):
-    monkeypatch.setattr("blemish.runs.demo.EPOCHS", 1)
+    one_epoch = {model: {"epochs": 1} for model in ("ae", "vae", "selfsup")}
+    monkeypatch.setattr("blemish.runs.demo.SETTINGS", one_epoch | {"selfsup": SETTINGS["selfsup"] | {"epochs": 1}})
     monkeypatch.setattr("blemish.runs.demo.SIZE", 64)
     monkeypatch.setattr("blemish.runs.demo.CATEGORIES", ["gear"])
     code, text = run(["demo", str(tmp_path)], capsys)

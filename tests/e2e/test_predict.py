@@ -130,6 +130,7 @@ def test_a_half_written_line_is_written_anew(model: Path, images: Path, tmp_path
     assert [row["path"] for row in table_of(out)] == [row["path"] for row in rows_of(out)]
 
 
+@pytest.mark.slow
 def test_killed_it_goes_on(model: Path, images: Path, tmp_path: Path):
     """Several hard kills, each as soon as there are new rows: in the end each image has one row and one map."""
     for index in range(120):
@@ -214,7 +215,7 @@ def test_what_is_stored_is_decided_again(model: Path, images: Path, tmp_path: Pa
     )
     assert {row["threshold"] for row in rows_of(out)} == {-1}
     one = sorted((images / "good").iterdir())[0]
-    assert "1 image: 1 defect, 0 unreadable, none left" in run(capsys, model, one, "--out", out)[1]
+    assert "1 image: 1 defect, 0 unreadable, nothing left" in run(capsys, model, one, "--out", out)[1]
     assert len(rows_of(out)) == 8
     (one.parent / "new.png").write_bytes(one.read_bytes()[:-50])
     one.write_bytes(sorted((images / "bad").iterdir())[0].read_bytes())
@@ -251,6 +252,7 @@ def test_a_list_may_end_its_names_with_nul(end: bytes, model: Path, images: Path
     assert [os.fsencode(row["path"]) for row in rows_of(tmp_path / "out")] == names
 
 
+@pytest.mark.slow
 def test_an_error_of_any_name_is_printed(model: Path, images: Path, tmp_path: Path):
     """In a process of its own, whose terminal takes UTF-8 alone."""
     odd = os.fsencode(images / "good") + b"/\xff[red].png"
@@ -282,9 +284,9 @@ WRONG = {
     "no such device": (["MODEL", "IMAGES", "--out", "OUT", "--device", "cuda:99"], "device: cuda:99 was given, but"),
     "a device that the backend has not": (
         ["MODEL", "IMAGES", "--out", "OUT", "--device", "cuda", "--backend", "onnx"],
-        "device: cuda was given, but onnx runs on the processor alone",
+        "device: cuda was given, but onnx runs on the processor only",
     ),
-    "no such backend": (["MODEL", "IMAGES", "--out", "OUT", "--backend", "x"], "backend x: there is none"),
+    "no such backend": (["MODEL", "IMAGES", "--out", "OUT", "--backend", "x"], "backend x: unknown"),
     "out is a file": (["MODEL", "IMAGES", "--out", "MODEL/model.json"], "cannot make this folder"),
 }
 
@@ -346,6 +348,7 @@ def test_paths_may_be_given_from_another_folder_later(model: Path, images: Path,
     assert len({row["map"] for row in rows}) == len(rows) == 3
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line(model: Path, images: Path, tmp_path: Path):
     code = (
         "import resource, sys; from blemish.cli import main\n"
@@ -372,6 +375,7 @@ def test_predictions_are_not_put_into_a_fitted_detector(model: Path, images: Pat
     assert sorted(path.name for path in model.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_pictures_that_a_full_disk_does_not_take_are_told_in_their_rows(model: Path, images: Path, tmp_path: Path):
     """The rows are short enough; the maps are not."""
     code = (

@@ -71,6 +71,7 @@ def test_a_category_without_test_images_is_trained(make_category, tmp_path: Path
     assert tensors_of(tmp_path / "out" / "washer").exists()
 
 
+@pytest.mark.slow
 def test_test_images_cannot_influence_what_is_kept(make_category, tmp_path: Path):
     # Trap: the best epoch was picked by the AUROC on the test set.
     first = make_category(tmp_path / "first", "bolt", num_train=8)
@@ -82,6 +83,7 @@ def test_test_images_cannot_influence_what_is_kept(make_category, tmp_path: Path
     assert_close(kept[0], kept[1], rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_and_resumed_gives_the_same_bits(data: Path, tmp_path: Path):
     more = ["--model", "vae", "--epochs", "150", "--category", "bolt"]
     train(data, tmp_path / "whole", *more)
@@ -117,6 +119,7 @@ def history(out: Path) -> dict[str, object]:
     return dict(json.loads((out / "bolt" / "model.json").read_text())["provenance"]["training"])
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_says_how_to_go_on(data: Path, tmp_path: Path):
     arguments = command(data, tmp_path, "--epochs", "5000", "--category", "bolt")
     process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -213,6 +216,7 @@ def in_two_processes(*arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "device"), [("ae", "cpu"), ("vae", "auto")])
 def test_two_processes_give_what_one_gives(data: Path, tmp_path: Path, model: str, device: str):
     if device == "auto" and torch.accelerator.is_available():
@@ -228,6 +232,7 @@ def test_two_processes_give_what_one_gives(data: Path, tmp_path: Path, model: st
     assert history(tmp_path / "two")["train"] == pytest.approx(history(tmp_path / "one")["train"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_fit_one_detector(data: Path, tmp_path: Path):
     arguments = ["-m", "blemish", "fit", str(data / "bolt" / "train" / "good"), "--out", str(tmp_path / "model")]
     arguments += ["--model", "ae", "--epochs", "1", *TINY[:6], "--device", "cpu"]

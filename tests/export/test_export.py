@@ -234,7 +234,7 @@ def test_int8_of_a_network(tmp_path: Path):
     ("arguments", "expected"),
     [
         (["--format", "tflite"], "format tflite: there is none of this name. Choose from: onnx, openvino."),
-        (["--half", "--int8"], "half, int8: one precision or the other."),
+        (["--half", "--int8"], "half, int8: only one precision is possible."),
         (["--int8"], "int8: this detector has no convolution that 8 bits would speed up. Use --half."),
         (["--data_path", "nowhere"], "data_path nowhere: no such folder. Give --data-path"),
     ],
@@ -305,7 +305,9 @@ def test_the_packages_of_the_extras_are_those_that_are_declared():
         return {re.split(r"[^\w-]", requirement)[0] for requirement in requirements}
 
     declared = {extra: names(packages) for extra, packages in project["optional-dependencies"].items()}
-    assert set(EXTRAS.values()) == set(PURPOSES) == set(declared) - {"dev"}
+    assert (
+        set(EXTRAS.values()) == set(PURPOSES) == set(declared) - {"dev", "pretrained"}
+    )  # weights: nothing is imported
     assert all(package in declared[extra] for package, extra in EXTRAS.items())
     assert not names(project["dependencies"]) & set(EXTRAS)
 

@@ -36,6 +36,7 @@ def backends(detector, folder: Path):
     return graph, (OnnxBackend(folder / ONNX, 1), OpenVinoBackend(folder / OPENVINO[0], 1))
 
 
+@pytest.mark.slow
 def test_a_detector_that_looks_alike_everywhere_takes_any_size(tmp_path: Path):
     """All of the ensemble's and a network; the places, which the first expert knows, are shares of the sides."""
     detector = fitted(tmp_path, "selfsup", num_patches=100, shared=True, position=4.0, num_drawn=2, head_width=8)

@@ -21,7 +21,7 @@ SMALL = "resnet10t"
 
 @pytest.fixture(scope="module")
 def whole() -> torch.nn.Module:
-    networks._timm()
+    create_backbone(SMALL)  # timm alone cannot be imported beside every torchvision
     import timm
 
     torch.manual_seed(5)
@@ -57,7 +57,7 @@ def test_features_are_the_network_s_own(whole, weights, name):
 
 def test_weights_that_have_no_use_are_left_out_without_a_word(tmp_path, caplog):
     """The head of the network has weights in the file, but not in what computes the features."""
-    networks._timm()
+    create_backbone(SMALL)
     import timm
 
     name = "mobilenetv3_small_050"
@@ -71,11 +71,16 @@ def test_weights_that_have_no_use_are_left_out_without_a_word(tmp_path, caplog):
 
 def test_the_operators_of_a_torchvision_that_works_are_left_alone(tmp_path: Path):
     """It defines them when it is imported; a second definition would end the process."""
-    (tmp_path / "timm.py").write_text("import torchvision\n")
+    (tmp_path / "timm.py").write_text(
+        "import torchvision\nis_model = lambda name: False\nlist_models = lambda: []\n"
+        "get_pretrained_cfg = lambda name: None\n"
+    )
     defined = 'import torch\ntorch.library.define("torchvision::nms", "(Tensor boxes) -> Tensor")\n'
     (tmp_path / "torchvision.py").write_text(defined)
     script = (
-        "import blemish.features.timm_features as n, torch; n._timm(); print(torch.ops.torchvision.nms.default._schema)"
+        "import torch\nfrom blemish.errors import BlemishError\nfrom blemish.features.registry import create_backbone\n"
+        "try:\n    create_backbone('resnet18')\nexcept BlemishError:\n"
+        "    print(torch.ops.torchvision.nms.default._schema)"
     )
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False)
@@ -183,7 +188,11 @@ def test_unknown_names_and_layers_are_named():
 
 
 def test_a_network_whose_shape_depends_on_numbers_has_strides_too():
-    """Without numbers timm cannot build it."""
+    """Without numbers timm cannot build it. Its middle levels have cells of 8 and 16 pixels."""
+    create_backbone(SMALL)
+    import timm
+
     with pytest.raises(NotImplementedError), torch.device("meta"):
-        networks._timm().create_model("regnety_016")
-    assert networks._strides("regnety_016") == [2, 4, 8, 16, 32]
+        timm.create_model("regnety_016")
+    levels = create_backbone("regnety_016").levels(torch.rand(1, 3, 64, 64))
+    assert [level.shape[2:] for level in levels] == [(8, 8), (4, 4)]

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from blemish import metrics
-from blemish.metrics import resampling, statistics
+from blemish.metrics import formulas, resampling, statistics
 
 
 def category(num_images=14, size=20, seed=0, levels=None, shift=1.0):
@@ -36,19 +36,18 @@ def measured_one_by_one(name, masks, maps, weights):
     return np.array(values)
 
 
-def replicates(name, masks, maps, weights, grid_size):
+def replicates(name, masks, maps, grid_size):
     ranking = metrics.rank_masks_and_maps(masks, maps)
-    counts = resampling.count_images(ranking, grid_size, 1.0)
-    metric = metrics.METRICS[name]
-    values, error = statistics._resample(metric, counts, weights, metric(ranking, 1.0))
-    return values, error, counts.exact
+    options = {"threshold": 1.0, "num_resamples": 20, "seed": 1, "grid_size": grid_size}
+    found = statistics.resample(ranking, [name], **options)[name]
+    return found.values, found.grid_error, resampling.count_images(ranking, grid_size, 1.0).exact
 
 
 @pytest.mark.parametrize("name", PIXEL_NAMES)
 def test_resamples_are_exact_where_the_grid_holds_every_score(name):
     masks, maps = category(levels=4)
     weights = resampling.draw_images(~masks.any(axis=(1, 2)), 20, seed=1)
-    values, error, exact = replicates(name, masks, maps, weights, 2048)
+    values, error, exact = replicates(name, masks, maps, 2048)
     assert exact
     assert error == 0
     assert values == pytest.approx(measured_one_by_one(name, masks, maps, weights), abs=1e-12)
@@ -59,7 +58,7 @@ def test_resamples_are_exact_where_the_grid_holds_every_score(name):
 def test_what_the_grid_does_stays_within_the_stated_error(name, grid_size):
     masks, maps = category()
     weights = resampling.draw_images(~masks.any(axis=(1, 2)), 20, seed=1)
-    values, error, exact = replicates(name, masks, maps, weights, grid_size)
+    values, error, exact = replicates(name, masks, maps, grid_size)
     assert not exact
     assert error < 20 / grid_size
     assert np.abs(values - measured_one_by_one(name, masks, maps, weights)).max() <= max(2 * error, 1e-12)
@@ -70,8 +69,7 @@ def test_resampled_aupimo_is_that_of_the_resample():
     weights = resampling.draw_images(~masks.any(axis=(1, 2)), 10, seed=1)
     ranking = metrics.rank_masks_and_maps(masks, maps)
     counts = resampling.count_images(ranking, 2048)
-    metric = metrics.registry._aupimo((0.02, 0.4))
-    found = metric.formula(*counts.points("pimo", weights))
+    found = formulas.log_area_under(*counts.points("pimo", weights), bounds=(0.02, 0.4))
     expected = []
     for row in weights:
         drawn = np.repeat(np.arange(len(maps)), row.astype(int))

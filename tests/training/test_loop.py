@@ -347,7 +347,7 @@ class ThreeTensors(Autoencoder):
 
     def losses(self, *examples):
         images, turned, weight = examples
-        first, second = (self._error(one, self.reconstruct(one)).flatten(1).mean(1) for one in (images, turned))
+        first, second = ((one - self.reconstruct(one)).square().flatten(1).mean(1) for one in (images, turned))
         return weight * first + (1 - weight) * second
 
 

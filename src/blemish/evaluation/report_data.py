@@ -130,6 +130,6 @@ def _from_arrays(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Rep
     return ReportData(previews, resamples, found, header["facts"], tuple(by) if by else None)
 
 
-def with_reconstructions(previews: Sequence[Preview], pictures: Sequence[Thumbnail]) -> list[Preview]:
+def with_reconstructions(previews: Sequence[Preview], images: Sequence[Thumbnail]) -> list[Preview]:
     """Copies of the previews with the detector's reconstructions, one per preview."""
-    return [replace(shown, reconstruction=to_jpeg(picture)) for shown, picture in zip(previews, pictures, strict=True)]
+    return [replace(shown, reconstruction=to_jpeg(image)) for shown, image in zip(previews, images, strict=True)]

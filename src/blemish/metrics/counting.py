@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.metrics.scores import Array, fastest_sort
+from blemish.metrics.scores import Array, sort_keys
 
 Counted = NDArray[np.int64]
 
@@ -50,7 +50,7 @@ def count_scores(anomalous: Array, mixed: Sequence[Array], good_images: Sequence
         good_images: The sorted keys of each good image.
     """
     anomalous = anomalous.copy()
-    fastest_sort()(anomalous)
+    sort_keys(anomalous)
     first = np.flatnonzero(np.concatenate([[True], anomalous[1:] != anomalous[:-1]]))
     thresholds = anomalous[first]
     above, at_least = count_above(mixed, thresholds)
@@ -103,13 +103,13 @@ def _count_between(
     starts = np.concatenate([[0], thresholds.searchsorted(edges, "right")])
     stops = np.concatenate([thresholds.searchsorted(edges, "left"), [thresholds.size]])
     sizes = np.array([row.size for row in rows])[:, np.newaxis]
-    first, sort = np.hstack([np.zeros_like(sizes), cuts[1]]), fastest_sort()
+    first = np.hstack([np.zeros_like(sizes), cuts[1]])
     last = np.hstack([cuts[0], sizes])
 
     def count(band: int) -> None:
         here = slice(starts[band], stops[band])
         scores = np.concatenate([row[a:b] for row, a, b in zip(rows, first[:, band], last[:, band], strict=True)])
-        sort(scores)
+        sort_keys(scores)
         below, up_to = _search(scores, thresholds[here])
         base = first[:, band].sum()
         counted[0][here], counted[1][here] = base + below, base + up_to

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,11 @@ from blemish.metrics.scores import (
     Array,
     MetricInputError,
     NotApplicable,
-    Sort,
     all_finite,
     check_dtype,
     check_labels,
-    fastest_sort,
     first_not_finite,
+    sort_keys,
     threshold_key,
     to_keys,
 )
@@ -148,7 +147,7 @@ def rank_pixels(pairs: Iterable[tuple[Mask, ArrayLike]]) -> Ranking:
             first; a mask has another shape than its map, or is neither boolean nor integer; there is no image.
     """
     kinds: list[tuple[np.dtype[Any], bool]] = []
-    images = tuple(map_ahead(partial(_sort_image, sort=fastest_sort()), _checked(pairs, kinds)))
+    images = tuple(map_ahead(_sort_image, _checked(pairs, kinds)))
     if not images:
         raise MetricInputError("there is no map to rank; at least one is needed")
     return Ranking(images, kinds[0][0], has_saturation_areas=any(has_areas for _, has_areas in kinds))
@@ -243,7 +242,7 @@ def _checked(pairs: Iterable[tuple[Mask, ArrayLike]], kinds: list[tuple[np.dtype
         yield _Unsorted(keys, defects if counted is None else [part & counted for part in defects], areas, counted)
 
 
-def _sort_image(image: _Unsorted, sort: Sort) -> ImageScores:
+def _sort_image(image: _Unsorted) -> ImageScores:
     """Split the scores of one image into good and anomalous pixels, without pixels that do not count, and sort both."""
     keys, counted = image.keys, image.counted
     union = np.logical_or.reduce(image.defects) if image.defects else None
@@ -255,8 +254,8 @@ def _sort_image(image: _Unsorted, sort: Sort) -> ImageScores:
         saturated = components if areas is None else _saturated_pixels(areas, image.defects, keys)
         good = keys[~union] if counted is None else keys[~union & counted]
         found = ImageScores(good, keys[union], components, saturated)
-    sort(found.good)
-    sort(found.anomalous)
+    sort_keys(found.good)
+    sort_keys(found.anomalous)
     return found
 
 

@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
-from functools import cache, partial
-from timeit import timeit
 from typing import Any
 
 import numpy as np
@@ -65,40 +62,19 @@ def to_keys(scores: Array) -> Array:
     return keys
 
 
-Sort = Callable[[Array], None]
-"""Sorts keys (n,) in place."""
+def sort_keys(keys: Array) -> None:
+    """Sort keys (n,) in place.
 
-
-def fastest_sort() -> Sort:
-    """Return what sorts keys fastest on this machine; to be asked before threads are started, since it measures once.
-
-    numpy takes six times as long where a processor is slow to store by a mask, as AMD's Zen 4 is, as on others. Where
-    torch is in use already there is its radix sort of whole numbers, which takes about the same time on all.
+    Many keys of 32 bits, which those of float32 are, go to torch's radix sort where torch is loaded already: it takes
+    about the same time on all processors, and numpy six times as long on those that are slow to store by a mask, as
+    AMD's Zen 4 is, as on others.
     """
-    return _sort_many if "torch" in sys.modules and _radix_is_faster() else np.ndarray.sort
+    if "torch" in sys.modules and keys.dtype == np.int32 and keys.size >= _MANY:
+        import torch
 
-
-def _sort_many(keys: Array) -> None:
-    if keys.dtype == np.int32 and keys.size >= _MANY:
-        _radix_sort(keys)
+        keys[:] = torch.sort(torch.from_numpy(keys), stable=True).values.numpy()
     else:
         keys.sort()
-
-
-def _radix_sort(keys: Array) -> None:
-    import torch
-
-    keys[:] = torch.sort(torch.from_numpy(keys), stable=True).values.numpy()
-
-
-@cache
-def _radix_is_faster() -> bool:
-    some = np.random.default_rng(0).integers(2**30, size=4 * _MANY, dtype=np.int32)
-    seconds = {}
-    for sort in (_radix_sort, np.ndarray.sort):
-        copies = [some.copy() for _ in range(3)]
-        seconds[sort] = min(timeit(partial(sort, one), number=1) for one in copies)
-    return seconds[_radix_sort] < seconds[np.ndarray.sort]
 
 
 def from_keys(keys: Array, dtype: np.dtype[Any]) -> Array:

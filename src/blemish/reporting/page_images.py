@@ -96,10 +96,10 @@ def _estimate(previews: Sequence[Preview], num_images: int, size: tuple[int, int
     if not some:
         return 0
     low, high = value_range(maps_of(some))
-    pictures = float(np.sum([len(_picture(s.picture, size)) for s in some if s.picture])) / len(some)
-    rebuilt = float(np.sum([len(_picture(s.reconstruction, size)) for s in some if s.reconstruction])) / len(some)
+    images = float(np.sum([len(_image_file(s.picture, size)) for s in some if s.picture])) / len(some)
+    rebuilt = float(np.sum([len(_image_file(s.reconstruction, size)) for s in some if s.reconstruction])) / len(some)
     maps = float(np.sum([len(_map(values, size[1], low, high)) for values in maps_of(some)])) / len(some)
-    return pictures * num_images + (rebuilt + maps) * len(previews)
+    return images * num_images + (rebuilt + maps) * len(previews)
 
 
 def _album(runs: Sequence[Run], size: tuple[int, int, int]) -> tuple[PageImages, int]:
@@ -112,9 +112,9 @@ def _album(runs: Sequence[Run], size: tuple[int, int, int]) -> tuple[PageImages,
             page_images.display[key] = colour_range(maps_of(previews))
             for shown in previews:
                 page_images.shown[*key, shown.path] = ImageIndices(
-                    jobs.add_once(shown.picture, partial(_picture, shown.picture, size)) if shown.picture else None,
+                    jobs.add_once(shown.picture, partial(_image_file, shown.picture, size)) if shown.picture else None,
                     jobs.add(partial(_map, shown.map, size[1], low, high)) if shown.map is not None else None,
-                    jobs.add(partial(_picture, shown.reconstruction, size)) if shown.reconstruction else None,
+                    jobs.add(partial(_image_file, shown.reconstruction, size)) if shown.reconstruction else None,
                 )
     files = list(map_ahead(lambda job: job(), jobs.all))
     page_images.addresses.extend(map(_address, files))
@@ -144,7 +144,7 @@ def _address(content: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _picture(content: bytes, size: tuple[int, int, int]) -> bytes:
+def _image_file(content: bytes, size: tuple[int, int, int]) -> bytes:
     """The reduced image as a WebP file, which is half as large as JPEG at the same quality."""
     small = thumbnail(decoded(content), size[0])
     return cv2.imencode(".webp", small[:, :, ::-1], [cv2.IMWRITE_WEBP_QUALITY, size[2]])[1].tobytes()

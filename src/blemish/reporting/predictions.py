@@ -98,8 +98,8 @@ def _preview(folder: Path, row: Row, calibration: JsonDict | None) -> Preview:
     kept = read_preview(file) if file else None
     if kept is None:
         size = row["size"][0], row["size"][1]
-        picture = read_thumbnail(Path(row["path"]), size, row["sha256"])
-        content = b"" if picture is None else to_jpeg(picture)
+        image = read_thumbnail(Path(row["path"]), size, row["sha256"])
+        content = b"" if image is None else to_jpeg(image)
         return _with_regions(Preview(row["path"], size, content, None), row, calibration)
     if calibration and kept.pixel_threshold == calibration["pixel_threshold"]:
         return replace(kept.preview, path=row["path"])

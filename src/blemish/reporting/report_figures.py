@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from blemish.evaluation.results import AVERAGE
-from blemish.reporting.run_figures import ACCENT, BARS, MUTED, STYLE, new_figure
+from blemish.reporting.run_figures import ACCENT, BARS, MUTED, STYLE
+from blemish.reporting.sheet import new_figure
 from blemish.types import GOOD
 
 JsonDict = dict[str, Any]

@@ -19,9 +19,6 @@ from blemish.types import MapFormat
 if TYPE_CHECKING:
     from blemish.inference.predict import Summary
 
-if TYPE_CHECKING:
-    pass
-
 
 def predict_command(
     model: Model,
@@ -85,14 +82,8 @@ def predict_command(
         summary = predict(inspector, found.images, out, identity=identity, maps=form, progress=progress, **options)
         if report:
             write_report([out], out / "report.html", phases=phases)
-    decided = number_of(summary.num_defects, "defect") if inspector.calibration else "not calibrated, so no decisions"
-    unwritten = f", {summary.num_unwritten} without the requested files" if summary.num_unwritten else ""
-    speed = f"; {summary.rate:.1f} images/s" if summary.rate else ", nothing left to predict"
-    line = f"{number_of(summary.num_images, 'image')}: {decided}, {summary.num_unreadable} unreadable{unwritten}{speed}"
-    for said in (line, *summary.describe(), f"predictions.csv and predictions.jsonl are in {out}"):
-        console.print(said, soft_wrap=True)
-    hint = f"the report is {out / 'report.html'}" if report else f"to see them: blemish report {out}"
-    console.print(hint, soft_wrap=True)
+    for line in _result_lines(summary, out, is_calibrated=inspector.calibration is not None, has_report=report):
+        console.print(line, soft_wrap=True)
     if summary.first_error:
         errors.print(f"the first error: {summary.first_error}", soft_wrap=True)
     if fail_on_defect and summary.num_defects:
