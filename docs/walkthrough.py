@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import matplotlib as mpl
 import numpy as np
+from numpy.typing import NDArray
 from playwright.sync_api import sync_playwright
 
 from blemish.data import find_categories
@@ -43,7 +45,8 @@ def main(folder: Path) -> None:
         print(f"$ blemish {command}", flush=True)
         subprocess.run([sys.executable, "-m", "blemish", *command.split()], cwd=folder, check=True)
     (category,) = find_categories(folder / "data", ["gear"])
-    plots.examples(category, IMAGES / "walk-data.png")
+    plots.examples(category, folder / "data.png")
+    write_jpeg(cv2.imread(str(folder / "data.png")), IMAGES / "walk-data.jpg")
     overlays(folder / "OUT", IMAGES / "walk-overlays.jpg")
     rows = [json.loads(line) for line in (folder / "OUT" / "predictions.jsonl").read_text().splitlines()]
     calibration = json.loads((folder / "model" / "model.json").read_text())["calibration"]
@@ -59,9 +62,16 @@ def overlays(out: Path, path: Path) -> None:
         cv2.copyMakeBorder(picture, 0, height - picture.shape[0], 6, 6, cv2.BORDER_CONSTANT, value=(255, 255, 255))
         for picture in shown
     ]
-    cv2.imwrite(str(path), np.hstack(padded), [cv2.IMWRITE_JPEG_QUALITY, 85])
+    write_jpeg(np.hstack(padded), path)
 
 
+def write_jpeg(picture: NDArray[Any] | None, path: Path) -> None:
+    """A small file, with sharp colours."""
+    assert picture is not None
+    cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, 85, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111])
+
+
+@mpl.rc_context(plots.STYLE)
 def scores(rows: list[dict[str, Any]], calibration: dict[str, Any], path: Path) -> None:
     """Every score, by type of defect, the held-out good images first, and the threshold."""
     by_type: dict[str, list[float]] = {"good, held out": calibration["good_scores"]}
@@ -79,6 +89,8 @@ def scores(rows: list[dict[str, Any]], calibration: dict[str, Any], path: Path) 
     axis.set_yticks(range(len(names)), names)
     axis.invert_yaxis()
     axis.set(xlabel="score", title=f"above the threshold of {calibration['threshold']:.3f}: a defect")
+    axis.spines["left"].set_visible(False)
+    axis.tick_params(left=False)
     figure.savefig(path, format="png")
 
 
