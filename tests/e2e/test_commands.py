@@ -84,7 +84,9 @@ def test_evaluate_and_metrics_agree_with_what_train_said(make_category, tmp_path
     code, _ = run(["metrics", "--maps", str(tmp_path / "maps"), "--data_path", str(data)], capsys)
     assert code == 0
     judged = {e.category: e.metrics for e in read_results(tmp_path / "maps")}
-    assert judged == trained
+    for name, metrics in judged.items():  # maps of another program bring no pixel threshold
+        assert metrics == {key: value for key, value in trained[name].items() if key in metrics}
+        assert set(trained[name]) - set(metrics) == {"seg_f1"}
     code, text = run(["compare", str(out), str(tmp_path / "maps")], capsys)
     assert code == 0
     assert "not significant" in text  # the same maps

@@ -328,9 +328,10 @@ def test_an_export_scores_within_tiles_and_the_region_too(make_category, tmp_pat
     for one, other in zip(expected, found, strict=True):
         assert other.score == pytest.approx(one.score, rel=1e-4)
         assert one.score != one.map.max()
-    plain = to_onnx(load_detector(read_model(folder)))
-    write_onnx(plain, folder)
-    write_model(read_model(folder), ["model.onnx"])  # as an earlier version left it
+    staged = tmp_path / "plain"
+    staged.mkdir()
+    write_onnx(to_onnx(load_detector(read_model(folder))), staged)
+    write_model(read_model(folder), {"model.onnx": staged / "model.onnx"})  # as an earlier version left it
     with pytest.raises(BlemishError, match="knows of no tiles and no region, since an earlier version wrote it"):
         list(Inspector.load(folder, "onnx").predict(images))
 

@@ -14,7 +14,8 @@ import pytest
 
 from blemish.cli import main
 from blemish.data.source import read_file
-from blemish.model.folder import read_model, write_model
+from blemish.model.changes import write_model
+from blemish.model.folder import read_model
 from blemish.runs.config import RunConfig
 from blemish.runs.run import fit
 from blemish.types import Sample

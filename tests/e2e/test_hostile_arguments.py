@@ -159,7 +159,7 @@ def walk(command: Command, count: int, place: Path, capsys, monkeypatch) -> None
 def test_every_command_is_walked(capsys, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("COLUMNS", "250")
     _, out, _ = said_by(capsys, "--help")
-    found = set(re.findall(r"(?m)^\W{1,3}([a-z][a-z-]*)  +[A-Z]", out))
+    found = set(re.findall(r"(?m)^ ([a-z][a-z-]*)  +[A-Z]", out))
     assert found - {"data"} == {command.name for command in COMMANDS} - {"data check"}
 
 

@@ -213,7 +213,7 @@ def test_what_is_stored_is_decided_again(model: Path, images: Path, tmp_path: Pa
     )
     assert {row["threshold"] for row in rows_of(out)} == {-1}
     one = sorted((images / "good").iterdir())[0]
-    assert "1 images: 1 defects, 0 unreadable, none left" in run(capsys, model, one, "--out", out)[1]
+    assert "1 image: 1 defect, 0 unreadable, none left" in run(capsys, model, one, "--out", out)[1]
     assert len(rows_of(out)) == 8
     (one.parent / "new.png").write_bytes(one.read_bytes()[:-50])
     one.write_bytes(sorted((images / "bad").iterdir())[0].read_bytes())
@@ -375,10 +375,13 @@ def test_pictures_that_a_full_disk_does_not_take_are_told_in_their_rows(model: P
     """The rows are short enough; the maps are not."""
     code = (
         "import resource, sys; from blemish.cli import main\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))\n"
         "main(['predict', *sys.argv[1:]])"
     )
-    files = [str(images / "good" / name) for name in ("000.png", "001.png")]
+    files = []
+    for name in ("000.png", "001.png"):
+        files.append(str(tmp_path / name))
+        cv2.imwrite(files[-1], cv2.resize(cv2.imread(str(images / "good" / name)), (96, 96)))
     arguments = [sys.executable, "-c", code, str(model), *files, "--out", str(tmp_path / "out")]
     done = subprocess.run([*arguments, "--maps-format", "float32"], capture_output=True, text=True, check=False)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)

@@ -12,7 +12,8 @@ import pytest
 
 from blemish.calibration.thresholds import changed, false_alarm_bound
 from blemish.cli import main
-from blemish.model.folder import read_model, write_model
+from blemish.model.changes import write_model
+from blemish.model.folder import read_model
 from blemish.report.decisions import called_at
 from blemish.report.render import report
 

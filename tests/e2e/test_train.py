@@ -195,7 +195,7 @@ def test_what_is_not_asked_for_is_as_the_detector_has_it(
         found.append((settings.epochs, settings.learning_rate, settings.patience))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("blemish.runs.run.train", noted)
+    monkeypatch.setattr("blemish.training.loop.train", noted)
     with pytest.raises(KeyboardInterrupt):
         run(RunConfig.create(model=model, size=32, data_path=data, category=("bolt",), ckpt_path=tmp_path, **asked))
     assert found == [expected]
@@ -231,6 +231,6 @@ def test_two_processes_give_what_one_gives(data: Path, tmp_path: Path, model: st
 def test_two_processes_fit_one_detector(data: Path, tmp_path: Path):
     arguments = ["-m", "blemish", "fit", str(data / "bolt" / "train" / "good"), "--out", str(tmp_path / "model")]
     arguments += ["--model", "ae", "--epochs", "1", *TINY[:6], "--device", "cpu"]
-    assert in_two_processes(*arguments).count("ae from 7 images is in") == 1
+    assert in_two_processes(*arguments).count("ae has learned from 7 images") == 1
     expected = {"model.json", tensors_of(tmp_path / "model").name}
     assert {path.name for path in (tmp_path / "model").iterdir()} == expected

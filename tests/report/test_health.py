@@ -57,7 +57,12 @@ def part_with(images=(), calibration=None, previews=(), labels=()) -> Part:
         (health.identical_files, {}, "ok", "38 files, all different"),
         (health.identical_files, {"test_2": {"sha256": "train3"}}, "warning", "1 of them in training and test"),
         (health.identical_files, {"train_2": {"sha256": "train3"}}, "warning", "none of them across"),
-        (health.identical_files, {f"test_{i}": {"pixel_sha256": "same"} for i in (1, 2)}, "warning", "1 pictures are"),
+        (
+            health.identical_files,
+            {f"test_{i}": {"pixel_sha256": "same"} for i in (1, 2)},
+            "warning",
+            "1 image there more than once",
+        ),
         (health.training_outliers, {}, "ok", "none of 32"),
         (health.training_outliers, {"train_7": {"distance": 9.0}}, "warning", "1 of 32 training images"),
         (health.exposure, {}, "ok", "median brightness 0.499 in training, 0.505"),

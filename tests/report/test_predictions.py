@@ -15,7 +15,8 @@ from blemish.calibration.thresholds import changed, false_alarm_bound, find_regi
 from blemish.cli import main
 from blemish.errors import BlemishError
 from blemish.inference.inspector import Inspector
-from blemish.model.folder import read_model, write_model
+from blemish.model.changes import write_model
+from blemish.model.folder import read_model
 from blemish.report.decisions import called_at
 from blemish.report.predictions import MOST_UNREADABLE, read_predictions
 from blemish.report.render import render, report

@@ -42,7 +42,8 @@ def calibrate_command(
         int | None, typer.Option(min=0, help="Pixels of a defect region at least; smaller ones do not count.")
     ] = None,
     leave_out: Annotated[
-        list[Path] | None, typer.Option("--leave-out", help="Good image that counts nothing; may be given again.")
+        list[Path] | None,
+        typer.Option("--leave-out", metavar="PATH", help="Good image that counts nothing; may be given again."),
     ] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Write what --images chooses, once it was looked at.")] = False,
     undo: Annotated[bool, typer.Option("--undo", help="Go back to the calibration before.")] = False,

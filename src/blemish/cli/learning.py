@@ -48,7 +48,7 @@ def fit_command(
     out: Annotated[Path | None, typer.Option(help="folder for the fitted detector; required without --update")] = None,
     update: Annotated[
         Path | None,
-        typer.Option(help="fitted detector to learn these images too; it keeps its settings; default: none"),
+        typer.Option(help="fitted detector to update with them; default: none"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="replace the model that is in --out already")] = False,
     *,

@@ -328,7 +328,7 @@ def data_of(model: ModelFolder, data_path: Path | None) -> Category:
     known = data_path or model.provenance.get("data_path")
     if known is None or not Path(known).is_dir():
         raise BlemishError(
-            f"data_path {known or ''}: no such folder. Give --data_path, the images that the detector was fitted to."
+            f"data_path {known or ''}: no such folder. Give --data-path, the images that the detector was fitted to."
         )
     return tell_left_out(find_category(Path(known), model.category))
 
