@@ -25,6 +25,7 @@ from blemish.data.source import ImageSource
 from blemish.errors import BlemishError
 from blemish.features.base import FILTER_BANKS, Backbone
 from blemish.features.optimise import optimise
+from blemish.features.pretrained import PACKAGES, packaged_weights
 from blemish.progress import Progress, no_progress
 
 STRIDES = (8, 16)
@@ -49,10 +50,11 @@ class NetworkFeatures(Backbone):
     ) -> None:
         super().__init__()
         self.name, self.weights, self.dtype = name, weights, dtype
-        self.layers = tuple(layers) or _default_layers(name)
-        self.network = _build(name, self.layers).to(dtype)
+        network = timm_name(name)
+        self.layers = tuple(layers) or _default_layers(network)
+        self.network = _build(network, self.layers).to(dtype)
         self._optimised: tuple[tuple[Any, ...], nn.Module] | None = None
-        self.patch = _strides(name)[0] if _is_transformer(_strides(name)) else 1
+        self.patch = _strides(network)[0] if _is_transformer(_strides(network)) else 1
         self.register_buffer("mean", _per_channel(self.network, "mean"), persistent=False)
         self.register_buffer("deviation", _per_channel(self.network, "std"), persistent=False)
         self.eval().requires_grad_(False)
@@ -109,12 +111,27 @@ def _per_channel(network: Any, name: str) -> Tensor:
     return torch.tensor(network.pretrained_cfg[name])[:, None, None]
 
 
+def timm_name(name: str) -> str:
+    """What timm calls the network of a backbone."""
+    return PACKAGES[name].network if name in PACKAGES else name
+
+
 def _with_weights(name: str, layers: tuple[int, ...], weights: str, seed: int) -> nn.Module:
+    network = timm_name(name)
     if weights == "random":
-        return _build(name, layers, seed)
+        return _build(network, layers, seed)
     if weights == "hub":
-        return _from_hub(name, layers)
-    return _from_file(name, layers, Path(weights))
+        return _from_package(name, layers) if name in PACKAGES else _from_hub(network, layers)
+    return _from_file(network, layers, Path(weights))
+
+
+def _from_package(name: str, layers: tuple[int, ...]) -> nn.Module:
+    """With the weights that an installed package carries."""
+    network = timm_name(name)
+    with torch.device("meta"):
+        whole = _timm().create_model(network)
+    expected = {key: value.shape for key, value in whole.state_dict().items()}
+    return _from_state(network, layers, packaged_weights(name, expected))
 
 
 def _from_hub(name: str, layers: tuple[int, ...]) -> nn.Module:
@@ -149,15 +166,19 @@ def _cached_weights(name: str) -> Path | None:
     return next((Path(path) for path in cached if isinstance(path, str)), None)
 
 
-def _from_file(name: str, layers: tuple[int, ...], path: Path) -> nn.Module:
-    timm = _timm()
-    classifier = timm.get_pretrained_cfg(name).classifier or ()
+def _from_state(name: str, layers: tuple[int, ...], weights: dict[str, Tensor]) -> nn.Module:
+    """With these weights, each of which has to fit."""
+    classifier = _timm().get_pretrained_cfg(name).classifier or ()
     heads = tuple(f"{head}." for head in ((classifier,) if isinstance(classifier, str) else classifier))
-    state = {key: value for key, value in _read_weights(path).items() if not key.startswith(heads)}
+    state = {key: value for key, value in weights.items() if not key.startswith(heads)}
     # Without a classifier on either side timm insists that every weight fits.
     overlay = {"state_dict": state, "num_classes": 0, "classifier": None}
+    return _build(name, layers, pretrained=True, pretrained_cfg_overlay=overlay)
+
+
+def _from_file(name: str, layers: tuple[int, ...], path: Path) -> nn.Module:
     try:
-        return _build(name, layers, pretrained=True, pretrained_cfg_overlay=overlay)
+        return _from_state(name, layers, _read_weights(path))
     except (RuntimeError, KeyError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise BlemishError(
