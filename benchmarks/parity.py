@@ -26,7 +26,7 @@ from blemish.model.folder import read_model
 from blemish.model.tensors import load_detector
 from blemish.runs.config import RunConfig
 from blemish.runs.export import FORMATS, Parity, compare
-from blemish.runs.run import fit
+from blemish.runs.fit import fit
 
 EPOCHS = 2
 

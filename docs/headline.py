@@ -13,7 +13,7 @@ from pathlib import Path
 from blemish.data import find_categories
 from blemish.data.synthetic import synthesize
 from blemish.inference.inspector import Inspector
-from blemish.report import plots as figures
+from blemish.reporting import plots as figures
 from blemish.runs.config import RunConfig
 from blemish.runs.run import run
 from blemish.types import Prediction

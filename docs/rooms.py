@@ -24,8 +24,9 @@ ROOMS = (
     "export",
     "metrics",
     "evaluation",
-    "report",
+    "reporting",
     "runs",
+    "library",
     "cli",
 )
 """From the first to the last: a room imports itself and those before it, and the modules beside the rooms."""

@@ -15,7 +15,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from blemish.cli import train
 from blemish.data.synthetic import synthesize
-from blemish.report.render import report
+from blemish.reporting.render import report
 from blemish.runs.config import RunConfig
 
 IMAGES = Path(__file__).parent / "images"

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from playwright.sync_api import sync_playwright
 
 from blemish.data import find_categories
-from blemish.report import plots
+from blemish.reporting import plots
 
 IMAGES = Path(__file__).parent / "images"
 COMMANDS = (

@@ -12,6 +12,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Where nothing else is asked for they compute on the processor, so that they are the same on a machine with a GPU.
 os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")
+os.environ |= {"OPENCV_FOR_THREADS_NUM": "1", "OPENCV_LOG_LEVEL": "SILENT"}  # as the commands do
 
 import cv2
 import numpy as np
@@ -20,6 +21,8 @@ import pytest
 from blemish.data.source import ImageSource, load
 from blemish.imaging.preprocess import Preprocess
 from blemish.types import Sample
+
+pytest.register_assert_rewrite("detector_contract")
 
 MakeCategory = Callable[..., Path]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from unicodedata import category
@@ -66,6 +66,14 @@ def one_line(text: object, longest: int = LONGEST_LINE) -> str:
         return printable
     tail = longest // 3
     return f"{printable[: longest - tail - 5]} ... {printable[len(printable) - tail :]}"
+
+
+def check_new_name(what: str, name: str, taken: Iterable[str]) -> None:
+    """Raises BlemishError where something of this kind cannot be registered under the name, or one is already."""
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_.-]*", name):
+        raise BlemishError(f"{what} {shown(name)}: not a name. Use small letters, digits, and _ - . after the first.")
+    if name in taken:
+        raise BlemishError(f"{what} {name}: the name is taken. Choose one that is none of {', '.join(sorted(taken))}.")
 
 
 def number_of(count: int, noun: str) -> str:

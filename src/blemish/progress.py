@@ -35,6 +35,11 @@ def no_progress(done: int, total: int, *, unit: str = "images", **shown: float) 
     """Shows nothing."""
 
 
+def no_phases(name: str) -> Progress:  # noqa: ARG001 - as `Phases` takes it
+    """Shows the progress of no phase."""
+    return no_progress
+
+
 def told(items: Iterable[Item], total: int, progress: Progress, unit: str = "images") -> Iterator[Item]:
     """The items as they come, each counted."""
     for done, item in enumerate(items, start=1):

@@ -31,6 +31,9 @@ class Sample:
     defect: str = GOOD
     """The defect type, or "good"."""
     split: Split = "test"
+    content: bytes | NDArray[Any] | None = field(default=None, compare=False, repr=False)
+    """The file's content, or its pixels (H, W) or (H, W, 3) as a decoder gives them, where the image is in memory and
+    `image` is its name alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blemish.data import Category, find_categories, hold_out
-from blemish.data.category import data_hash, file_digests
+from blemish.data.category import data_hash
+from blemish.data.reading import file_digests
 from blemish.errors import BlemishError
 from blemish.types import Sample
 
@@ -242,7 +243,7 @@ def test_copies_of_a_picture_are_held_out_together():
 def test_the_hash_of_the_data_is_that_of_contents_and_labels_wherever_they_lie(make_category, tmp_path: Path):
     def found(root: Path) -> str:
         (category,) = find_categories(root)
-        return data_hash(category, file_digests(category.files))
+        return data_hash(category, file_digests(category.samples))
 
     folder = make_category(tmp_path / "data", "bolt", num_train=3)
     first = found(tmp_path / "data")

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
+from blemish.data import reading
 from blemish.data import source as source_module
 from blemish.data.source import PixelStore, in_batches, load, read_file, read_frames
 from blemish.errors import BlemishError
@@ -49,8 +50,8 @@ def decoded(monkeypatch) -> list[str]:
         names.append(path.name)
         return decode(data, path, max_pixels)
 
-    decode = source_module.decode_file
-    monkeypatch.setattr(source_module, "decode_file", counting)
+    decode = reading.decode_file
+    monkeypatch.setattr(reading, "decode_file", counting)
     return names
 
 

@@ -26,15 +26,16 @@ from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
+os.environ["OPENCV_FOR_THREADS_NUM"] = "1"  # a forked process has no other threads
 
 import cv2
 import numpy as np
 import onnx
 import onnxruntime  # noqa: F401 - imported once for all that are forked
 
-import blemish.report.render
+import blemish.reporting.render
 import blemish.runs.export
-import blemish.runs.run
+import blemish.runs.testing
 import blemish.runs.update
 from blemish.cli import main
 from blemish.model.folder import DOCUMENT, TENSORS, read_model
@@ -171,7 +172,7 @@ class Play:
         def work() -> None:
             graph = onnx.load(str(self.root / "graph.onnx"))
             blemish.runs.export.to_onnx = lambda _: graph  # which takes seconds to make
-            blemish.runs.run.NUM_RESAMPLES = 20
+            blemish.runs.testing.NUM_RESAMPLES = 20
             before()
             main(list(command))
 

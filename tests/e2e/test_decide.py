@@ -20,7 +20,8 @@ from blemish.model.folder import TENSORS, read_model
 from blemish.model.tensors import Artifact, load_detector, save
 from blemish.runs.config import RunConfig
 from blemish.runs.export import export
-from blemish.runs.run import fit, run
+from blemish.runs.fit import fit
+from blemish.runs.run import run
 
 
 def calibrate(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:

@@ -17,7 +17,7 @@ from blemish.data.source import read_file
 from blemish.model.changes import write_model
 from blemish.model.folder import read_model
 from blemish.runs.config import RunConfig
-from blemish.runs.run import fit
+from blemish.runs.fit import fit
 from blemish.types import Sample
 
 

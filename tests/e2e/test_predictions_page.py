@@ -14,8 +14,8 @@ from blemish.calibration.thresholds import changed, false_alarm_bound
 from blemish.cli import main
 from blemish.model.changes import write_model
 from blemish.model.folder import read_model
-from blemish.report.decisions import called_at
-from blemish.report.render import report
+from blemish.reporting.decisions import called_at
+from blemish.reporting.render import report
 
 LONG = "a_very_long_name_of_line_7_and_station_12_2026-11-28T12-04-55.123456_left_side"
 DASH = "\N{EN DASH}"

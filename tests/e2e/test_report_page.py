@@ -11,9 +11,9 @@ import pytest
 
 from blemish.cli import main
 from blemish.evaluation.record import read_record
-from blemish.report.decisions import counts_at
-from blemish.report.read import read_runs
-from blemish.report.render import report
+from blemish.reporting.decisions import counts_at
+from blemish.reporting.read import read_runs
+from blemish.reporting.render import report
 
 
 @pytest.fixture(scope="module")

@@ -153,7 +153,7 @@ def test_figures_of_an_earlier_run_are_not_taken_for_those_of_one_that_stopped(d
 
     run(of(2))
     with monkeypatch.context() as patched:
-        patched.setattr("blemish.runs.run._evaluate", stopped)
+        patched.setattr("blemish.runs.run.evaluate", stopped)
         with pytest.raises(KeyboardInterrupt):
             run(of(20))
     assert not (tmp_path / "bolt" / "evaluation.json").exists()
@@ -168,7 +168,7 @@ def test_what_was_learned_is_not_learned_again_where_testing_was_stopped(data: P
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("blemish.runs.run._evaluate", stopped)
+        patched.setattr("blemish.runs.run.evaluate", stopped)
         with pytest.raises(KeyboardInterrupt):
             run(RunConfig.create(**fields, ckpt_path=tmp_path / "stopped"))
     monkeypatch.setattr("blemish.training.loop._Loop._step", stopped)

@@ -20,7 +20,7 @@ from blemish.model.folder import read_model
 from blemish.model.tensors import Artifact, load, load_detector, save
 from blemish.runs import export
 from blemish.runs.config import RunConfig
-from blemish.runs.run import fit
+from blemish.runs.fit import fit
 
 NETWORK = {"backbone": "resnet10t", "layers": (1, 2), "weights": "random"}
 METHODS = ("ensemble", "padim", "patchcore")

@@ -278,7 +278,7 @@ def test_a_damaged_reference_and_a_region_that_lies_still_are_refused(tmp_path: 
 
 def test_with_a_region_of_interest_pictures_are_taken_as_they_lie(turned_parts, tmp_path: Path):
     from blemish.runs.config import RunConfig
-    from blemish.runs.run import fit
+    from blemish.runs.fit import fit
 
     cv2.imwrite(str(tmp_path / "mask.png"), np.full((120, 120), 255, np.uint8))
     config = RunConfig.create(

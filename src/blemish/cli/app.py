@@ -19,6 +19,9 @@ from blemish.cli.terminal import console, errors, show_log
 from blemish.errors import BlemishError
 
 QUIET = "--quiet"
+OPENCV = {"OPENCV_FOR_THREADS_NUM": "1", "OPENCV_LOG_LEVEL": "SILENT"}
+"""Environment of the commands: they decode several files at a time, each in one thread, and say themselves, once, what
+is wrong with a file. OpenCV reads it when it is loaded."""
 HEADINGS = {
     "fit": "Learn from good images, then inspect",
     "predict": "Learn from good images, then inspect",
@@ -43,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = next((word for word in line if not word.startswith("-")), "")
     errors.quiet = bool(_completed())
     show_log()
+    os.environ.update(OPENCV)
     with boundary(command, lambda error: _mended(error, given)):
         _prepare(given)
         parsers, rest = {}, given

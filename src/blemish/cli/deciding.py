@@ -130,7 +130,7 @@ def predict_command(
     from blemish.model.folder import find_model, read_model
 
     if report:  # what draws the page may be missing, which is to be known before
-        from blemish.report.render import report as write_report
+        from blemish.reporting.render import report as write_report
     folder = find_model(model)
     settings: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "threads": threads, "device": device}
     inspector = Inspector.load(folder, backend, **settings, max_pixels=max_pixels)

@@ -58,7 +58,7 @@ def fit_command(
 ) -> None:
     """Learn from a folder of good images; some are held out to choose the threshold."""
     from blemish.runs.config import FIT_MODEL, RunConfig
-    from blemish.runs.run import fit
+    from blemish.runs.fit import fit
     from blemish.runs.update import update as update_model
 
     model: ModelFolder | None
@@ -80,10 +80,8 @@ def fit_command(
 def train(config: RunConfig) -> list[Evaluation]:
     """Runs every category, prints a line for each and the headline last, and writes the results."""
     from blemish.data import find_categories
-    from blemish.evaluation.results import write_results
     from blemish.features.devices import is_main_process
-    from blemish.report import plots as figures
-    from blemish.runs.run import run
+    from blemish.runs.run import run, write_run
 
     evaluations = []
     for category in find_categories(config.data_path, config.category):
@@ -93,9 +91,7 @@ def train(config: RunConfig) -> list[Evaluation]:
         if is_main_process():
             console.print(_line(evaluation), soft_wrap=True)
     if is_main_process():
-        write_results(evaluations, config.ckpt_path)
-        if any(evaluation.images for evaluation in evaluations):
-            figures.averages(evaluations, config.ckpt_path / "figures" / "auroc.png")
+        write_run(evaluations, config.ckpt_path)
         fewest = min(len(evaluation.validation) for evaluation in evaluations)
         for line in summary.too_few(fewest, config.validation):
             console.print(f"{number_of(fewest, 'good image')} held out per category; {line}", soft_wrap=True)

@@ -87,7 +87,7 @@ def report_command(
     Of what `train` left: figures, curves, images, data. Of what `predict` left: scores, decisions and images, which
     need no labels; `predict --report` keeps the anomaly maps for it too.
     """
-    from blemish.report.render import report
+    from blemish.reporting.render import report
 
     if out.is_dir():
         raise BlemishError(f"out {out}: a folder. Name the file to write, such as {out / 'report.html'}.")
@@ -107,8 +107,8 @@ def compare_command(
     By images: a paired bootstrap over the test images, averaged over the categories; it makes the verdict, at p < 0.05.
     By categories: the Wilcoxon signed-rank test, from six categories on.
     """
-    from blemish.report.compare import compare_runs, verdicts_table
-    from blemish.report.read import read_runs
+    from blemish.reporting.compare import compare_runs, verdicts_table
+    from blemish.reporting.read import read_runs
 
     runs = read_runs([first, second])
     verdicts = compare_runs(*runs)

@@ -14,12 +14,11 @@ import numpy as np
 from blemish.data.layouts.folder import read_folder
 from blemish.data.layouts.mvtec_ad import read_mvtec
 from blemish.data.listing import OUTSIDE, LeftOut, describe, list_images
-from blemish.errors import BlemishError
-from blemish.files import absolute, read_bytes
+from blemish.data.reading import FileReader
+from blemish.errors import BlemishError, check_new_name, shown
+from blemish.files import absolute
 from blemish.imaging.contents import pixel_digest
-from blemish.imaging.read import decode_image, read_content
 from blemish.parallel import map_ahead
-from blemish.progress import Progress, no_progress, told
 from blemish.types import GOOD, Sample, Split
 
 logger = logging.getLogger("blemish")
@@ -32,6 +31,30 @@ They are tried in this order.
 """
 
 
+def register_layout(name: str, read: Reader) -> None:
+    """Makes a layout of folders known, which is tried before those that are known already.
+
+    `read` takes a path and gives {category's folder: samples}, empty where the path is not of its layout. Raises
+    BlemishError where the name is taken.
+    """
+    check_new_name("layout", name, DATASETS)
+    if not callable(read):
+        raise BlemishError(f"layout {name}: {shown(read)} is no function of a path.")
+    known = dict(DATASETS)
+    DATASETS.clear()
+    DATASETS.update({name: read} | known)
+
+
+def _found(name: str, path: Path) -> dict[Path, list[Sample]]:
+    """What the layout of this name finds under the path; raises BlemishError where that is not what it should be."""
+    found = DATASETS[name](path)
+    parts = [(folder, *samples) for folder, samples in found.items()] if isinstance(found, dict) else [(None,)]
+    for folder, *samples in parts:
+        if not isinstance(folder, Path) or not all(isinstance(sample, Sample) for sample in samples):
+            raise BlemishError(f"layout {name}: gives something else than {{a category's folder: its samples}}.")
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Category:
     """One kind of part: its good images to learn from, and the images to test on."""
@@ -40,6 +63,7 @@ class Category:
     root: Path
     """The category's own folder: paths are given relative to it, whether it or the data set's root was named."""
     layout: str
+    """The layout that it was found in; empty where its images were given one by one."""
     samples: tuple[Sample, ...]
 
     @property
@@ -61,7 +85,7 @@ def find_categories(path: Path, names: Sequence[str] = ()) -> list[Category]:
     if not os.path.isdir(path):  # noqa: PTH112 - the method raises where a folder above cannot be entered
         what = "not a folder" if os.path.exists(path) else "no such folder"  # noqa: PTH110
         raise BlemishError(f"data_path {path}: {what}. Give a data set's root or one category's folder.")
-    layout, found = next(((name, found) for name, read in DATASETS.items() if (found := read(path))), ("", {}))
+    layout, found = next(((name, found) for name in DATASETS if (found := _found(name, path))), ("", {}))
     if not found:
         raise BlemishError(
             f"data_path {path}: no images found. Expected <category>/train/good/*.png as in MVTec AD, "
@@ -108,8 +132,17 @@ def good_alone(category: Category) -> Category:
     return replace(category, root=root, samples=samples)
 
 
+def examples_of(category: Category) -> tuple[list[Sample], list[Sample]]:
+    """A few good training images and one of each defect type, to be shown."""
+    test = category.of("test")
+    types = dict.fromkeys(sample.defect for sample in test if sample.defect != GOOD)
+    return category.of("train")[:4], [next(one for one in test if one.defect == defect) for defect in types]
+
+
 def left_out(category: Category) -> list[LeftOut]:
     """What lies below the category's folder and is neither an image of it nor a mask."""
+    if not category.layout:
+        return []
     listing, files = list_images(category.root), set(category.files)
     above = {folder for file in files for folder in file.parents}
     others = [LeftOut(image, OUTSIDE) for image in listing.images if image not in files]
@@ -149,20 +182,14 @@ def hold_out(category: Category, fraction: float, seed: int, digests: Mapping[Pa
     return replace(category, samples=tuple(samples))
 
 
-def file_digests(paths: Sequence[Path], progress: Progress = no_progress) -> dict[Path, str]:
-    """Path -> SHA-256 of the file's content; raises BlemishError where one cannot be read."""
-    digests = map_ahead(lambda path: hashlib.sha256(read_bytes(path)).hexdigest(), paths)
-    return dict(zip(paths, told(digests, len(paths), progress, "files"), strict=True))
+def content_digests(samples: Sequence[Sample]) -> dict[Path, tuple[str, str]]:
+    """Image -> SHA-256 of the decoded pixels, and of the file; raises BlemishError where one cannot be read."""
+    return dict(zip((sample.image for sample in samples), map_ahead(_content_digests, samples), strict=True))
 
 
-def content_digests(paths: Sequence[Path]) -> dict[Path, tuple[str, str]]:
-    """Path -> SHA-256 of the decoded pixels, and of the file; raises BlemishError where one cannot be read."""
-    return dict(zip(paths, map_ahead(_content_digests, paths), strict=True))
-
-
-def _content_digests(path: Path) -> tuple[str, str]:
-    data = read_content(path)
-    return pixel_digest(decode_image(data, path)), hashlib.sha256(data).hexdigest()
+def _content_digests(sample: Sample) -> tuple[str, str]:
+    opened = FileReader().open(sample)
+    return pixel_digest(opened.pixels), opened.sha256
 
 
 def data_hash(category: Category, digests: Mapping[Path, str]) -> str:

@@ -15,12 +15,12 @@ from blemish.data.category import Category, left_out
 from blemish.data.layouts.groups import mask_folders
 from blemish.data.listing import OTHER_FILE, OUTSIDE, LeftOut, describe, list_folders
 from blemish.data.names import LABEL_NAMES, is_good
+from blemish.data.reading import FileReader
 from blemish.data.source import FileInfo
 from blemish.errors import BlemishError
 from blemish.imaging.formats import UNREAD
 from blemish.imaging.formats.unread import unread_name
-from blemish.imaging.limits import MAX_PIXELS
-from blemish.imaging.masks import understand_mask
+from blemish.imaging.masks import PackedMarks, understand_mask
 from blemish.parallel import map_ahead
 from blemish.types import Sample, Size
 
@@ -50,22 +50,24 @@ class MaskInfo:
     rule: str = ""
     """By which rule of `imaging.masks` it was understood."""
     num_values: int = 0
+    marks: PackedMarks | None = None
+    """What it marks; None where it cannot be used."""
     error: str | None = None
 
 
-def read_mask_infos(samples: Iterable[Sample], max_pixels: int = MAX_PIXELS) -> dict[Path, MaskInfo]:
+def read_mask_infos(samples: Iterable[Sample], reader: FileReader | None = None) -> dict[Path, MaskInfo]:
     """Mask file -> what is known of it, for every sample that has one."""
-    paths = [sample.mask for sample in samples if sample.mask]
-    return dict(zip(paths, map_ahead(lambda path: _read_mask_info(path, max_pixels), paths), strict=True))
+    reader, paths = reader or FileReader(), [sample.mask for sample in samples if sample.mask]
+    return dict(zip(paths, map_ahead(lambda path: _read_mask_info(path, reader), paths), strict=True))
 
 
-def _read_mask_info(path: Path, max_pixels: int) -> MaskInfo:
+def _read_mask_info(path: Path, reader: FileReader) -> MaskInfo:
     try:
-        mask = understand_mask(path, max_pixels)
+        mask = understand_mask(path, reader.max_pixels, reader.content(path))
     except BlemishError as error:
         return MaskInfo(error=str(error))
-    height, width = mask.marks.shape
-    return MaskInfo((height, width), float(np.mean(mask.marks)), mask.rule, mask.num_values)
+    marks = PackedMarks.pack(mask.marks)
+    return MaskInfo(marks.shape, float(np.mean(mask.marks)), mask.rule, mask.num_values, marks)
 
 
 def find_problems(category: Category, files: Sequence[FileInfo], masks: Mapping[Path, MaskInfo]) -> list[Problem]:
@@ -179,6 +181,8 @@ def _usable(samples: Sequence[Sample], files: Sequence[FileInfo], num_values: in
 
 def _left_out(category: Category) -> Iterable[Problem]:
     """Masks that belong to no image, training folders that are not read, and all else in one line."""
+    if not category.layout:
+        return
     found = left_out(category)
     unread = [folder for folder in list_folders(category.root / "train") if not is_good(folder.name)]
     masks = mask_folders(category.root)

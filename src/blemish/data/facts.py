@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from blemish.data.category import Category
 from blemish.data.source import ImageSource
+from blemish.imaging.pixels import white
 
 SMALL = 16
 """Side of what an image is compared by."""
@@ -76,6 +77,5 @@ def _description(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _scaled(pixels: NDArray[Any]) -> NDArray[np.float32]:
     """(h, w, 3) in [0, 1], so that grey and colour images of one set can be compared."""
-    scale = 1.0 if pixels.dtype == np.float32 else 1 / np.iinfo(pixels.dtype).max
-    scaled = pixels.astype(np.float32) * np.float32(scale)
+    scaled = pixels.astype(np.float32) * np.float32(1 / white(pixels.dtype))
     return np.repeat(scaled, 3, axis=2) if scaled.shape[2] == 1 else scaled

@@ -12,6 +12,7 @@ from rich.table import Table
 from blemish.data.category import Category, find_categories
 from blemish.data.check import MaskInfo, Problem, find_problems, read_mask_infos
 from blemish.data.learned import DEPTHS
+from blemish.data.reading import FileReader
 from blemish.data.source import FileInfo, read_file
 from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.preprocess import Preprocess
@@ -47,7 +48,7 @@ def overview(path: Path, progress: Progress = no_progress, max_pixels: int = MAX
             files.append(info)
             done += 1
             progress(done, total)
-        infos = read_mask_infos(category.samples, max_pixels)
+        infos = read_mask_infos(category.samples, FileReader(max_pixels))
         _add_rows(table, category, files)
         problems += find_problems(category, files, infos)
         masks += [f"{category.name}: {line}" for line in _understood(list(infos.values()))]

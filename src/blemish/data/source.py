@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, tee
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from blemish.data.reading import FileReader
 from blemish.errors import BlemishError
 from blemish.imaging.contents import num_values, pixel_digest
 from blemish.imaging.pixels import thumbnail, to_batch
 from blemish.imaging.preprocess import Preprocess
-from blemish.imaging.read import decode_file, read_content
+from blemish.imaging.thumbnails import PICTURE_SIDE, to_jpeg
 from blemish.parallel import map_ahead
 from blemish.progress import Progress, no_progress
 from blemish.types import Sample, Size, Unreadable
@@ -55,6 +56,8 @@ class FileInfo:
     """How the part in it lies, where that counts."""
     shown: NDArray[np.uint8] | None = None
     """(h, w, 3) RGB, SHOWN_SIDE long at most, where it was asked for."""
+    picture: bytes = b""
+    """A JPEG file, PICTURE_SIDE long at most, where it was asked for."""
     pixel_sha256: str = ""
     """Of the decoded pixels, the same for every file of one picture; empty where it was not asked for."""
     num_values: int = 0
@@ -76,26 +79,38 @@ class Frame:
 
 
 def read_file(
-    sample: Sample, preprocess: Preprocess, with_image: bool = False, *, with_contents: bool = False
+    sample: Sample,
+    preprocess: Preprocess,
+    with_image: bool = False,
+    *,
+    with_contents: bool = False,
+    with_picture: bool = False,
+    reader: FileReader | None = None,
 ) -> tuple[list[NDArray[Any]], FileInfo]:
     """The preprocessed pieces (none where the file cannot be used) and what is known of the file.
 
-    `with_image` keeps what a person is shown of it too; what its pixels are known again by takes a while, and is there
-    `with_contents` alone.
+    `with_image` keeps what a person is shown of it too, `with_picture` a small one as a JPEG file; what its pixels are
+    known again by takes a while, and is there `with_contents` alone.
     """
-    digest = ""
-    try:
-        data = read_content(sample.image, preprocess.max_pixels)
-        digest = hashlib.sha256(data).hexdigest()
-        decoded = decode_file(data, sample.image, preprocess.max_pixels)
-    except BlemishError as error:
-        return [], FileInfo(sha256=digest, error=str(error))
-    image = decoded.pixels
+    opened = (reader or FileReader(preprocess.max_pixels)).open(sample)
+    if opened.decoded is None:
+        return [], FileInfo(sha256=opened.sha256, error=opened.error)
+    image = opened.pixels
     height, width, *rest = image.shape
     placement = preprocess.placement(image)
     shown = thumbnail(image, SHOWN_SIDE) if with_image else None
     channels, depth = rest[0] if rest else 1, str(image.dtype)
-    info = FileInfo(digest, (height, width), channels, depth, alpha=decoded.has_alpha, placement=placement, shown=shown)
+    has_alpha, picture = opened.decoded.has_alpha, to_jpeg(thumbnail(image, PICTURE_SIDE)) if with_picture else b""
+    info = FileInfo(
+        opened.sha256,
+        (height, width),
+        channels,
+        depth,
+        alpha=has_alpha,
+        placement=placement,
+        shown=shown,
+        picture=picture,
+    )
     if with_contents:
         info = replace(info, pixel_sha256=pixel_digest(image), num_values=num_values(image))
     try:
@@ -117,8 +132,8 @@ def read_frames(
 
     With 0 there is a worker per core, and each has two files ahead. A file that cannot be used is told in its place.
     """
-    ordered = list(samples)
-    results = map_ahead(lambda sample: read_file(sample, preprocess, with_images), ordered, workers, ahead)
+    ordered, waiting = tee(samples)  # the samples may be made one by one
+    results = map_ahead(lambda sample: read_file(sample, preprocess, with_images), waiting, workers, ahead)
     for sample, (pieces, info) in zip(ordered, results, strict=True):
         if info.error:
             yield Unreadable(sample, info.error)
@@ -195,14 +210,22 @@ def load(
     memory_budget: int = MEMORY_BUDGET,
     workers: int = 0,
     progress: Progress = no_progress,
+    reader: FileReader | None = None,
+    shown: Collection[Path] = (),
 ) -> ImageSource:
     """Every sample decoded once and kept; files that cannot be used are told by their `FileInfo.error`.
 
+    Of the images in `shown` a small picture is kept too. `reader` may hold files that were read before.
     `memory_budget` bytes are held in memory. Beyond it pixels go to a temporary file, which takes at most half of
     the free disk, and beyond that they are decoded anew at each use.
     """
     store, files = PixelStore(memory_budget), []
-    for pieces, info in map_ahead(lambda sample: read_file(sample, preprocess, with_contents=True), samples, workers):
+
+    def read(sample: Sample) -> tuple[list[NDArray[Any]], FileInfo]:
+        with_picture = sample.image in shown
+        return read_file(sample, preprocess, with_contents=True, with_picture=with_picture, reader=reader)
+
+    for pieces, info in map_ahead(read, samples, workers):
         for piece in range(preprocess.num_pieces(info.size)):
             store.append(pieces[piece] if pieces else None)
         files.append(info)

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.data.category import Category
+from blemish.data.kept import NOTHING_KEPT, KeptImages
 from blemish.errors import BlemishError
 from blemish.files import read_bytes
 from blemish.imaging.limits import MAX_PIXELS
-from blemish.imaging.masks import read_mask
 from blemish.imaging.read import read_image
 from blemish.imaging.roi import Roi, counted
 from blemish.metrics import (
@@ -75,6 +75,7 @@ def measure(
     num_resamples: int = 0,
     roi: Roi | None = None,
     pixel_threshold: float | None = None,
+    kept: KeptImages = NOTHING_KEPT,
 ) -> Measured:
     """The figures of the predictions of `samples`, which come one at a time and in the same order.
 
@@ -82,13 +83,14 @@ def measure(
     defect lies there altogether counts as good. With `num_resamples`, each figure has a 95 % confidence interval
     from so many bootstrap resamples of the images. Pixels above `pixel_threshold` are those reported, for SegF1. A
     metric whose input is not given (SegF1 that threshold, AU-sPRO saturation areas) is no part of the evaluation; one
-    that is not defined for these images is None. Where there are no samples, there is no metric.
+    that is not defined for these images is None. Where there are no samples, there is no metric. Masks are taken from
+    what was `kept` of them, or else read.
     """
     if not samples:
         return Measured(Evaluation(method, category, {}))
     rows: list[dict[str, Any]] = []
-    labels = [_has_defect(sample, roi) for sample in samples]
-    pixels = rank_labelled(labels, _pairs(zip(predictions, labels, strict=True), rows, root, roi))
+    labels = [_has_defect(sample, roi, kept) for sample in samples]
+    pixels = rank_labelled(labels, _pairs(zip(predictions, labels, strict=True), rows, root, roi, kept))
     images = rank_images(labels, [row["score"] for row in rows])
     reported = None if pixel_threshold is None else float(np.nextafter(np.float32(pixel_threshold), np.float32(np.inf)))
     found = evaluate_rankings(images, pixels, pixel_threshold=reported)
@@ -140,16 +142,20 @@ def _read_map(base: Path) -> NDArray[Any]:
     return content
 
 
-def _has_defect(sample: Sample, roi: Roi | None) -> bool:
+def _has_defect(sample: Sample, roi: Roi | None, kept: KeptImages) -> bool:
     """Whether the image is labelled anomalous and, where that is known, is so within the region of interest."""
     if roi is None or sample.mask is None or not sample.label:
         return bool(sample.label)
-    mask = read_mask(sample.mask)
+    mask = kept.mask(sample.mask)
     return bool(mask[roi.inside((mask.shape[0], mask.shape[1]))].any())
 
 
 def _pairs(
-    labelled: Iterable[tuple[Prediction, bool]], rows: list[dict[str, Any]], root: Path, roi: Roi | None
+    labelled: Iterable[tuple[Prediction, bool]],
+    rows: list[dict[str, Any]],
+    root: Path,
+    roi: Roi | None,
+    kept: KeptImages,
 ) -> Iterator[tuple[NDArray[np.bool_] | None, NDArray[Any]]]:
     """Mask and map of each prediction; what is known of the image is put into `rows` on the way."""
     for prediction, label in labelled:
@@ -157,7 +163,7 @@ def _pairs(
         path = sample.image.relative_to(root).as_posix()
         rows.append({"path": path, "defect": sample.defect, "label": label, "score": prediction.score})
         limit = max(MAX_PIXELS, prediction.map.size)  # of an image that was taken, its mask is
-        yield read_mask(sample.mask, limit) if sample.mask else None, counted(prediction.map, roi)
+        yield kept.mask(sample.mask, limit) if sample.mask else None, counted(prediction.map, roi)
 
 
 def _has_input(metric: Metric, pixels: Ranking | str, pixel_threshold: float | None) -> bool:

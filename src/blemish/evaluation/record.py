@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from blemish.calibration.thresholds import Calibration
+from blemish.data.kept import NOTHING_KEPT, KeptImages
 from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import Measured
 from blemish.evaluation.results import EVALUATION
@@ -45,12 +46,16 @@ class Record:
 
 
 def previewed(
-    predictions: Iterable[Prediction], root: Path, previews: list[Preview], calibration: Calibration | None = None
+    predictions: Iterable[Prediction],
+    root: Path,
+    previews: list[Preview],
+    calibration: Calibration | None = None,
+    kept: KeptImages = NOTHING_KEPT,
 ) -> Iterator[Prediction]:
     """The predictions as they come, what a report shows of each put aside."""
     level = calibration.pixel_threshold if calibration else None
     for prediction in predictions:
-        previews.append(preview(prediction, prediction.sample.image.relative_to(root).as_posix(), level))
+        previews.append(preview(prediction, prediction.sample.image.relative_to(root).as_posix(), level, kept))
         yield prediction
 
 

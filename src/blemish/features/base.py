@@ -17,8 +17,11 @@ from blemish.data.source import ImageSource, in_batches
 from blemish.features.devices import Precision
 from blemish.progress import Progress, no_progress
 
-FILTER_BANKS = {"gabor": "blemish.features.gabor:GaborFeatures", "pca": "blemish.features.pca:PcaFeatures"}
-"""Name -> module:class of the features that need no weights. Every other name is that of a timm network."""
+FILTER_BANKS: dict[str, str | type[Backbone]] = {
+    "gabor": "blemish.features.gabor:GaborFeatures",
+    "pca": "blemish.features.pca:PcaFeatures",
+}
+"""Name -> class of the features that need no weights, or where it is. Every other name is that of a timm network."""
 BATCH = 8
 """Images whose features are computed at once while fitting."""
 

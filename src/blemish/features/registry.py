@@ -7,6 +7,7 @@ from importlib import import_module
 
 import torch
 
+from blemish.errors import BlemishError, check_new_name, shown
 from blemish.features.base import FILTER_BANKS, Backbone
 
 
@@ -18,9 +19,26 @@ def create_backbone(
     The dtype is what a network computes in; filters have to cancel, so theirs is always float32.
     """
     if name in FILTER_BANKS:
-        module, _, cls = FILTER_BANKS[name].partition(":")
+        registered = FILTER_BANKS[name]
+        if not isinstance(registered, str):
+            return registered()
+        module, _, cls = registered.partition(":")
         found: Backbone = getattr(import_module(module), cls)()
         return found
     from blemish.features.timm_features import NetworkFeatures
 
     return NetworkFeatures(name, layers, weights, dtype)
+
+
+def register_features(name: str, cls: type[Backbone]) -> None:
+    """Makes features known by a name, as the `backbone` of the detectors that compare features.
+
+    They are made without arguments, and are fitted to good images or need no fitting. Raises BlemishError where the
+    name is taken, or the class is none of features.
+    """
+    check_new_name("features", name, FILTER_BANKS)
+    if not isinstance(cls, type) or not issubclass(cls, Backbone):
+        raise BlemishError(f"features {name}: {shown(cls)} is no class of blemish.features.base.Backbone.")
+    if missing := sorted(cls.__abstractmethods__):
+        raise BlemishError(f"features {name}: {cls.__name__} has no {', '.join(missing)}. Write what is missing.")
+    FILTER_BANKS[name] = cls

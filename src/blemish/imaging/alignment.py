@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from blemish.errors import BlemishError, number_of
 from blemish.imaging.foreground import find_foreground
 from blemish.imaging.formats import Image
-from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.pixels import to_batch
 from blemish.imaging.read import decode_image, read_image
 from blemish.parallel import map_ahead
@@ -99,18 +98,18 @@ def choose_alignment(
     samples: Sequence[Sample],
     held_out: Sequence[Sample],
     asked: Align = "auto",
-    max_pixels: int = MAX_PIXELS,
+    read: Callable[[Sample], Image] = lambda sample: read_image(sample.image),
     progress: Progress = no_progress,
 ) -> tuple[Alignment | None, str]:
     """What good samples are turned and shifted to look like, None where they are taken as they lie; and why so.
 
     By itself it is done where there is a background for parts to move on, and where it takes most of what held-out
-    good samples differ by from the mean. Files that cannot be read are passed over.
+    good samples differ by from the mean. Samples that `read` raises BlemishError for are passed over.
     """
-    canvases = [] if asked == "off" else _canvases(samples, max_pixels, progress)
+    canvases = [] if asked == "off" else _canvases(samples, read, progress)
     if asked == "off" or (asked == "on" and canvases):
         return _learned(canvases) if canvases else None, f"align: {asked}, as asked for"
-    found, reason = _judged(canvases, _canvases(held_out, max_pixels))
+    found, reason = _judged(canvases, _canvases(held_out, read))
     reason = f"align: {'on' if found else 'off'}, since {reason}"
     logger.info("%s", reason)
     return found, reason
@@ -145,17 +144,19 @@ def _eccentricity(canvas: Canvas) -> float:
     return float(np.hypot((energy.sum(0) * axis).sum(), (energy.sum(1) * axis).sum()) / max(energy.sum(), 1e-6))
 
 
-def _canvases(samples: Sequence[Sample], max_pixels: int, progress: Progress = no_progress) -> list[Canvas]:
+def _canvases(
+    samples: Sequence[Sample], read: Callable[[Sample], Image], progress: Progress = no_progress
+) -> list[Canvas]:
     """Of up to COMPARED of the samples, evenly among them; without those that cannot be read."""
 
-    def read(sample: Sample) -> list[Canvas]:
+    def found(sample: Sample) -> list[Canvas]:
         try:
-            return [to_canvas(read_image(sample.image, max_pixels))]
+            return [to_canvas(read(sample))]
         except BlemishError:
             return []
 
     chosen = samples[:: max(1, -(-len(samples) // COMPARED))]
-    return [canvas for found in told(map_ahead(read, chosen), len(chosen), progress) for canvas in found]
+    return [canvas for one in told(map_ahead(found, chosen), len(chosen), progress) for canvas in one]
 
 
 def _straightened(canvases: Sequence[Canvas], reference: Alignment) -> list[Canvas]:

@@ -17,7 +17,9 @@ from blemish.errors import BlemishError
 from blemish.imaging.contents import distinct
 from blemish.imaging.formats import Image
 from blemish.imaging.limits import MAX_PIXELS
+from blemish.imaging.pixels import white
 from blemish.imaging.read import decode_file, read_content
+from blemish.types import Size
 
 NOT_BLACK, ABOVE, ALPHA = "not black", "above half of the faintest shape", "opaque"
 """The rules by which a mask marks."""
@@ -53,14 +55,35 @@ class Mask:
     """Different values of the pixels, or of the alpha channel where that counts."""
 
 
+@dataclass(frozen=True, slots=True)
+class PackedMarks:
+    """What a mask marks, a bit for each pixel."""
+
+    bits: NDArray[np.uint8]
+    shape: Size
+
+    @classmethod
+    def pack(cls, marks: Marks) -> PackedMarks:
+        """Packs marks (H, W)."""
+        return cls(np.packbits(marks), (marks.shape[0], marks.shape[1]))
+
+    def unpack(self) -> Marks:
+        """(H, W): True where a pixel is marked."""
+        height, width = self.shape
+        return np.unpackbits(self.bits, count=height * width).view(np.bool_).reshape(self.shape)
+
+
 def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> Marks:
     """(H, W): True where the mask marks an anomalous pixel; see `understand_mask`."""
     return understand_mask(path, max_pixels).marks
 
 
-def understand_mask(path: Path, max_pixels: int = MAX_PIXELS) -> Mask:
-    """What the file at `path` marks; raises BlemishError where it cannot be read, or its values do not tell."""
-    data = read_content(path, max_pixels)
+def understand_mask(path: Path, max_pixels: int = MAX_PIXELS, data: bytes | None = None) -> Mask:
+    """What the file at `path` marks, whose content may be given as `data`.
+
+    Raises BlemishError where it cannot be read, or its values do not tell.
+    """
+    data = read_content(path, max_pixels) if data is None else data
     decoded = decode_file(data, path, max_pixels)
     image, alpha = decoded.pixels, _alpha(data) if decoded.has_alpha else None
     if alpha is None or alpha.min() == alpha.max():
@@ -106,8 +129,7 @@ def _judged(image: Image, path: Path) -> Mask:
 
 
 def _strength(values: Image) -> Strength:
-    scale = 1 if values.dtype == np.float32 else np.iinfo(values.dtype).max
-    return values.astype(np.float32) * np.float32(255 / scale)
+    return values.astype(np.float32) * np.float32(255 / white(values.dtype))
 
 
 def _are_few_and_apart(levels: Strength) -> bool:

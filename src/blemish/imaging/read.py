@@ -5,17 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from blemish.errors import BlemishError
 from blemish.files import read_bytes
 from blemish.imaging.formats import EXTENSIONS, Decoded, Image, decode, num_pages
 from blemish.imaging.limits import BYTES_PER_PIXEL, HEADERS, MAX_PIXELS
-
-cv2.setNumThreads(1)  # blemish decodes several files at a time instead
-# OpenCV complains of broken files on standard error; blemish says it once, in its own words.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def is_image(path: Path) -> bool:

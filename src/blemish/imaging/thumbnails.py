@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from blemish.imaging.pixels import fitted
 
+PICTURE_SIDE = 320
+"""The longer side in pixels, at most, of a picture that is kept for display."""
 QUALITY = 92
 """Of the pictures, as JPEG has it: ten times as fast to write as WebP."""
 Picture = NDArray[np.uint8]

@@ -19,17 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.calibration.thresholds import Calibration, find_regions, to_plain
+from blemish.data.kept import NOTHING_KEPT, KeptImages
 from blemish.errors import BlemishError
 from blemish.files import write_json
 from blemish.imaging.limits import MAX_PIXELS
-from blemish.imaging.masks import read_mask
 from blemish.imaging.pixels import thumbnail
 from blemish.imaging.read import decode_image, read_content
-from blemish.imaging.thumbnails import Picture, small_map, to_jpeg
+from blemish.imaging.thumbnails import PICTURE_SIDE, Picture, small_map, to_jpeg
 from blemish.types import Prediction, Size
 
-PICTURE_SIDE, MAP_SIDE = 320, 160
-"""The longer side in pixels, at most, of what is kept for display."""
+MAP_SIDE = 160
+"""The longer side in pixels, at most, of a map that is kept for display."""
 OUTLINE_UNITS = 4096
 """An outline's coordinates are whole numbers, this many to the picture's longer side."""
 MOST_REGIONS = 12
@@ -77,21 +77,22 @@ PLAIN = ("path", "size", "outline", "mask_area", "at_maximum", "regions", "num_r
 """The fields of a preview that are no arrays."""
 
 
-def preview(prediction: Prediction, path: str, pixel_threshold: float | None = None) -> Preview:
+def preview(
+    prediction: Prediction, path: str, pixel_threshold: float | None = None, kept: KeptImages = NOTHING_KEPT
+) -> Preview:
     """The preview of a prediction; with its regions where there is a pixel threshold.
 
-    The image file is read anew where the prediction brings no image; there is no picture where that fails, or it is
-    another file by now.
+    The image file is read anew where the prediction brings no image and none was `kept`; there is no picture where
+    that fails, or it is another file by now.
     """
     sample, values = prediction.sample, prediction.map
     found = () if pixel_threshold is None else find_regions(values, pixel_threshold)
     size = values.shape[0], values.shape[1]
-    mask = read_mask(sample.mask, _limit(size)) if sample.mask else None
-    picture = picture_of(sample.image, size, prediction.sha256) if prediction.image is None else prediction.image
+    mask = kept.mask(sample.mask, _limit(size)) if sample.mask else None
     return Preview(
         path,
         size,
-        b"" if picture is None else to_jpeg(thumbnail(picture, PICTURE_SIDE)),
+        kept.pictures.get(sample.image) or _picture(prediction, size),
         small_map(values, MAP_SIDE),
         [] if mask is None else outline_of(mask),
         None if mask is None else float(mask.mean()),
@@ -100,6 +101,14 @@ def preview(prediction: Prediction, path: str, pixel_threshold: float | None = N
         num_regions=len(found),
         largest_region=None if pixel_threshold is None else max((region.area for region in found), default=0),
     )
+
+
+def _picture(prediction: Prediction, size: Size) -> bytes:
+    """What was inspected as a JPEG file; empty where it is not at hand any more."""
+    image = prediction.image
+    if image is None:
+        image = picture_of(prediction.sample.image, size, prediction.sha256)
+    return b"" if image is None else to_jpeg(thumbnail(image, PICTURE_SIDE))
 
 
 def picture_of(path: Path, size: Size, sha256: str = "") -> Picture | None:

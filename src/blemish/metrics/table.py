@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, get_args
 
 from numpy.typing import ArrayLike
 
+from blemish.errors import BlemishError, check_new_name, shown
 from blemish.metrics import figures
 from blemish.metrics.figures import Points
 from blemish.metrics.pimo import PIMO_BOUNDS, mean_aupimo
@@ -77,25 +78,40 @@ def _aupimo(bounds: tuple[float, float]) -> Metric:
     return Metric("pixel", "higher", "AUPIMO", "pimo", figure, exact)
 
 
-METRICS: Mapping[str, Metric] = MappingProxyType(
-    {
-        "image_auroc": Metric("image", "higher", "image AUROC", "counts", figures.area_under_roc),
-        "image_ap": Metric("image", "higher", "image AP", "counts", figures.average_precision),
-        "image_f1_max": Metric("image", "higher", "image F1-max", "counts", figures.f1_max),
-        "image_fpr_at_full_recall": Metric(
-            "image", "lower", "image FPR at full recall", "counts", figures.false_alarms_at_full_recall
-        ),
-        "pixel_auroc": Metric("pixel", "higher", "pixel AUROC", "counts", figures.area_under_roc),
-        "pixel_ap": Metric("pixel", "higher", "pixel AP", "counts", figures.average_precision),
-        "pixel_f1_max": Metric("pixel", "higher", "pixel F1-max", "counts", figures.f1_max),
-        "aupro": _aupro(0.3),
-        "aupro_0.05": _aupro(0.05),
-        "aupimo": _aupimo(PIMO_BOUNDS),
-        "seg_f1": Metric("pixel", "higher", "SegF1", "decision", figures.first_f1),
-        **{f"au_spro_{limit:g}": _au_spro(limit) for limit in SPRO_LIMITS},
-    }
-)
+_METRICS: dict[str, Metric] = {
+    "image_auroc": Metric("image", "higher", "image AUROC", "counts", figures.area_under_roc),
+    "image_ap": Metric("image", "higher", "image AP", "counts", figures.average_precision),
+    "image_f1_max": Metric("image", "higher", "image F1-max", "counts", figures.f1_max),
+    "image_fpr_at_full_recall": Metric(
+        "image", "lower", "image FPR at full recall", "counts", figures.false_alarms_at_full_recall
+    ),
+    "pixel_auroc": Metric("pixel", "higher", "pixel AUROC", "counts", figures.area_under_roc),
+    "pixel_ap": Metric("pixel", "higher", "pixel AP", "counts", figures.average_precision),
+    "pixel_f1_max": Metric("pixel", "higher", "pixel F1-max", "counts", figures.f1_max),
+    "aupro": _aupro(0.3),
+    "aupro_0.05": _aupro(0.05),
+    "aupimo": _aupimo(PIMO_BOUNDS),
+    "seg_f1": Metric("pixel", "higher", "SegF1", "decision", figures.first_f1),
+    **{f"au_spro_{limit:g}": _au_spro(limit) for limit in SPRO_LIMITS},
+}
+METRICS: Mapping[str, Metric] = MappingProxyType(_METRICS)
 """Name -> metric, in the order of a table. `blemish.metrics.pixels` and `.images` state the definitions."""
+
+
+def register_metric(name: str, metric: Metric) -> None:
+    """Makes a metric one of the table: every evaluation has it from then on.
+
+    Raises:
+        BlemishError: The name is taken, or it is no metric.
+    """
+    check_new_name("metric", name, METRICS)
+    if not isinstance(metric, Metric) or not callable(metric.figure):
+        raise BlemishError(f"metric {name}: {shown(metric)} is no blemish.metrics.Metric.")
+    fields = {"level": ("image", "pixel"), "direction": ("higher", "lower"), "curve": get_args(CurveName)}
+    for field, allowed in fields.items():
+        if (given := getattr(metric, field)) not in allowed:
+            raise BlemishError(f"metric {name}: {field} is {shown(given)}; allowed are {', '.join(allowed)}.")
+    _METRICS[name] = metric
 
 
 def metric_named(name: str) -> Metric:

@@ -7,12 +7,11 @@ from pathlib import Path
 from rich.console import Console
 
 from blemish.data.synthetic import synthesize
-from blemish.evaluation.results import comparison_tables, write_results
+from blemish.evaluation.results import comparison_tables
 from blemish.progress import shown_progress
-from blemish.report import plots as figures
-from blemish.report.render import report
+from blemish.reporting.render import report
 from blemish.runs.config import RunConfig
-from blemish.runs.run import run
+from blemish.runs.run import run, write_run
 from blemish.types import Evaluation
 
 MODELS = ("ae", "vae", "padim", "patchcore", "ensemble", "selfsup")
@@ -33,8 +32,7 @@ def demo(out: Path, console: Console, bars: Console) -> list[Evaluation]:
     with shown_progress("demo:", bars) as phases:
         synthesize(data, categories=list(CATEGORIES), size=SIZE, progress=phases("drawing the built-in data set"))
     evaluations = [_run(model, category, data, out / model, bars) for model in MODELS for category in CATEGORIES]
-    write_results(evaluations, out)
-    figures.averages(evaluations, out / "figures" / "auroc.png")
+    write_run(evaluations, out)
     console.print(*comparison_tables(evaluations), sep="\n\n")
     report([out / model for model in MODELS], out / "report.html")
     console.print(f"\nresults.json, results.csv and figures are in {out}")

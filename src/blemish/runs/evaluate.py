@@ -12,7 +12,7 @@ from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import evaluate
 from blemish.inference.inspector import Inspector
 from blemish.model.folder import DOCUMENT, ModelFolder, read_model
-from blemish.progress import Phases, no_progress, told
+from blemish.progress import Phases, no_phases, told
 from blemish.types import Evaluation
 
 
@@ -21,7 +21,7 @@ def evaluate_run(
     data_path: Path,
     names: Sequence[str] = (),
     num_resamples: int = 0,
-    phases: Phases = lambda _: no_progress,
+    phases: Phases = no_phases,
 ) -> list[Evaluation]:
     """Evaluates the detectors that a run left in `folder`, on the test images of their categories under `data_path`.
 
@@ -32,21 +32,28 @@ def evaluate_run(
     for category, model in _learned(folder, data_path, names):
         batch_size = model.provenance["config"]["batch_size"]
         inspector = Inspector.load(model.folder, batch_size=batch_size)
-        samples = category.of("test")
-        predictions = told(inspector.predict(samples), len(samples), phases(category.name))
-        evaluation = evaluate(
-            predictions,
-            samples,
-            method=model.model,
-            category=category.name,
-            root=category.root,
-            num_resamples=num_resamples,
-            roi=inspector.preprocess.roi,
-            pixel_threshold=inspector.calibration.pixel_threshold if inspector.calibration else None,
-        )
-        calibration = to_plain(inspector.calibration) if inspector.calibration else None
-        evaluations.append(replace(evaluation, calibration=calibration))
+        evaluations.append(evaluate_on(category, inspector, model.model, num_resamples, phases))
     return evaluations
+
+
+def evaluate_on(
+    category: Category, inspector: Inspector, method: str, num_resamples: int = 0, phases: Phases = no_phases
+) -> Evaluation:
+    """Evaluates a detector, the name of whose method is given, on the test images of a category."""
+    samples = category.of("test")
+    predictions = told(inspector.predict(samples), len(samples), phases(category.name))
+    evaluation = evaluate(
+        predictions,
+        samples,
+        method=method,
+        category=category.name,
+        root=category.root,
+        num_resamples=num_resamples,
+        roi=inspector.preprocess.roi,
+        pixel_threshold=inspector.calibration.pixel_threshold if inspector.calibration else None,
+    )
+    calibration = to_plain(inspector.calibration) if inspector.calibration else None
+    return replace(evaluation, calibration=calibration)
 
 
 def _learned(folder: Path, data_path: Path, names: Sequence[str]) -> list[tuple[Category, ModelFolder]]:

@@ -70,6 +70,8 @@ def calibrate_on(
 
 def file_of(sample: Sample) -> str:
     """The name by which a calibration knows an image: its whole path, so that it can be looked at from anywhere."""
+    if sample.content is not None:
+        return str(sample.image)
     return sample.image.resolve().as_posix()
 
 
@@ -134,7 +136,7 @@ def calibrate_model(
     patience = WAITS if images is None and folds is None else REFUSES
     with changing(path, "calibrate", patience) as model:
         found = _chosen_by(model, images, folds, data_path, false_alarm_rate, leave_out, phases)
-        calibration = succeeding(_set(model, found, given), model.calibration)
+        calibration = succeeding(with_chosen(found, given, model.calibration, str(model.folder)), model.calibration)
         changed_model = replace(model, calibration=calibration)
         if images is not None and not apply and false_alarm_rate is None and threshold is None:
             return Recalibrated(changed_model, model.calibration, False)
@@ -175,17 +177,20 @@ def _chosen_by(
     return without(present, named(leave_out, present.images))
 
 
-def _set(model: ModelFolder, calibration: Calibration | None, given: dict[str, Any]) -> Calibration:
-    """The calibration with what was set by hand, and what was chosen of pixels and areas before."""
+def with_chosen(
+    calibration: Calibration | None, given: dict[str, Any], former: Calibration | None, where: str
+) -> Calibration:
+    """The calibration with what was set by hand, and what was chosen of pixels and areas in the former one.
+
+    Raises BlemishError that begins with `where` if there are neither images nor a threshold to calibrate by.
+    """
     threshold = given.get("threshold")
     if calibration is None and threshold is not None:
         level = given.get("pixel_threshold", threshold)
         calibration = Calibration(threshold, level, None, None, (), ())
     if calibration is None:
-        raise BlemishError(
-            f"{model.folder}: no good images were held out. Give --images FOLDER, --folds, or --threshold."
-        )
-    return changed(calibration, **_kept(model.calibration, given) | given)
+        raise BlemishError(f"{where}: no good images were held out. Give --images FOLDER, --folds, or --threshold.")
+    return changed(calibration, **_kept(former, given) | given)
 
 
 def named(paths: Sequence[Path], images: Sequence[str]) -> list[str]:
@@ -230,7 +235,7 @@ def _from_images(
     if not samples:
         raise BlemishError(f"images {folder}: no good images found. Expected a folder of them, or one named 'good'.")
     tell_left_out(Category(folder.name, folder, "folder", tuple(samples)))
-    samples = _unknown(model, samples)
+    samples = unseen(samples, model)
     good, bad = ([sample for sample in samples if bool(sample.label) is label] for label in (False, True))
     left_out = named(leave_out, [file_of(sample) for sample in good])
     good = [sample for sample in good if file_of(sample) not in left_out]
@@ -361,11 +366,11 @@ def without_copies(source: ImageSource) -> ImageSource:
     return source.where(firsts.__contains__)
 
 
-def _unknown(model: ModelFolder, samples: Sequence[Sample]) -> list[Sample]:
+def unseen(samples: Sequence[Sample], model: ModelFolder) -> list[Sample]:
     """The samples, one of each content; a threshold from images that were learned from would be far too low."""
     learned = set(model.provenance.get("learned_from", []))
     found: dict[str, Sample] = {}
-    known = content_digests([sample.image for sample in samples])
+    known = content_digests(samples)
     for sample in samples:
         digest, of_file = (whole[:DIGEST_LENGTH] for whole in known[sample.image])
         if {digest, of_file} & learned:

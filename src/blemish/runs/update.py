@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from blemish.data.category import find_categories, good_alone, tell_left_out
+from blemish.data.category import Category, find_categories, good_alone, tell_left_out
 from blemish.data.check import find_problems, read_mask_infos, refuse
 from blemish.data.learned import learned_images
 from blemish.data.source import load as load_images
@@ -16,7 +16,7 @@ from blemish.model.changes import changing, claimed, refuse_overwriting
 from blemish.model.folder import ModelFolder
 from blemish.model.locking import REFUSES
 from blemish.model.tensors import Artifact, artifact_of, load, save
-from blemish.progress import Phases, no_progress
+from blemish.progress import Phases, no_phases
 from blemish.runs.recalibrate import digests, former_digests
 
 logger = logging.getLogger("blemish")
@@ -26,7 +26,7 @@ def update(
     path: Path,
     images: Path,
     out: Path | None = None,
-    phases: Phases = lambda _: no_progress,
+    phases: Phases = no_phases,
     *,
     is_forced: bool = False,
 ) -> ModelFolder:
@@ -39,17 +39,24 @@ def update(
     """
     if out is None or out.resolve() == path.resolve():
         with changing(path, "fit --update", REFUSES) as model:
-            return save(_updated(artifact_of(model), path, images, phases), path)
+            return save(_updated(artifact_of(model), images, phases), path)
     with making_folder(out), claimed(out, "fit --update", REFUSES):
         refuse_overwriting(out, is_forced)
-        return save(_updated(load(path), path, images, phases), out)
+        return save(_updated(load(path), images, phases), out)
 
 
-def _updated(artifact: Artifact, path: Path, images: Path, phases: Phases) -> Artifact:
+def _updated(artifact: Artifact, images: Path, phases: Phases) -> Artifact:
     categories = find_categories(images)
     if len(categories) != 1:
         raise BlemishError(f"{images}: holds several categories. Give the folder of one.")
-    category = tell_left_out(good_alone(categories[0]))
+    return updated(artifact, tell_left_out(good_alone(categories[0])), phases)
+
+
+def updated(artifact: Artifact, category: Category, phases: Phases = no_phases) -> Artifact:
+    """The artifact, its own detector having learned the good images of the category that it does not know yet.
+
+    Raises BlemishError where there is none, or an image cannot be used; the detector is then as it was.
+    """
     source = load_images(category.samples, artifact.preprocess, progress=phases("reading"))
     refuse(find_problems(category, source.files, read_mask_infos(category.samples)))
     learned, held_out = (set(artifact.provenance.get(name, ())) for name in ("learned_from", "held_out"))
@@ -57,7 +64,7 @@ def _updated(artifact: Artifact, path: Path, images: Path, phases: Phases) -> Ar
     known = {sample for sample, both in zip(source.samples, ways, strict=True) if {*both} & (learned | held_out)}
     new = source.where(lambda sample: sample not in known)
     if not len(new):
-        raise BlemishError(f"{images}: no good image that {path} does not know already. Give further ones.")
+        raise BlemishError(f"{category.root}: no good image that the model does not know already. Give further ones.")
     artifact.detector.update(
         new, seed=artifact.provenance.get("config", {}).get("seed", 0), progress=phases("learning")
     )

@@ -15,12 +15,12 @@ from blemish.errors import BlemishError
 from blemish.evaluation.results import shown
 from blemish.files import write_text
 from blemish.progress import Phases, no_progress
-from blemish.report.files import write_files
-from blemish.report.pictures import make_album
-from blemish.report.predictions import holds_predictions, read_predictions, summarize_predictions
-from blemish.report.read import read_runs
-from blemish.report.summarize import summarize
-from blemish.report.tables import tables_of
+from blemish.reporting.files import write_files
+from blemish.reporting.pictures import make_album
+from blemish.reporting.predictions import holds_predictions, read_predictions, summarize_predictions
+from blemish.reporting.read import read_runs
+from blemish.reporting.summarize import summarize
+from blemish.reporting.tables import tables_of
 
 SCRIPTS = ("page.js", "charts.js", "overview.js", "scores.js", "inspect.js", "gallery.js", "viewer.js")
 PREDICTION_SCRIPTS = ("page.js", "charts.js", "scores.js", "predictions.js", "gallery.js", "viewer.js")
@@ -58,7 +58,7 @@ def _report_predictions(folders: Sequence[Path], out: Path, files: Path | None, 
 
 def render(summary: dict[str, Any]) -> str:
     """The page of a summary, of runs or of predictions. Names from the data are escaped wherever they stand."""
-    loader = PackageLoader("blemish.report")
+    loader = PackageLoader("blemish.reporting")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

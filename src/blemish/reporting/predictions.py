@@ -20,9 +20,9 @@ from blemish.inference.previews import INSPECTED_BY, MOST_REGIONS, Preview, pict
 from blemish.inference.rows import ROWS, Row, named_file, stored
 from blemish.parallel import map_ahead
 from blemish.progress import Progress, no_progress, told
-from blemish.report.decisions import part_summary
-from blemish.report.pictures import Album
-from blemish.report.read import Part, Run, labelled, refuse_twice
+from blemish.reporting.decisions import part_summary
+from blemish.reporting.pictures import Album
+from blemish.reporting.read import Part, Run, labelled, refuse_twice
 from blemish.types import Evaluation
 
 IMAGES = "images"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from blemish.evaluation.results import AVERAGE
-from blemish.report.figures import averages, curves, image_precision, image_roc, scores
-from blemish.report.files import write_files
+from blemish.reporting.figures import averages, curves, image_precision, image_roc, scores
+from blemish.reporting.files import write_files
 
 METRIC = {"name": "pixel_auroc", "title": "pixel AUROC", "direction": "higher"}
 POINTS = {

@@ -16,7 +16,7 @@ from blemish.imaging.pixels import thumbnail
 from blemish.imaging.thumbnails import decoded, small_map
 from blemish.inference.previews import Preview
 from blemish.parallel import map_ahead
-from blemish.report.read import Run
+from blemish.reporting.read import Run
 
 BUDGET = 7 << 20
 """Bytes of pictures for up to IMAGES test images, before base64 adds a third; more images get as much each."""

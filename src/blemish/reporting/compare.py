@@ -12,7 +12,7 @@ from rich.text import Text
 
 from blemish.evaluation.results import average_of, shown
 from blemish.metrics import METRICS, Comparison, NotApplicable, Resamples, compare_categories, compare_resamples
-from blemish.report.read import Part, Run, categories_of
+from blemish.reporting.read import Part, Run, categories_of
 
 SIGNIFICANCE = 0.05
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from blemish.errors import number_of
-from blemish.report.read import Part
+from blemish.reporting.read import Part
 from blemish.types import GOOD
 
 Status = Literal["ok", "warning", "not applicable"]

@@ -23,12 +23,12 @@ from blemish.imaging.read import read_image
 from blemish.imaging.thumbnails import decoded
 from blemish.inference.previews import MOST_REGIONS, OUTLINE_UNITS, Preview
 from blemish.metrics import Resamples, paired_bootstrap, rank_images, rank_labelled
-from blemish.report.compare import best_of, compare_parts, compare_runs, verdicts_table
-from blemish.report.decisions import best_threshold, counts_at
-from blemish.report.pictures import make_album
-from blemish.report.read import Part, Run, read_runs
-from blemish.report.render import duration, render, report
-from blemish.report.summarize import summarize
+from blemish.reporting.compare import best_of, compare_parts, compare_runs, verdicts_table
+from blemish.reporting.decisions import best_threshold, counts_at
+from blemish.reporting.pictures import make_album
+from blemish.reporting.read import Part, Run, read_runs
+from blemish.reporting.render import duration, render, report
+from blemish.reporting.summarize import summarize
 from blemish.types import Evaluation, Prediction
 
 NAMES = ("bolt", "nut <script>alert(1)</script>")

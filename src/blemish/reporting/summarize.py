@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
 import blemish
 from blemish.evaluation.results import AVERAGE, applicable, average_interval, average_of
 from blemish.metrics import METRICS
-from blemish.report.compare import best_of
-from blemish.report.decisions import part_summary
-from blemish.report.health import CHECKS
-from blemish.report.pictures import Album
-from blemish.report.read import Part, Run, categories_of
-from blemish.runs.config import RunConfig
+from blemish.reporting.command import command
+from blemish.reporting.compare import best_of
+from blemish.reporting.decisions import part_summary
+from blemish.reporting.health import CHECKS
+from blemish.reporting.pictures import Album
+from blemish.reporting.read import Part, Run, categories_of
 from blemish.types import GOOD
 
 FIRST = "pixel_auroc"
@@ -113,7 +112,7 @@ def provenance(run: Run) -> Plain:
     return {
         "method": run.label,
         "folder": str(run.folder),
-        "command": command(facts["config"], categories) if facts else None,
+        "command": command(facts, categories),
         "config": {name: value for name, value in facts.get("config", {}).items() if name not in hidden},
         "versions": facts.get("versions", {}),
         "machine": facts.get("machine", {}),
@@ -130,31 +129,6 @@ def provenance(run: Run) -> Plain:
             for part in run.parts
         ],
     }
-
-
-def command(config: Plain, categories: Sequence[str]) -> str:
-    """The command that reproduces a run with this configuration: what differs from the defaults."""
-    fields = RunConfig.model_fields
-    defaults = {name: field.default for name, field in fields.items()}
-    given = {
-        name: value
-        for name, value in config.items()
-        if name in ("model", "seed", "data_path", "ckpt_path")
-        or (name not in ("options", "category", "resume", "figures") and value != defaults.get(name))
-    }
-    words = ["blemish", "train"]
-    for name, value in (given | config["options"]).items():
-        words += _flag(name, value)
-    for category in categories:
-        words += ["--category", category]
-    return shlex.join(words)
-
-
-def _flag(name: str, value: Any) -> list[str]:
-    """The words that set a field or an option on the command line."""
-    if isinstance(value, bool):
-        return [f"--{name}" if value else f"--no-{name}"]
-    return [f"--{name}", *map(str, value if isinstance(value, list | tuple) else [value])]
 
 
 def _count(part: Part, split: str) -> int | None:

@@ -16,16 +16,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from blemish.data.category import Category
+from blemish.data.category import Category, examples_of
+from blemish.data.kept import NOTHING_KEPT, KeptImages
 from blemish.evaluation.results import HEADLINE, average_of, categories_of, methods_of, value_of
 from blemish.files import replacing
-from blemish.imaging.masks import read_mask
-from blemish.imaging.pixels import thumbnail
-from blemish.imaging.read import read_image
 from blemish.types import GOOD, Evaluation, Prediction, Sample
 
-SHOWN_SIDE = 256
-"""Pictures are drawn with at most this many pixels a side."""
 DPI = 130
 CELL, GAP, CAPTION, HEADER, LONGEST = 216, 12, 24, 40, 34
 """Of a sheet of pictures, in pixels: a picture's side, what lies between two, the room for their titles and for that of
@@ -50,19 +46,17 @@ Picture = NDArray[np.float32]
 
 
 @mpl.rc_context(STYLE)
-def examples(category: Category, path: Path) -> None:
+def examples(category: Category, path: Path, kept: KeptImages = NOTHING_KEPT) -> None:
     """Good images in the first row, below them one image of each defect type beside its mask."""
-    good = category.of("train")[:4]
-    test = category.of("test")
-    defects = [next(s for s in test if s.defect == d) for d in dict.fromkeys(s.defect for s in test) if d != GOOD]
+    good, defects = examples_of(category)
     num_rows = 1 + math.ceil(len(defects) / 2)
     sheet = _Sheet(num_rows, 4, f"{category.name}: good images, and one of each defect type with its mask")
     for cell, sample in enumerate(good):
-        sheet.show(cell, _picture(sample), GOOD)
+        sheet.show(cell, _picture(sample, kept), GOOD)
     for cell, sample in zip(count(4, 2), defects, strict=False):
-        picture = _picture(sample)
+        picture = _picture(sample, kept)
         sheet.show(cell, picture, sample.defect)
-        sheet.show(cell + 1, _mask(sample, picture), "mask" if sample.mask else "no mask")
+        sheet.show(cell + 1, _mask(sample, picture, kept), "mask" if sample.mask else "no mask")
     sheet.save(path)
 
 
@@ -90,7 +84,9 @@ def losses(training: dict[str, Any], title: str, path: Path) -> None:
 
 
 @mpl.rc_context(STYLE)
-def predictions(shown: Sequence[Prediction], rebuilt: Sequence[NDArray[Any]] | None, path: Path) -> None:
+def predictions(
+    shown: Sequence[Prediction], rebuilt: Sequence[NDArray[Any]] | None, path: Path, kept: KeptImages = NOTHING_KEPT
+) -> None:
     """A row per image: the image, its mask, its reconstruction (where there is one), the anomaly map over it.
 
     All maps share one scale: white is the 99.8 % quantile of the pixels shown, so good images stay dark.
@@ -101,9 +97,9 @@ def predictions(shown: Sequence[Prediction], rebuilt: Sequence[NDArray[Any]] | N
     sheet = _Sheet(num_rows, num_columns * per_row)
     low, high = _scale([prediction.map for prediction in shown])
     for index, prediction in enumerate(shown):
-        cell, picture = index * num_columns, _picture(prediction.sample)
+        cell, picture = index * num_columns, _picture(prediction.sample, kept)
         sheet.show(cell, picture, f"{prediction.sample.defect} / {prediction.sample.image.stem}")
-        sheet.show(cell + 1, _mask(prediction.sample, picture), "mask")
+        sheet.show(cell + 1, _mask(prediction.sample, picture, kept), "mask")
         if rebuilt:
             sheet.show(cell + 2, _resized(rebuilt[index], picture.shape[:2]), "reconstruction")
         heat = np.clip((_resized(prediction.map, picture.shape[:2]) - low) / (high - low), 0, 1)
@@ -189,15 +185,15 @@ class _Sheet:
         _save(figure, path)
 
 
-def _picture(sample: Sample) -> Picture:
-    return np.asarray(thumbnail(read_image(sample.image), SHOWN_SIDE) / np.float32(255), np.float32)
+def _picture(sample: Sample, kept: KeptImages) -> Picture:
+    return np.asarray(kept.picture(sample) / np.float32(255), np.float32)
 
 
-def _mask(sample: Sample, picture: Picture) -> NDArray[np.float32]:
+def _mask(sample: Sample, picture: Picture, kept: KeptImages) -> NDArray[np.float32]:
     """The mask as large as the picture; black for an image that has none."""
     if sample.mask is None:
         return np.zeros(picture.shape[:2], np.float32)
-    return _resized(read_mask(sample.mask).astype(np.float32), picture.shape[:2])
+    return _resized(kept.mask(sample.mask).astype(np.float32), picture.shape[:2])
 
 
 def _resized(image: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

@@ -16,8 +16,8 @@ from blemish.evaluation.record import Record
 from blemish.imaging.preprocess import Preprocess
 from blemish.imaging.read import read_image
 from blemish.inference.previews import Preview
-from blemish.report import health
-from blemish.report.read import Part
+from blemish.reporting import health
+from blemish.reporting.read import Part
 from blemish.types import Evaluation
 
 

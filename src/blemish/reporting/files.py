@@ -10,8 +10,8 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from blemish.files import replacing, write_text
-from blemish.report.figures import FIGURES_STYLE, figures_of
-from blemish.report.tables import tables_of
+from blemish.reporting.figures import FIGURES_STYLE, figures_of
+from blemish.reporting.tables import tables_of
 
 
 def write_files(summary: dict[str, Any], folder: Path) -> list[Path]:

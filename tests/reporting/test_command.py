@@ -9,7 +9,8 @@ import pytest
 
 from blemish.cli import main
 from blemish.detectors import detector_class
-from blemish.report.summarize import command
+from blemish.reporting.command import command
+from blemish.runs.command import words_of
 from blemish.runs.config import RunConfig
 
 
@@ -17,7 +18,7 @@ def test_the_command_that_reproduces_a_run_names_what_differs_from_the_defaults(
     config = RunConfig.create(
         model="patchcore", data_path="my data", ckpt_path="out", size=64, options={"num_patches": 50}, seed=3
     )
-    words = shlex.split(command(config.model_dump(mode="json"), ["bolt", "nut"]))
+    words = shlex.split(command({"command": words_of(config)}, ["bolt", "nut"]))
     assert words[:2] == ["blemish", "train"]
     assert dict(zip(words[2:-4:2], words[3:-4:2], strict=True)) == {
         "--model": "patchcore", "--data_path": "my data", "--ckpt_path": "out", "--size": "64", "--seed": "3",
@@ -34,9 +35,12 @@ def test_the_command_that_reproduces_a_run_names_what_differs_from_the_defaults(
         {"model": "patchcore", "options": {"backbone": "resnet18", "layers": ("1", "2")}, "validation": 0.25},
     ],
 )
-def test_the_command_that_reproduces_a_run_is_read_as_its_configuration(options, monkeypatch):
+@pytest.mark.parametrize("is_old", [False, True])
+def test_the_command_that_reproduces_a_run_is_read_as_its_configuration(options, is_old, monkeypatch):
+    """By the words in its record, or by the configuration alone where the record is older than they are."""
     config = RunConfig.create(data_path="my data", ckpt_path="out", seed=1, **options)
-    words = shlex.split(command(json.loads(config.model_dump_json()), ["bolt"]))
+    facts = {"config": json.loads(config.model_dump_json())} if is_old else {"command": words_of(config)}
+    words = shlex.split(command(facts, ["bolt"]))
     read: list[RunConfig] = []
     monkeypatch.setattr("blemish.cli.learning.train", read.append)
     with pytest.raises(SystemExit) as stopped:

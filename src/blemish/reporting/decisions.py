@@ -9,8 +9,8 @@ import numpy as np
 
 from blemish.inference.previews import Preview
 from blemish.metrics import OperatingPoints
-from blemish.report.pictures import Album, maps_of
-from blemish.report.read import Part
+from blemish.reporting.pictures import Album, maps_of
+from blemish.reporting.read import Part
 
 DIGITS = 5
 """Significant digits of a curve's points: more than a screen shows."""

@@ -17,9 +17,9 @@ from blemish.errors import BlemishError
 from blemish.inference.inspector import Inspector
 from blemish.model.changes import write_model
 from blemish.model.folder import read_model
-from blemish.report.decisions import called_at
-from blemish.report.predictions import MOST_UNREADABLE, read_predictions
-from blemish.report.render import render, report
+from blemish.reporting.decisions import called_at
+from blemish.reporting.predictions import MOST_UNREADABLE, read_predictions
+from blemish.reporting.render import render, report
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from blemish.evaluation.results import AVERAGE
-from blemish.report.plots import ACCENT, BARS, MUTED, STYLE, new_figure
+from blemish.reporting.plots import ACCENT, BARS, MUTED, STYLE, new_figure
 from blemish.types import GOOD
 
 Plain = dict[str, Any]

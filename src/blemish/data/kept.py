@@ -1,0 +1,45 @@
+"""What a run keeps of files when it decodes them, so that none is decoded again to be measured or shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from blemish.data.check import MaskInfo
+from blemish.data.source import FileInfo
+from blemish.imaging.limits import MAX_PIXELS
+from blemish.imaging.masks import Marks, PackedMarks, read_mask
+from blemish.imaging.pixels import thumbnail
+from blemish.imaging.read import read_image
+from blemish.imaging.thumbnails import PICTURE_SIDE, Picture, decoded
+from blemish.types import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class KeptImages:
+    """Small pictures of images, and masks; what was not kept is read from its file."""
+
+    pictures: Mapping[Path, bytes] = field(default_factory=dict)
+    """Image -> a JPEG file, PICTURE_SIDE long at most."""
+    masks: Mapping[Path, PackedMarks] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample], files: Sequence[FileInfo], masks: Mapping[Path, MaskInfo]) -> KeptImages:
+        """What was kept of these files, which belong to the samples in the same order."""
+        pictures = {sample.image: info.picture for sample, info in zip(samples, files, strict=True) if info.picture}
+        return cls(pictures, {path: info.marks for path, info in masks.items() if info.marks})
+
+    def picture(self, sample: Sample) -> Picture:
+        """(h, w, 3) RGB: the image, small."""
+        if kept := self.pictures.get(sample.image):
+            return decoded(kept)
+        return thumbnail(read_image(sample.image), PICTURE_SIDE)
+
+    def mask(self, path: Path, max_pixels: int = MAX_PIXELS) -> Marks:
+        """(H, W): True where the mask marks a pixel."""
+        kept = self.masks.get(path)
+        return read_mask(path, max_pixels) if kept is None else kept.unpack()
+
+
+NOTHING_KEPT = KeptImages()

@@ -1,0 +1,40 @@
+"""From good images to a model, in one call."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from blemish.errors import BlemishError
+from blemish.library.images import AnyImages, to_category
+from blemish.library.model import Model
+from blemish.runs.config import FIT_MODEL, RunConfig
+from blemish.runs.steps import calibrate, plan, prepare
+from blemish.runs.steps import fit as fit_step
+
+NOT_OF_FIT = ("data_path", "ckpt_path", "category", "resume", "figures", "options", "model")
+"""Settings of a run that say nothing where nothing is evaluated or written."""
+
+
+def fit(images: AnyImages, method: str = FIT_MODEL, seed: int = 0, **options: Any) -> Model:
+    """Learns from good images: a folder, or several paths, arrays, PIL images or bytes.
+
+    `options` are those of `blemish fit` by their names: size, epochs, align, tile ..., and the method's own. Some of
+    the images are held out to choose the threshold by. The model is in memory until it is saved. Raises BlemishError
+    for an image that cannot be used, and for a method or option that there is not.
+    """
+    if wrong := sorted(set(options) & set(NOT_OF_FIT)):
+        raise BlemishError(f"{wrong[0]}: not an option of fit. Give the settings of `blemish fit --help`.")
+    category = to_category(images, "images")
+    is_folder = isinstance(images, str | os.PathLike)
+    data_path = Path(images) if is_folder else category.root  # type: ignore[arg-type]
+    config = configuration(method, seed, options, data_path=data_path, ckpt_path=Path())
+    return Model.of(calibrate(fit_step(prepare(plan(config, category)))).artifact)
+
+
+def configuration(method: str, seed: int, options: dict[str, Any], **places: Any) -> RunConfig:
+    """The settings of a run: what is none of its own is an option of the method."""
+    own = {name: value for name, value in options.items() if name in RunConfig.model_fields}
+    others = {name: value for name, value in options.items() if name not in own}
+    return RunConfig.create(**{**own, **places, "model": method, "seed": seed, "options": others})

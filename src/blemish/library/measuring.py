@@ -1,0 +1,60 @@
+"""How good models are: on test images, method by method, and as a page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from blemish.data.category import find_categories, find_category
+from blemish.errors import BlemishError, shown
+from blemish.library.learning import configuration
+from blemish.library.model import Model, load
+from blemish.reporting.render import report as write_report
+from blemish.runs.evaluate import evaluate_on
+from blemish.runs.run import run, write_run
+from blemish.types import Evaluation
+
+AnyPath = str | os.PathLike[str]
+
+
+def evaluate(model: Model | AnyPath, data_path: AnyPath, num_resamples: int = 0) -> Evaluation:
+    """Every metric of a model, or of the one in a folder, on the test images of its category under `data_path`.
+
+    With `num_resamples`, 1000 say, each figure has a 95 % confidence interval. Raises BlemishError where the data has
+    no test images.
+    """
+    found = model if isinstance(model, Model) else load(model)
+    category = find_category(Path(data_path), found.category)
+    if not category.of("test"):
+        raise BlemishError(f"data_path {data_path}: category {category.name} has no test images.")
+    return evaluate_on(category, found.inspector(), found.method, num_resamples)
+
+
+def benchmark(
+    methods: Sequence[str], data_path: AnyPath, out: AnyPath = "runs", seed: int = 0, **options: Any
+) -> list[Path]:
+    """Trains and evaluates each method on every category under `data_path`, as `blemish train` does.
+
+    `options` are those of `blemish train`. Gives the folders of the runs, `out/<method>`, which `report` takes.
+    """
+    if isinstance(methods, str) or not all(isinstance(method, str) for method in methods):
+        raise BlemishError(f"methods: {shown(methods)} was given; a list of names is needed.")
+    configs = [
+        configuration(method, seed, options, data_path=Path(data_path), ckpt_path=Path(out) / method)
+        for method in dict.fromkeys(methods)
+    ]
+    for config in configs:
+        categories = find_categories(config.data_path, config.category)
+        write_run([run(config.for_category(category.name)) for category in categories], config.ckpt_path)
+    return [config.ckpt_path for config in configs]
+
+
+def report(runs: AnyPath | Iterable[AnyPath], out: AnyPath = "report.html") -> Path:
+    """Writes one HTML file on the runs in these folders, to see every decision in, and gives its path."""
+    folders = [runs] if isinstance(runs, str | os.PathLike) else list(runs)
+    if not folders:
+        raise BlemishError("runs: there are none. Give the folders that benchmark or `blemish train` left.")
+    write_report([Path(folder) for folder in folders], Path(out))
+    return Path(out)

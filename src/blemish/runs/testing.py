@@ -1,0 +1,160 @@
+"""A fitted detector measured on the test images of its run, with the figures and facts that a report is made from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from blemish.calibration.thresholds import Calibration, to_plain
+from blemish.data.facts import image_facts
+from blemish.data.source import ImageSource
+from blemish.detectors.base import ReconstructingDetector
+from blemish.evaluation.evaluate import NUM_RESAMPLES, Measured, measure
+from blemish.evaluation.record import previewed, with_reconstructions
+from blemish.imaging.pixels import thumbnail
+from blemish.imaging.thumbnails import PICTURE_SIDE, Picture
+from blemish.inference.previews import Preview
+from blemish.progress import Phases, no_phases, told
+from blemish.reporting import plots as figures
+from blemish.runs.command import words_of
+from blemish.runs.provenance import machine, versions
+from blemish.runs.recalibrate import with_defects
+from blemish.runs.steps import Calibrated
+from blemish.types import Prediction, Sample
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The figures of a run on its test images, and what is drawn and recorded of them."""
+
+    calibrated: Calibrated
+    measured: Measured
+    previews: list[Preview]
+    shown: list[Prediction]
+    """Predictions of some test images, with their maps."""
+    rebuilt: dict[Sample, Picture]
+    """Test image -> what the detector takes the good version of it to be; none where it rebuilds no images."""
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """That of the detector, with the scores of the test images that are labelled anomalous."""
+        return with_defects(self.calibrated.calibration, self.measured.evaluation.images)
+
+
+def evaluate(calibrated: Calibrated, phases: Phases = no_phases) -> Tested:
+    """Scores the entire test set at its own resolution, and computes every figure of it."""
+    prepared, calibration = calibrated.fitted.prepared, calibrated.calibration
+    test, category, config = prepared.of("test"), prepared.category, prepared.config
+    shown: list[Prediction] = []
+    previews: list[Preview] = []
+    spent = [0.0]
+    started = time.perf_counter()
+    predictions = told(_timed(calibrated.inspector.predict(test), spent), len(test.samples), phases("testing"))
+    some = _kept(predictions, set(choose(test.samples, config.figures)), shown)
+    measured = measure(
+        previewed(some, category.root, previews, calibration, prepared.kept),
+        test.samples,
+        method=config.model,
+        category=category.name,
+        root=category.root,
+        num_resamples=NUM_RESAMPLES,
+        roi=test.preprocess.roi,
+        pixel_threshold=calibration.pixel_threshold if calibration else None,
+        kept=prepared.kept,
+    )
+    durations = {"fit": calibrated.fitted.seconds, "predict": spent[0], "test": time.perf_counter() - started}
+    rebuilt = _rebuilt(calibrated, test)
+    if rebuilt:
+        previews = with_reconstructions(previews, list(rebuilt.values()))
+    return _with_origin(Tested(calibrated, measured, previews, shown, rebuilt), durations)
+
+
+def _with_origin(tested: Tested, durations: dict[str, float]) -> Tested:
+    """The same, the evaluation knowing how long it took and by which images the detector decides."""
+    calibration, root = tested.calibration, tested.calibrated.fitted.prepared.category.root
+    held_out = [(found.sample.image.relative_to(root).as_posix(), found.score) for found in tested.calibrated.held_out]
+    evaluation = replace(
+        tested.measured.evaluation,
+        durations=durations,
+        validation=[{"path": path, "score": score} for path, score in held_out],
+        calibration=to_plain(calibration) if calibration else None,
+    )
+    return replace(tested, measured=replace(tested.measured, evaluation=evaluation))
+
+
+def facts_of(tested: Tested) -> dict[str, Any]:
+    """What a report says of a run beside its figures, as plain data."""
+    prepared = tested.calibrated.fitted.prepared
+    return {
+        "config": prepared.config.model_dump(mode="json"),
+        "command": words_of(prepared.config),
+        "data_sha256": prepared.identity["data_sha256"],
+        "versions": versions(),
+        "machine": machine(tested.calibrated.fitted.detector),
+        "problems": [asdict(problem) | {"path": str(problem.path)} for problem in prepared.problems],
+        "images": image_facts(prepared.category, prepared.source),
+    }
+
+
+def draw(tested: Tested, folder: Path) -> None:
+    """Writes the figures of a category into `folder`: examples of its images, losses, and predictions."""
+    prepared, training = tested.calibrated.fitted.prepared, tested.calibrated.fitted.training
+    name, kept = prepared.category.name, prepared.kept
+    figures.examples(prepared.category, folder / f"{name}_examples.png", kept)
+    if training:
+        figures.losses(training, f"{prepared.config.model} on {name}", folder / f"{name}_losses.png")
+    if tested.shown:
+        rebuilt = [tested.rebuilt[found.sample] for found in tested.shown] if tested.rebuilt else None
+        figures.predictions(tested.shown, rebuilt, folder / f"{name}_predictions.png", kept)
+
+
+def choose(samples: list[Sample], count: int) -> list[Sample]:
+    """Up to `count` samples, taken in turn from each defect type (and the good ones), in order of the list."""
+    types = list(dict.fromkeys(sample.defect for sample in samples))
+    of_type = {defect: [sample for sample in samples if sample.defect == defect] for defect in types}
+    turns = (of_type[defect][turn] for turn in range(count) for defect in types if turn < len(of_type[defect]))
+    taken = set(list(turns)[:count])
+    return [sample for sample in samples if sample in taken]
+
+
+def _timed(predictions: Iterator[Prediction], spent: list[float]) -> Iterator[Prediction]:
+    """The predictions as they come; the seconds that they took are added to `spent[0]`."""
+    while True:
+        started = time.perf_counter()
+        prediction = next(predictions, None)
+        spent[0] += time.perf_counter() - started
+        if prediction is None:
+            return
+        yield prediction
+
+
+def _kept(predictions: Iterable[Prediction], chosen: set[Sample], shown: list[Prediction]) -> Iterator[Prediction]:
+    """The predictions as they come, the chosen ones put aside."""
+    for prediction in predictions:
+        if prediction.sample in chosen:
+            shown.append(prediction)
+        yield prediction
+
+
+def _rebuilt(calibrated: Calibrated, test: ImageSource) -> dict[Sample, Picture]:
+    """What the detector takes the good version of each image to be, in the shape of the image's file."""
+    detector = calibrated.fitted.detector
+    if not isinstance(detector, ReconstructingDetector):
+        return {}
+    found = {}
+    for sample in test.samples:
+        one = test.where(lambda other, sample=sample: other is sample)  # type: ignore[misc]
+        with torch.inference_mode():
+            pieces = detector.reconstruct(one.batch(range(len(one))).to(detector.device)).float().cpu().numpy()
+        (file,) = one.files
+        channels = [
+            test.preprocess.assemble(list(pieces[:, channel]), file.size, file.placement) for channel in range(3)
+        ]
+        found[sample] = thumbnail(np.clip(np.stack(channels, axis=2), 0, 1), PICTURE_SIDE)
+    return found
