@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from playwright.sync_api import sync_playwright
 
 from blemish.data import find_categories
-from blemish.reporting import plots
+from blemish.reporting import run_figures, sheet
 
 IMAGES = Path(__file__).parent / "images"
 COMMANDS = (
@@ -45,7 +45,7 @@ def main(folder: Path) -> None:
         print(f"$ blemish {command}", flush=True)
         subprocess.run([sys.executable, "-m", "blemish", *command.split()], cwd=folder, check=True)
     (category,) = find_categories(folder / "data", ["gear"])
-    plots.examples(category, folder / "data.png")
+    run_figures.examples(category, folder / "data.png")
     write_jpeg(cv2.imread(str(folder / "data.png")), IMAGES / "walk-data.jpg")
     overlays(folder / "OUT", IMAGES / "walk-overlays.jpg")
     rows = [json.loads(line) for line in (folder / "OUT" / "predictions.jsonl").read_text().splitlines()]
@@ -71,19 +71,19 @@ def write_jpeg(picture: NDArray[Any] | None, path: Path) -> None:
     cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, 85, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111])
 
 
-@mpl.rc_context(plots.STYLE)
+@mpl.rc_context(run_figures.STYLE)
 def scores(rows: list[dict[str, Any]], calibration: dict[str, Any], path: Path) -> None:
     """Every score, by type of defect, the held-out good images first, and the threshold."""
     by_type: dict[str, list[float]] = {"good, held out": calibration["good_scores"]}
     for row in rows:
         by_type.setdefault(f"test: {Path(row['path']).parent.name}", []).append(row["score"])
     names = ["good, held out", "test: good", *sorted(set(by_type) - {"good, held out", "test: good"})]
-    figure = plots.new_figure(6.6, 3.0)
+    figure = sheet.new_figure(6.6, 3.0)
     axis = figure.add_subplot()
     for line, name in enumerate(names):
-        colour = plots.BARS[0] if "good" in name else plots.ACCENT
+        colour = run_figures.BARS[0] if "good" in name else run_figures.ACCENT
         axis.scatter(by_type[name], [line] * len(by_type[name]), s=22, alpha=0.7, color=colour, linewidths=0)
-    axis.axvline(calibration["threshold"], color=plots.INK, linewidth=1)
+    axis.axvline(calibration["threshold"], color=run_figures.INK, linewidth=1)
     axis.set_xscale("log")
     axis.xaxis.set_major_formatter("{x:g}")
     axis.set_yticks(range(len(names)), names)

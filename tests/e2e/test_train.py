@@ -67,7 +67,7 @@ def test_the_command_of_the_mission(data: Path, tmp_path: Path):
 def test_a_category_without_test_images_is_trained(make_category, tmp_path: Path):
     make_category(tmp_path / "data", "washer", num_good=0, num_bad=0)
     printed = train(tmp_path / "data", tmp_path / "out", "--model", "ae", "--epochs", "1")
-    assert "nothing to evaluate" in printed
+    assert "no test images to evaluate" in printed
     assert tensors_of(tmp_path / "out" / "washer").exists()
 
 

@@ -53,5 +53,5 @@ def test_aupimo_agrees_with_the_sampling_reference(golden):
     masks, maps, expected = golden
     value = metrics.aupimo(masks, maps, (1e-2, 1e-1))
     assert value == pytest.approx(expected["aupimo_0.01_0.1"], abs=5e-3)
-    table = metrics.table.mean_aupimo(metrics.rank_masks_and_maps(masks, maps), (1e-2, 1e-1))
+    table = metrics.registry.mean_aupimo(metrics.rank_masks_and_maps(masks, maps), (1e-2, 1e-1))
     assert table == pytest.approx(value, abs=1e-12)
