@@ -171,7 +171,7 @@ class Play:
 
         def work() -> None:
             graph = onnx.load(str(self.root / "graph.onnx"))
-            blemish.runs.export.to_onnx = lambda _: graph  # which takes seconds to make
+            blemish.runs.export.to_onnx = lambda *_: graph  # which takes seconds to make
             blemish.runs.testing.NUM_RESAMPLES = 20
             before()
             main(list(command))
