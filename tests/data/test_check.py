@@ -222,7 +222,7 @@ CASES: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         lambda r: copy(r, f"{BAD}/001.png", "bolt/train/bad/001.png"),
         "warning",
         "bolt/train/bad",
-        "left out: only train/good is learned from.",
+        "left out: only train/good holds training images.",
     ),
     "alpha": (
         lambda r: edit(r / GOOD / "001.png", opaque),

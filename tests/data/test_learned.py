@@ -37,22 +37,22 @@ def test_what_was_learned_is_plain_and_grows_with_an_update():
     ("learned", "given", "expected"),
     [
         ([COLOUR], COLOUR, {}),
-        ([COLOUR], GREY, {"colour": "grey, and colour was learned from"}),
-        ([GREY], COLOUR, {"colour": "colour, and grey was learned from"}),
+        ([COLOUR], GREY, {"colour": "grey, but the training images are colour"}),
+        ([GREY], COLOUR, {"colour": "colour, but the training images are grey"}),
         ([COLOUR, GREY], GREY, {}),
-        ([GREY], GREY_16, {"depth": "16-bit, and 8-bit was learned from"}),
-        ([GREY_16], GREY, {"depth": "8-bit, and 16-bit was learned from"}),
+        ([GREY], GREY_16, {"depth": "16-bit, but the training images are 8-bit"}),
+        ([GREY_16], GREY, {"depth": "8-bit, but the training images are 16-bit"}),
         ([GREY, GREY_16], GREY_16, {}),
         (
             [GREY],
             FileInfo("x", (138, 180), 1, "uint8"),
-            {"size": "138x180 (height x width), and 110x180 was learned from"},
+            {"size": "138x180 (height x width), but the training images are 110x180"},
         ),
         ([GREY], FileInfo("x", (137, 144), 1, "uint8"), {}),
         (
             [GREY, GREY_16],
             FileInfo("x", (79, 180), 1, "uint8"),
-            {"size": "79x180 (height x width), and 100x180 to 110x200 was learned from"},
+            {"size": "79x180 (height x width), but the training images are 100x180 to 110x200"},
         ),
         ([], GREY, {}),
     ],
@@ -88,6 +88,6 @@ def test_the_inspector_says_once_in_what_images_are_unlike(tmp_path: Path, caplo
     inspector = Inspector(backend, Preprocess((32, 32)), batch_size=2, learned=learned_images([COLOUR]) | {"sizes": []})
     list(inspector.inspect(paths))
     assert [record.getMessage() for record in caplog.records] == [
-        f"{paths[1]}: grey, and colour was learned from. Scores of such images mean little.",
-        f"{paths[3]}: 16-bit, and 8-bit was learned from. Scores of such images mean little.",
+        f"{paths[1]}: grey, but the training images are colour. Scores of such images mean little.",
+        f"{paths[3]}: 16-bit, but the training images are 8-bit. Scores of such images mean little.",
     ]

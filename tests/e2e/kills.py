@@ -329,7 +329,7 @@ def pair(play: Play, chance: random.Random) -> tuple[int, int]:
     if codes[2] != 0 or not {*codes[:2]} <= {0, 2} or codes[:2] == [2, 2]:
         raise BrokenError(where)
     refused = [text for code, text in zip(codes, said, strict=True) if code == 2]
-    if not all("is being changed by" in text or "does not know already" in text for text in refused):
+    if not all("is being changed by" in text or "is new to the model" in text for text in refused):
         raise BrokenError(where)
     succeeded = [name for name, code in zip(names, codes, strict=False) if code == 0]
     state = play.state(folder / "m")

@@ -83,7 +83,7 @@ CASES: dict[str, tuple[list[str], Spoil, str]] = {
     "overlap without tiles": (
         ["--overlap", "40"],
         spoil_nothing,
-        "overlap: it is that of tiles, of which there are none",
+        "overlap: only tiles overlap, and none are set",
     ),
     "overlap": (
         ["--tile", "64", "--overlap", "40"],
@@ -124,7 +124,7 @@ def test_a_required_argument(missing, tmp_path: Path, capsys):
     ("content", "said"),
     [
         ("epochs = ", "run.toml: Invalid value"),
-        ('colour = "red"', "run.toml: colour is no setting. There are model, epochs"),
+        ('colour = "red"', "run.toml: colour is not a setting. Settings are model, epochs"),
         ("options = 3", "run.toml: options is 3. Write [options]"),
         ("[options]\ncolour = 1", "colour: not an option of VariationalAutoencoder"),
     ],

@@ -113,7 +113,7 @@ def test_evaluating_what_was_not_trained_is_one_line(make_category, tmp_path: Pa
     make_category(tmp_path / "data", "bolt")
     code, text = run(["evaluate", str(tmp_path / "out"), "--data_path", str(tmp_path / "data")], capsys)
     assert code == 2
-    assert f"out: holds a detector of no category under {tmp_path / 'data'}, which has bolt." in text
+    assert f"out: holds no detector of a category under {tmp_path / 'data'}. Its categories are bolt." in text
     arguments = ["evaluate", str(tmp_path / "out"), "--data_path", str(tmp_path / "data"), "--category", "bolt"]
     code, text = run(arguments, capsys)
     assert (code, "out/bolt/model.json: no such file" in text) == (2, True)
@@ -140,7 +140,7 @@ def test_another_category_than_the_detector_s_is_not_evaluated(make_category, tm
     assert run(["train", *settings, "--ckpt_path", str(tmp_path / "out")], capsys)[0] == 0
     arguments = ["evaluate", str(tmp_path / "out" / "bolt"), "--data_path", str(tmp_path / "data"), "--category", "nut"]
     code, text = run(arguments, capsys)
-    assert (code, "bolt: the detector of bolt alone. Give the folder of the run." in text) == (2, True)
+    assert (code, "bolt: is the detector of bolt alone. Give the folder of the run." in text) == (2, True)
 
 
 def test_runs_on_the_root_and_on_the_category_are_on_the_same_images(make_category, tmp_path: Path, capsys):

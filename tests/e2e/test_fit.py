@@ -81,9 +81,9 @@ def test_further_images_are_learned_once(good, tmp_path, make_category, model, c
     assert new < old or (new == old and model == "patchcore")  # whose bank may hold their like already
     capsys.readouterr()
     assert run("fit", more, "--update", tmp_path / "new") == 2
-    assert "does not know already" in capsys.readouterr().err
+    assert "is new to the model" in capsys.readouterr().err
     assert run("fit", good, "--update", tmp_path / "model") == 2  # the pictures held out by it are known too
-    assert "does not know already" in capsys.readouterr().err
+    assert "is new to the model" in capsys.readouterr().err
 
 
 def test_a_detector_that_cannot_go_on_says_so(good, tmp_path, make_category, capsys):

@@ -102,8 +102,8 @@ def test_a_picture_that_was_learned_is_known_in_another_kind_of_file(other_files
     good, bmp = other_files
     model = tmp_path / "model"
     fit(patchcore(good, model))
-    assert "was learned from" in run(capsys, "calibrate", model, "--images", bmp)[1]
-    assert "does not know already" in run(capsys, "fit", bmp, "--update", model)[1]
+    assert "is a training image" in run(capsys, "calibrate", model, "--images", bmp)[1]
+    assert "is new to the model" in run(capsys, "fit", bmp, "--update", model)[1]
     assert run(capsys, "calibrate", model, "--folds", 2, "--data_path", bmp)[0] == 0
 
 
@@ -116,8 +116,8 @@ def test_earlier_models_know_files_and_not_pixels(other_files, tmp_path: Path, c
     of_file = {info.pixel_sha256[:16]: files[path] for path, info in infos.items()}
     known = {name: sorted(of_file[one] for one in fitted.provenance[name]) for name in ("learned_from", "held_out")}
     write_model(replace(fitted, provenance=fitted.provenance | known))
-    assert "was learned from" in run(capsys, "calibrate", model, "--images", good)[1]
-    assert "does not know already" in run(capsys, "fit", good, "--update", model)[1]
+    assert "is a training image" in run(capsys, "calibrate", model, "--images", good)[1]
+    assert "is new to the model" in run(capsys, "fit", good, "--update", model)[1]
     assert run(capsys, "calibrate", model, "--folds", 2, "--data_path", good)[0] == 0
 
 

@@ -438,4 +438,4 @@ def test_grey_images_for_a_colour_model_are_told_once(model: Path, images: Path,
     run(capsys, model, images, "--out", tmp_path / "out")
     told = [record.getMessage() for record in caplog.records if "learned from" in record.getMessage()]
     first = sorted(images.rglob("*.png"))[0]
-    assert told == [f"{first}: grey, and colour was learned from. Scores of such images mean little."]
+    assert told == [f"{first}: grey, but the training images are colour. Scores of such images mean little."]

@@ -233,7 +233,7 @@ def test_int8_of_a_network(tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--format", "tflite"], "format tflite: there is none of this name. Choose from: onnx, openvino."),
+        (["--format", "tflite"], "format tflite: unknown. Choose from: onnx, openvino."),
         (["--half", "--int8"], "half, int8: only one precision is possible."),
         (["--int8"], "int8: this detector has no convolution that 8 bits would speed up. Use --half."),
         (["--data_path", "nowhere"], "data_path nowhere: no such folder. Give --data-path"),

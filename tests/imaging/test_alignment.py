@@ -125,7 +125,9 @@ def test_parts_that_lie_turned_and_shifted_are_registered(tmp_path: Path):
     samples = write(tmp_path / "a", [moved(generator, part()) for _ in range(20)])
     found, reason = choose_alignment(samples, write(tmp_path / "b", [moved(generator, part()) for _ in range(4)]))
     assert found is not None
-    assert reason.startswith("align: on, since 4 held-out good images then differ from the mean 0.")
+    assert reason.startswith(
+        "align: on, since registration multiplies the difference of 4 held-out good images from the mean by 0."
+    )
     straight = [found.placement(image).warp(image) for image in (read_image(one.image) for one in samples)]
     spread = np.std(np.asarray(straight, np.float32), axis=0)[20:-20, 20:-20]
     before = np.std([read_image(one.image).astype(np.float32) for one in samples], axis=0)[20:-20, 20:-20]
@@ -153,9 +155,9 @@ def test_what_lies_still_and_textures_are_taken_as_they_are(tmp_path: Path, make
 def test_what_is_asked_for_is_done(tmp_path: Path):
     generator = np.random.default_rng(0)
     samples = write(tmp_path, [moved(generator, part()) for _ in range(6)])
-    assert choose_alignment(samples[:5], samples[5:], "off") == (None, "align: off, as asked for")
+    assert choose_alignment(samples[:5], samples[5:], "off") == (None, "align: off, as requested")
     asked, reason = choose_alignment(samples, [], "on")
-    assert (asked is not None, reason) == (True, "align: on, as asked for")
+    assert (asked is not None, reason) == (True, "align: on, as requested")
     assert choose_alignment(samples, [])[0] is None  # nothing to choose by
 
 
@@ -275,7 +277,7 @@ def test_a_damaged_reference_and_a_region_that_lies_still_are_refused(tmp_path: 
 
     with pytest.raises(BlemishError, match="truncated, or not an image"):
         Alignment(b"no picture")
-    with pytest.raises(BlemishError, match="roi: it lies still"):
+    with pytest.raises(BlemishError, match="roi: cannot be combined with align"):
         RunConfig.create(data_path="d", ckpt_path="c", align="on", roi="mask.png")
 
 
@@ -289,5 +291,5 @@ def test_with_a_region_of_interest_pictures_are_taken_as_they_lie(turned_parts, 
     )
     model = fit(config)
     assert model.preprocess.alignment is None
-    assert model.provenance["choices"][0] == "align: off, since a region of interest lies still"
+    assert model.provenance["choices"][0] == "align: off, since the region of interest is fixed"
     assert isinstance(model.preprocess.roi, Roi)

@@ -119,7 +119,7 @@ PIXELS = np.zeros((4, 4, 3), np.uint8)
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((4, 4, 4), np.uint8), r"image: an array of the shape \(4, 4, 4\) is no image"),
+        (np.zeros((4, 4, 4), np.uint8), r"image: an array of the shape \(4, 4, 4\) is not an image"),
         (np.zeros((3, 4, 4), np.uint8), r"image: an array of the shape \(3, 4, 4\)"),
         (np.zeros(4, np.uint8), r"image: an array of the shape \(4,\)"),
         (np.zeros((0, 4), np.uint8), r"image: an array of the shape \(0, 4\)"),

@@ -100,7 +100,7 @@ def test_what_cannot_calibrate_is_refused_and_changes_nothing(model, given, mess
 
 
 def test_images_that_were_learned_from_calibrate_nothing(model, data):
-    with pytest.raises(blemish.BlemishError, match=r"\.png: was learned from"):
+    with pytest.raises(blemish.BlemishError, match=r"\.png: is a training image"):
         model.calibrate(images=data / "train/good")
 
 
@@ -110,7 +110,7 @@ def test_a_model_learns_further_images(model, data, bad):
     assert model.update([*new, data / "train/good/000.png"]) is model
     assert model.provenance["updates"] == [{"num_images": 3}]
     assert model.predict(bad).score != before
-    with pytest.raises(blemish.BlemishError, match="no good image that the model does not know already"):
+    with pytest.raises(blemish.BlemishError, match="no good image is new to the model"):
         model.update(new)
 
 
@@ -143,7 +143,7 @@ def test_a_changed_threshold_is_saved_and_the_exports_stay(model, bad, tmp_path)
     assert again.threshold == 1
     assert again.predict(bad).score == pytest.approx(model.predict(bad).score, rel=1e-3)
     for doing in (lambda: again.save(tmp_path / "else"), lambda: again.update([bad])):
-        with pytest.raises(blemish.BlemishError, match=r"was loaded to predict alone. Load it with backend='torch'"):
+        with pytest.raises(blemish.BlemishError, match=r"was loaded for prediction only. Load it with backend='torch'"):
             doing()
     assert not (tmp_path / "else").exists()
 
@@ -151,20 +151,20 @@ def test_a_changed_threshold_is_saved_and_the_exports_stay(model, bad, tmp_path)
 def test_a_model_that_another_process_has_replaced_is_not_written_over(model, data, tmp_path):
     model.save(tmp_path / "model")
     blemish.fit(data / "test/good", method="padim", **SMALL).save(tmp_path / "model", force=True)
-    with pytest.raises(blemish.BlemishError, match="holds another model by now"):
+    with pytest.raises(blemish.BlemishError, match="holds another model now"):
         model.calibrate(threshold=1).save(tmp_path / "model")
     assert read_model(tmp_path / "model").calibration.threshold != 1
 
 
 def test_only_what_is_saved_is_exported(model, data, tmp_path):
-    with pytest.raises(blemish.BlemishError, match=r"export: the model is not saved as it is now. Call model.save"):
+    with pytest.raises(blemish.BlemishError, match=r"export: the model has unsaved changes. Call model.save"):
         model.export()
     model.save(tmp_path / "model")
     for arguments, message in ((["tflite"], "format tflite"), (["onnx"], "precision: 'bad'")):
         with pytest.raises(blemish.BlemishError, match=message):
             model.export(*arguments, **({"precision": "bad"} if "precision" in message else {}))
     model.update(data / "test/good")
-    with pytest.raises(blemish.BlemishError, match="not saved as it is now"):
+    with pytest.raises(blemish.BlemishError, match="has unsaved changes"):
         model.export()
 
 

@@ -32,26 +32,26 @@ A function returns an empty dict where the path does not have its layout.
 
 
 def register_layout(name: str, read: Reader) -> None:
-    """Makes a layout of folders known, which is tried before those that are known already.
+    """Registers a layout of folders, which is tried before those that are registered already.
 
-    `read` takes a path and gives {category's folder: samples}, empty where the path is not of its layout. Raises
+    `read` takes a path and returns {category's folder: samples}, empty where the path does not have its layout. Raises
     BlemishError where the name is taken.
     """
     check_new_name("layout", name, DATASETS)
     if not callable(read):
-        raise BlemishError(f"layout {name}: {short_repr(read)} is no function of a path.")
+        raise BlemishError(f"layout {name}: {short_repr(read)} is not a function of a path.")
     known = dict(DATASETS)
     DATASETS.clear()
     DATASETS.update({name: read} | known)
 
 
 def _found(name: str, path: Path) -> dict[Path, list[Sample]]:
-    """What the layout of this name finds under the path; raises BlemishError where that is not what it should be."""
+    """The result of the layout's function for the path; raises BlemishError where it is of another type."""
     found = DATASETS[name](path)
     parts = [(folder, *samples) for folder, samples in found.items()] if isinstance(found, dict) else [(None,)]
     for folder, *samples in parts:
         if not isinstance(folder, Path) or not all(isinstance(sample, Sample) for sample in samples):
-            raise BlemishError(f"layout {name}: gives something else than {{a category's folder: its samples}}.")
+            raise BlemishError(f"layout {name}: must return a dict {{category's folder: samples}}.")
     return found
 
 

@@ -52,13 +52,13 @@ class MaskInfo:
     num_values: int = 0
     """The number of different values."""
     marks: PackedMarks | None = None
-    """What it marks; None where it cannot be used."""
+    """The marked pixels; None where the mask cannot be used."""
     error: str | None = None
     """Why the mask cannot be used."""
 
 
 def read_mask_infos(samples: Iterable[Sample], reader: FileReader | None = None) -> dict[Path, MaskInfo]:
-    """Mask file -> what is known of it, for every sample that has one."""
+    """Mask file -> its properties, for every sample that has one."""
     reader, paths = reader or FileReader(), [sample.mask for sample in samples if sample.mask]
     return dict(zip(paths, map_ahead(lambda path: _read_mask_info(path, reader), paths), strict=True))
 
@@ -189,7 +189,7 @@ def _left_out(category: Category) -> Iterable[Problem]:
     unread = [folder for folder in list_folders(category.root / "train") if not is_good(folder.name)]
     masks = mask_folders(category.root)
     for folder in unread:
-        yield Problem("warning", folder, "left out: only train/good is learned from.")
+        yield Problem("warning", folder, "left out: only train/good holds training images.")
     for left in found:
         if _is_in(left, masks):
             yield Problem("warning", left.path, "belongs to no image: a mask is named <stem of its image>_mask.png.")

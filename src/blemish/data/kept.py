@@ -1,4 +1,4 @@
-"""What a run keeps of files when it decodes them, so that none is decoded again to be measured or shown."""
+"""Thumbnails and masks that a run keeps, so that no file is decoded again for metrics and figures."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from blemish.types import Sample
 
 @dataclass(frozen=True, slots=True)
 class KeptImages:
-    """Small pictures of images, and masks; what was not kept is read from its file."""
+    """Thumbnails of images, and masks; those that were not kept are read from their files."""
 
     pictures: Mapping[Path, bytes] = field(default_factory=dict)
-    """Image -> a JPEG file, PICTURE_SIDE long at most."""
+    """Image -> a JPEG file with sides of at most PICTURE_SIDE."""
     masks: Mapping[Path, PackedMarks] = field(default_factory=dict)
 
     @classmethod
     def of(cls, samples: Sequence[Sample], files: Sequence[FileInfo], masks: Mapping[Path, MaskInfo]) -> KeptImages:
-        """What was kept of these files, which belong to the samples in the same order."""
+        """The thumbnails and masks of these files; `files[i]` belongs to `samples[i]`."""
         pictures = {sample.image: info.picture for sample, info in zip(samples, files, strict=True) if info.picture}
         return cls(pictures, {path: info.marks for path, info in masks.items() if info.marks})
 
     def picture(self, sample: Sample) -> Thumbnail:
-        """(h, w, 3) RGB: the image, small."""
+        """The thumbnail of the image: (h, w, 3) RGB."""
         if kept := self.pictures.get(sample.image):
             return decoded(kept)
         return thumbnail(read_image(sample.image), PICTURE_SIDE)

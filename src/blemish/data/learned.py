@@ -37,14 +37,14 @@ def differences(info: FileInfo, learned: Mapping[str, Any]) -> dict[str, str]:
     found = {}
     colours, depths, sizes = (learned.get(name) for name in ("colours", "depths", "sizes"))
     if colours and _colour(info) not in colours:
-        found["colour"] = f"{_colour(info)}, and {' and '.join(colours)} was learned from"
+        found["colour"] = f"{_colour(info)}, but the training images are {' and '.join(colours)}"
     if depths and info.depth not in depths:
         known = " and ".join(DEPTHS.get(depth, depth) for depth in depths)
-        found["depth"] = f"{DEPTHS.get(info.depth, info.depth)}, and {known} was learned from"
+        found["depth"] = f"{DEPTHS.get(info.depth, info.depth)}, but the training images are {known}"
     if sizes and not _is_between(info.size, *sizes):
         low, high = (f"{height}x{width}" for height, width in sizes)
         known = low if low == high else f"{low} to {high}"
-        found["size"] = f"{info.size[0]}x{info.size[1]} (height x width), and {known} was learned from"
+        found["size"] = f"{info.size[0]}x{info.size[1]} (height x width), but the training images are {known}"
     return found
 
 

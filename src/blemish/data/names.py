@@ -61,9 +61,9 @@ def image_stem(stem: str) -> str:
 
 
 def masks_among(paths: Collection[Path], folder: Path) -> dict[Path, Path]:
-    """Each mask among the paths in `folder` -> the folder that its path is relative to: its path there is its image's.
+    """Each mask among the paths in `folder` -> its root; relative to it, the mask has the path of its image.
 
-    That is the folder of masks that contains it, or the image's folder for a mask beside its image, which has the
+    The root is the folder of masks that contains it, or the image's folder for a mask beside its image, which has the
     image's stem and a suffix. Masks are recognised by their names.
     """
     places = {(path.parent, path.stem) for path in paths}

@@ -1,4 +1,4 @@
-"""The images of samples, each file read from the disk once and decoded once as far as memory allows."""
+"""Reads the images of samples: each file is read and decoded once, as far as memory allows."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Opened:
     def pixels(self) -> Image:
         """The image as it was decoded; raises BlemishError where it cannot be used."""
         if self.decoded is None:
-            raise BlemishError(self.error or "no image")
+            raise BlemishError(self.error or "not an image")
         return self.decoded.pixels
 
 
 class FileReader:
-    """Reads images, and keeps what will be wanted again, up to a number of bytes; several threads may share it.
+    """Reads images, and keeps up to `memory_budget` bytes of contents for the next call; threads may share it.
 
-    What is kept is handed out once and forgotten then, so that memory falls while a set is read.
+    A kept content is returned once and then dropped, so that memory use falls while a data set is read.
     """
 
     def __init__(self, max_pixels: int = MAX_PIXELS, memory_budget: int = 0):
@@ -49,7 +49,7 @@ class FileReader:
         self._lock = Lock()
 
     def digest(self, path: Path) -> str:
-        """SHA-256 of a file's content, which is kept; raises BlemishError where it cannot be read."""
+        """SHA-256 of a file's content, which is kept for the next call; raises BlemishError where it cannot be read."""
         content = read_content(path, self.max_pixels)
         self._keep(path, content, len(content))
         return hashlib.sha256(content).hexdigest()

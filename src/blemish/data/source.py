@@ -93,8 +93,8 @@ def read_file(
 ) -> tuple[list[NDArray[Any]], FileInfo]:
     """Decodes an image file: the preprocessed pieces (h, w, C), and the properties of the file.
 
-    `with_image` keeps what a person is shown of it too, `with_picture` a small one as a JPEG file; what its pixels are
-    known again by takes a while, and is there `with_contents` alone.
+    `with_image` requests `FileInfo.shown`, `with_picture` requests `FileInfo.picture`, and `with_contents` requests
+    `pixel_sha256` and `num_values`, which take longer to compute.
     """
     opened = (reader or FileReader(preprocess.max_pixels)).open(sample)
     if opened.decoded is None:
@@ -219,7 +219,7 @@ def load(
 ) -> ImageSource:
     """Decodes all samples once and keeps them. Files that cannot be used have an `error` in `ImageSource.files`.
 
-    Of the images in `shown` a small picture is kept too. `reader` may hold files that were read before.
+    A thumbnail of each image in `shown` is kept too. `reader` may hold files that were read before.
     `memory_budget` bytes are held in memory. Beyond it pixels go to a temporary file, which takes at most half of
     the free disk, and beyond that they are decoded anew at each use.
     """

@@ -79,14 +79,14 @@ def evaluate_in_detail(
     pixel_threshold: float | None = None,
     kept: KeptImages = NOTHING_KEPT,
 ) -> EvaluationDetails:
-    """The figures of the predictions of `samples`, which come one at a time and in the same order.
+    """The metrics of predictions, which are in the order of `samples` and are consumed one at a time.
 
-    Paths are given relative to `root`. Pixels outside of the region of interest do not count, and an image whose
-    defect lies there altogether counts as good. With `num_resamples`, each figure has a 95 % confidence interval
-    from so many bootstrap resamples of the images. Pixels above `pixel_threshold` are those reported, for SegF1. A
-    metric whose input is not given (SegF1 that threshold, AU-sPRO saturation areas) is no part of the evaluation; one
-    that is not defined for these images is None. Where there are no samples, there is no metric. Masks are taken from
-    what was `kept` of them, or else read.
+    Paths in the result are relative to `root`. Pixels outside of the region of interest do not count, and an image
+    whose defect is entirely outside counts as good. With `num_resamples`, each metric has a 95 % confidence interval
+    from that many bootstrap resamples of the images. SegF1 takes pixels above `pixel_threshold` as detected. A metric
+    without its input (the threshold for SegF1, saturation areas for AU-sPRO) is left out of the evaluation; one that
+    is not defined for these images is None. Without samples there are no metrics. Masks come from `kept`, or else from
+    their files.
     """
     if not samples:
         return EvaluationDetails(Evaluation(method, category, {}))
@@ -110,7 +110,7 @@ def evaluate_in_detail(
 
 
 def predictions_from_maps(maps_path: Path, category: Category) -> Iterator[Prediction]:
-    """Predictions for the test images of a category from anomaly maps that any program wrote.
+    """Predictions for the test images of a category, from anomaly maps in files of any program.
 
     An image's score is the maximum of its map. The layout is that of the official MVTec AD evaluation:
     `<maps_path>/<category>/test/<type>/<stem>.tiff`, or .tif or .npy. Raises BlemishError if a map is missing,
@@ -135,7 +135,13 @@ def _read_map(base: Path) -> NDArray[Any]:
     try:
         is_array = path.suffix == ".npy"
         content = np.load(BytesIO(data), allow_pickle=False) if is_array else imagecodecs.tiff_decode(data)
-    except (EOFError, ValueError, RuntimeError, LookupError, MemoryError):  # numpy would advise to run what is in it
+    except (
+        EOFError,
+        ValueError,
+        RuntimeError,
+        LookupError,
+        MemoryError,
+    ):  # numpy's message suggests unpickling, which runs code
         content = None
     if not isinstance(content, np.ndarray) or content.ndim != 2 or content.dtype.kind not in "biuf":
         raise BlemishError(f"{path}: not an anomaly map of one numeric channel. Write it as float32 TIFF or as .npy.")
@@ -145,7 +151,7 @@ def _read_map(base: Path) -> NDArray[Any]:
 
 
 def _has_defect(sample: Sample, roi: Roi | None, kept: KeptImages) -> bool:
-    """Whether the image is labelled anomalous and, where that is known, is so within the region of interest."""
+    """Whether the image is labelled anomalous and, if it has a mask, the mask marks the region of interest."""
     if roi is None or sample.mask is None or not sample.label:
         return bool(sample.label)
     mask = kept.mask(sample.mask)
@@ -164,7 +170,7 @@ def _pairs(
         sample = prediction.sample
         path = sample.image.relative_to(root).as_posix()
         rows.append({"path": path, "defect": sample.defect, "label": label, "score": prediction.score})
-        limit = max(MAX_PIXELS, prediction.map.size)  # of an image that was taken, its mask is
+        limit = max(MAX_PIXELS, prediction.map.size)  # a mask may be as large as its image
         yield kept.mask(sample.mask, limit) if sample.mask else None, masked_by_roi(prediction.map, roi)
 
 

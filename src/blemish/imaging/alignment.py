@@ -104,12 +104,12 @@ def choose_alignment(
 ) -> tuple[Alignment | None, str]:
     """The reference to register images to, or None where images are not registered; and the reason in words.
 
-    By itself it is done where there is a background for parts to move on, and where it takes most of what held-out
-    good samples differ by from the mean. Samples that `read` raises BlemishError for are passed over.
+    With "auto", images are registered where they have a uniform background, and where registration removes most of
+    the difference of held-out good images from the mean. Samples for which `read` raises BlemishError are skipped.
     """
     canvases = [] if asked == "off" else _canvases(samples, read, progress)
     if asked == "off" or (asked == "on" and canvases):
-        return _mean_reference(canvases) if canvases else None, f"align: {asked}, as asked for"
+        return _mean_reference(canvases) if canvases else None, f"align: {asked}, as requested"
     found, reason = _useful_reference(canvases, _canvases(held_out, read))
     reason = f"align: {'on' if found else 'off'}, since {reason}"
     logger.info("%s", reason)
@@ -117,17 +117,17 @@ def choose_alignment(
 
 
 def _useful_reference(canvases: Sequence[Canvas], held_out: Sequence[Canvas]) -> tuple[Alignment | None, str]:
-    """The reference, None where registration is of little use; and why."""
+    """The reference, or None where registration does not help; and the reason."""
     if not canvases or not held_out:
-        return None, "there are no validation images to choose by"
+        return None, "there are no validation images to decide by"
     if find_foreground(canvases).background is None:
         return None, "there is no background that a part could move on"
     reference = _mean_reference(canvases)
     before = _residual(_reference(np.mean(canvases, axis=0)), held_out)
     after = _residual(reference, _registered(held_out, reference))
     share = after / max(before, 1e-6)
-    differ = "differs" if len(held_out) == 1 else "differ"
-    reason = f"{number_of(len(held_out), 'held-out good image')} then {differ} from the mean {share:.2f} times as much"
+    images = number_of(len(held_out), "held-out good image")
+    reason = f"registration multiplies the difference of {images} from the mean by {share:.2f}"
     return reference if share < LARGEST_SHARE else None, reason
 
 
@@ -149,7 +149,7 @@ def _eccentricity(canvas: Canvas) -> float:
 def _canvases(
     samples: Sequence[Sample], read: Callable[[Sample], Image], progress: Progress = no_progress
 ) -> list[Canvas]:
-    """Of up to COMPARED of the samples, evenly among them; without those that cannot be read."""
+    """The canvases of up to COMPARED of the samples, evenly chosen, without those that cannot be read."""
 
     def found(sample: Sample) -> list[Canvas]:
         try:

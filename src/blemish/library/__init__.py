@@ -1,1 +1,1 @@
-"""The public names of `import blemish`: fit, load, evaluate, benchmark, report, and what they give."""
+"""The public names of `import blemish`: fit, load, evaluate, benchmark, report, and their results."""

@@ -1,4 +1,4 @@
-"""What the library takes for images: a folder, paths, bytes, arrays or PIL images, each as a sample."""
+"""Converts what the library accepts as images (a folder, paths, bytes, arrays, PIL images) to samples."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ AnyImages = str | os.PathLike[str] | Iterable[AnyImage]
 """A folder, or several images."""
 KINDS = "a path, bytes, an array (H, W) or (H, W, 3), or a PIL image"
 IN_MEMORY = Path("memory")
-"""Stands for the folder of images that are in memory."""
+"""The folder in the made-up paths of images in memory."""
 PIL_MODES = {"1": "L", "LA": "L", "RGBA": "RGB", "P": "RGB", "PA": "RGB", "RGBX": "RGB", "CMYK": "RGB", "YCbCr": "RGB"}
-"""Mode of a PIL image -> that to which it is brought: a palette is expanded and an alpha channel dropped."""
+"""Mode of a PIL image -> the mode that it is converted to; a palette is expanded, an alpha channel dropped."""
 
 
 def to_sample(image: AnyImage, name: str = "image", root: Path = IN_MEMORY, split: Split = "test") -> Sample:
-    """The sample of an image, which goes by its path, or by `root / name` where it is in memory.
+    """The sample of an image: its path is that of the file, or `root / name` for an image in memory.
 
-    Raises BlemishError for what is no image; a file is read only later.
+    Raises BlemishError where it is not an image; a file is not read here.
     """
     label = None if split == "test" else False
     if isinstance(image, str | os.PathLike):
@@ -43,7 +43,7 @@ def to_sample(image: AnyImage, name: str = "image", root: Path = IN_MEMORY, spli
 
 
 def to_samples(images: AnyImages, argument: str) -> Iterator[Sample]:
-    """A sample for each image, made as they are asked for; of a folder each image in it and below it."""
+    """Yields a sample per image; of a folder, all images in it and in its subfolders."""
     if isinstance(images, str | os.PathLike):
         _refuse_file(Path(images), argument)
         yield from map(Sample, find_images([os.fspath(images)]).images)
@@ -53,7 +53,7 @@ def to_samples(images: AnyImages, argument: str) -> Iterator[Sample]:
 
 
 def to_category(images: AnyImages, argument: str) -> Category:
-    """The good images to learn from, of a folder or given one by one; raises BlemishError where there are none."""
+    """A category of good training images, from a folder or a list; raises BlemishError where there are none."""
     if isinstance(images, str | os.PathLike):
         _refuse_file(Path(images), argument)
         found = find_categories(Path(images))
@@ -63,7 +63,7 @@ def to_category(images: AnyImages, argument: str) -> Category:
         return only_good(found[0])
     several = [_absolute(image) for image in _several(images, argument)]
     if not several:
-        raise BlemishError(f"{argument}: there are none. Give a folder or a list of images.")
+        raise BlemishError(f"{argument}: empty. Give a folder or a list of images.")
     folders = [image.parent for image in several if isinstance(image, Path)]
     root = Path(os.path.commonpath(folders)) if folders else IN_MEMORY
     samples = [to_sample(image, f"{argument}[{index}]", root, "train") for index, image in enumerate(several)]
@@ -72,7 +72,7 @@ def to_category(images: AnyImages, argument: str) -> Category:
 
 
 def _several(images: Any, argument: str) -> Iterable[Any]:
-    """The images, if they are several."""
+    """The images, unchanged; raises BlemishError where they are not a list of images or a stack (N, H, W[, C])."""
     is_stack = isinstance(images, np.ndarray) and (images.ndim == 4 or (images.ndim == 3 and images.shape[2] != 3))
     if isinstance(images, bytes | bytearray | dict) or not isinstance(images, Iterable) or _is_pil(images):
         raise BlemishError(f"{argument}: {short_repr(images)} was given. Give a folder or a list of images.")
@@ -102,15 +102,15 @@ def _array(image: Any, name: str) -> NDArray[Any]:
         raise BlemishError(f"{name}: {short_repr(image)} was given. Give {KINDS}.")
     from PIL import ImageOps
 
-    upright = ImageOps.exif_transpose(image)  # as a file's orientation is honoured
+    upright = ImageOps.exif_transpose(image)  # as for files
     return np.asarray(upright.convert(PIL_MODES[upright.mode]) if upright.mode in PIL_MODES else upright)
 
 
 def _pixels(array: NDArray[Any], name: str) -> Image:
-    """The array as a decoder gives it, a copy; raises BlemishError where it is no image."""
+    """A copy of the array in the form of a decoded image; raises BlemishError where it is not an image."""
     shape = array.shape
     if not (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))) or 0 in shape:
-        raise BlemishError(f"{name}: an array of the shape {shape} is no image. Give (H, W) or (H, W, 3).")
+        raise BlemishError(f"{name}: an array of the shape {shape} is not an image. Give (H, W) or (H, W, 3).")
     kind = np.dtype(np.float32) if array.dtype.kind == "f" else array.dtype.newbyteorder("=")
     if kind not in (np.uint8, np.uint16, np.float32):
         raise BlemishError(f"{name}: its dtype is {array.dtype}; allowed are uint8, uint16, and float in [0, 1].")

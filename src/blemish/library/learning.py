@@ -1,4 +1,4 @@
-"""From good images to a model, in one call."""
+"""Fits a model to good images in one call."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from blemish.runs.steps import calibrate, plan, prepare
 from blemish.runs.steps import fit as fit_step
 
 NOT_OF_FIT = ("data_path", "ckpt_path", "category", "resume", "figures", "options", "model")
-"""Settings of a run that say nothing where nothing is evaluated or written."""
+"""Settings of a run that have no effect where nothing is evaluated or written."""
 
 
 def fit(images: AnyImages, method: str = FIT_MODEL, seed: int = 0, **options: Any) -> Model:
-    """Learns from good images: a folder, or several paths, arrays, PIL images or bytes.
+    """A model fitted to good images: a folder, or a list of paths, arrays, PIL images or bytes.
 
-    `options` are those of `blemish fit` by their names: size, epochs, align, tile ..., and the method's own. Some of
-    the images are held out to choose the threshold by. The model is in memory until it is saved. Raises BlemishError
-    for an image that cannot be used, and for a method or option that there is not.
+    `options` are the settings of `blemish fit` (size, epochs, align, tile ...) and the options of the method. Some of
+    the images are held out to choose the threshold. The model is in memory until it is saved. Raises BlemishError for
+    an image that cannot be used, and for an unknown method or option.
     """
     if wrong := sorted(set(options) & set(NOT_OF_FIT)):
         raise BlemishError(f"{wrong[0]}: not an option of fit. Give the settings of `blemish fit --help`.")
@@ -34,7 +34,7 @@ def fit(images: AnyImages, method: str = FIT_MODEL, seed: int = 0, **options: An
 
 
 def configuration(method: str, seed: int, options: dict[str, Any], **places: Any) -> RunConfig:
-    """The settings of a run: what is none of its own is an option of the method."""
+    """The settings of a run; options that are not settings are passed to the method."""
     own = {name: value for name, value in options.items() if name in RunConfig.model_fields}
     others = {name: value for name, value in options.items() if name not in own}
     return RunConfig.create(**{**own, **places, "model": method, "seed": seed, "options": others})

@@ -1,4 +1,4 @@
-"""How good models are: on test images, method by method, and as a page."""
+"""Evaluates models on test images, compares methods, and writes reports."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ AnyPath = str | os.PathLike[str]
 
 
 def evaluate(model: Model | AnyPath, data_path: AnyPath, num_resamples: int = 0) -> Evaluation:
-    """Every metric of a model, or of the one in a folder, on the test images of its category under `data_path`.
+    """Every metric of a model, or of the model in a folder, on the test images of its category under `data_path`.
 
-    With `num_resamples`, 1000 say, each figure has a 95 % confidence interval. Raises BlemishError where the data has
-    no test images.
+    With `num_resamples`, for example 1000, each metric has a 95 % confidence interval. Raises BlemishError where the
+    data has no test images.
     """
     found = model if isinstance(model, Model) else load(model)
     category = find_category(Path(data_path), found.category)
@@ -37,7 +37,7 @@ def benchmark(
 ) -> list[Path]:
     """Trains and evaluates each method on every category under `data_path`, as `blemish train` does.
 
-    `options` are those of `blemish train`. Gives the folders of the runs, `out/<method>`, which `report` takes.
+    `options` are those of `blemish train`. Returns the folders of the runs, `out/<method>`, for `report`.
     """
     if isinstance(methods, str) or not all(isinstance(method, str) for method in methods):
         raise BlemishError(f"methods: {short_repr(methods)} was given; a list of names is needed.")
@@ -52,9 +52,9 @@ def benchmark(
 
 
 def report(runs: AnyPath | Iterable[AnyPath], out: AnyPath = "report.html") -> Path:
-    """Writes one HTML file on the runs in these folders, to see every decision in, and gives its path."""
+    """Writes an HTML report of the runs in these folders, with every image and decision, and returns its path."""
     folders = [runs] if isinstance(runs, str | os.PathLike) else list(runs)
     if not folders:
-        raise BlemishError("runs: there are none. Give the folders that benchmark or `blemish train` left.")
+        raise BlemishError("runs: empty. Give the folders that benchmark or `blemish train` wrote.")
     write_report([Path(folder) for folder in folders], Path(out))
     return Path(out)

@@ -1,4 +1,4 @@
-"""A fitted detector in memory: it predicts, is calibrated, learns further images, and is saved."""
+"""A fitted detector in memory, which predicts and can be calibrated, updated, saved and exported."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NOWHERE = Path(os.devnull)
 
 
 class Model:
-    """A fitted detector; `blemish.fit` and `blemish.load` give one."""
+    """A fitted detector; `blemish.fit` and `blemish.load` return one."""
 
     def __init__(self, about: ModelFolder, backend: Backend):
         self._about, self._backend = about, backend
@@ -43,22 +43,22 @@ class Model:
 
     @property
     def category(self) -> str:
-        """The name of what it was fitted to, by which its images are found in a data set of many."""
+        """The name of the category that it was fitted to."""
         return self._about.category
 
     @property
     def threshold(self) -> float | None:
-        """An image that scores above it is a defect; None where there were no images to choose it by."""
+        """The score above which an image is a defect; None where no images were held out to choose it."""
         return self.calibration.threshold if self.calibration else None
 
     @property
     def calibration(self) -> Calibration | None:
-        """How scores become decisions, and by which good images that was chosen."""
+        """The thresholds, and the scores of the good images that determine them; None where there is no threshold."""
         return self._about.calibration
 
     @property
     def options(self) -> dict[str, Any]:
-        """The detector's options, those among them that were chosen by `fit`."""
+        """The detector's options, including those that `fit` chose."""
         return dict(self._about.options)
 
     @property
@@ -67,7 +67,7 @@ class Model:
         return self._about.provenance
 
     def predict(self, image: AnyImage) -> Result:
-        """What the model says of one image: a path, bytes, an array, or a PIL image.
+        """The result for one image: a path, bytes, an array, or a PIL image.
 
         Raises BlemishError where it cannot be used.
         """
@@ -75,10 +75,10 @@ class Model:
         return result
 
     def predict_many(self, images: AnyImages, batch_size: int = 8) -> Iterator[Result]:
-        """What the model says of each image, in their order, as it is computed; images may be a folder.
+        """Yields the result for each image, in order; `images` may be a folder.
 
-        `batch_size` images are computed at once, which changes no score. Raises BlemishError at the first image that
-        cannot be used.
+        The detector computes `batch_size` images at once, which does not change the scores. Raises
+        BlemishError at the first image that cannot be used.
         """
         if not isinstance(batch_size, int) or batch_size < 1:
             raise BlemishError(f"batch_size: {short_repr(batch_size)} was given; allowed are whole numbers from 1.")
@@ -98,15 +98,16 @@ class Model:
         images: AnyImages | None = None,
         threshold: float | None = None,
     ) -> Self:
-        """Chooses the threshold anew, and gives the model itself.
+        """Changes the threshold, and returns the model itself.
 
-        By the part of good images that may be called defects, by other good `images` than were learned from, or by
-        both; or sets it. Raises BlemishError where there are too few images for the rate; all is then as it was.
+        The threshold is chosen for a `false_alarm_rate` (the fraction of good images above it), by good `images` that
+        the model was not fitted to, or both; or it is set to `threshold`. Raises BlemishError where there are too few
+        images for the rate; the model then stays unchanged.
         """
         chosen = {"false_alarm_rate": false_alarm_rate, "threshold": threshold}
         given = {name: _number(value, name) for name, value in chosen.items() if value is not None}
         if len(given) > 1:
-            raise BlemishError("false_alarm_rate, threshold: one says what the other does. Leave one out.")
+            raise BlemishError("false_alarm_rate, threshold: both set the same thing. Leave one out.")
         if not given and images is None:
             raise BlemishError("calibrate: nothing was given. Give false_alarm_rate, images, or threshold.")
         found = self.calibration if images is None else self._by_images(images, given.get("false_alarm_rate"))
@@ -117,10 +118,10 @@ class Model:
         return self
 
     def update(self, more_good: AnyImages) -> Self:
-        """Learns further good images without starting over, and gives the model itself; the threshold stays.
+        """Fits the model to further good images without starting over, and returns it; the threshold stays unchanged.
 
-        Images that are known already are left out. Raises BlemishError where none is new, or the method cannot do it;
-        the model is then as it was.
+        Images that it was fitted to, or that were held out, are left out. Raises BlemishError where no image is new,
+        or the method does not support updates; the model then stays unchanged.
         """
         from blemish.runs.update import updated
 
@@ -131,9 +132,9 @@ class Model:
         return self
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
-        """Writes the model to a folder, as a whole or not at all; `force` replaces another model that is there.
+        """Writes the model to a folder, completely or not at all; `force` replaces another model in it.
 
-        Where the model came from that folder and only its calibration was changed, only that is written.
+        Where the model was loaded from that folder and only its calibration has changed, only that is written.
         """
         folder = Path(path)
         is_own = self._about.folder != NOWHERE and folder.resolve() == self._about.folder.resolve()
@@ -151,21 +152,21 @@ class Model:
     def export(
         self, name: str = "onnx", *, precision: Precision = "float32", data_path: str | os.PathLike[str] | None = None
     ) -> Export:
-        """Writes the saved model as "onnx" or "openvino" beside itself, for `load(path, backend=name)`.
+        """Exports the saved model as "onnx" or "openvino" to its own folder, for `load(path, backend=name)`.
 
-        It is kept only where it gives the same scores on real images: those that were learned from, or those under
-        `data_path`. Raises BlemishError where it does not, and where the model is not saved as it is now.
+        The export is kept only if its scores on real images agree with the model's: those of the data set that it was
+        fitted to, or those under `data_path`. Raises BlemishError where they do not, and for unsaved changes.
         """
         from blemish.runs.export import export
 
         if not self._is_saved:
-            raise BlemishError("export: the model is not saved as it is now. Call model.save(path) first.")
+            raise BlemishError("export: the model has unsaved changes. Call model.save(path) first.")
         if precision not in ("float32", "half", "int8"):
             raise BlemishError(f"precision: {short_repr(precision)} was given; allowed are float32, half and int8.")
         return export(self._about.folder, name, precision, None if data_path is None else Path(data_path))
 
     def inspector(self, batch_size: int = 32) -> Inspector:
-        """The inference path itself, which gives raw predictions."""
+        """The inspector that computes raw predictions."""
         about = self._about
         learned = about.provenance.get("images")
         return Inspector(self._backend, about.preprocess, about.calibration, batch_size=batch_size, learned=learned)
@@ -175,7 +176,7 @@ class Model:
         return f"Model({self.method!r}, {rows})"
 
     def _repr_html_(self) -> str:
-        """What is known of the model, for a notebook."""
+        """A table of the model's properties, for a notebook."""
         rows = {"method": self.method} | self._facts()
         cells = (f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in rows.items())
         return f"<table>{''.join(cells)}</table>"
@@ -192,12 +193,12 @@ class Model:
 
     @property
     def _is_saved(self) -> bool:
-        """Whether what was learned lies in the folder; the calibration may have been changed since."""
+        """Whether the fitted detector is saved in the folder; the calibration may have changed since."""
         return TENSORS in self._about.sha256
 
     @classmethod
     def of(cls, artifact: Artifact, folder: Path = NOWHERE) -> Self:
-        """The model of an artifact, which is not saved as it is; `folder` is where an earlier state of it is."""
+        """The unsaved model of an artifact; `folder` holds an earlier state of it, if any."""
         from blemish.inference.torch_backend import TorchBackend
 
         about = ModelFolder(
@@ -217,16 +218,16 @@ class Model:
         from blemish.model.artifact import Artifact
 
         if not isinstance(self._backend, TorchBackend):
-            raise BlemishError(f"{doing}: the model was loaded to predict alone. Load it with backend='torch'.")
+            raise BlemishError(f"{doing}: the model was loaded for prediction only. Load it with backend='torch'.")
         about = self._about
         learned = about.preprocess, about.provenance, about.calibration, about.metrics, about.category
         return Artifact(about.model, self._backend.detector, *learned)
 
     def _by_images(self, images: AnyImages, rate: float | None) -> Calibration | None:
-        """The calibration by good images that were not learned from."""
+        """The calibration by good images that the model was not fitted to."""
         samples = unseen(list(to_samples(images, "images")), self._about)
         if not samples:
-            raise BlemishError("images: there are none. Give a folder or a list of good images.")
+            raise BlemishError("images: empty. Give a folder or a list of good images.")
         found, _ = calibrate_on(self.inspector().predict(samples), self._about.preprocess.roi, rate)
         before = self.calibration
         return replace(found, defect_scores=before.defect_scores) if found and before else found
@@ -234,14 +235,16 @@ class Model:
     def _save_calibration(self) -> None:
         with updating_model(self._about.folder, "saving") as present:
             if present.sha256.get(TENSORS) != self._about.sha256[TENSORS]:
-                raise BlemishError(f"{present.folder}: holds another model by now. Load it anew, or save elsewhere.")
+                raise BlemishError(
+                    f"{present.folder}: holds another model now. Load it again, or save to another folder."
+                )
             self._about = write_model(replace(present, calibration=self.calibration))
 
 
 def load(path: str | os.PathLike[str], backend: str = "torch", *, device: str = "auto") -> Model:
-    """The fitted detector in a folder; `backend` is what runs it: "torch", or "onnx" and "openvino" once exported.
+    """The fitted detector in a folder; `backend` runs it: "torch", or "onnx" and "openvino" once exported.
 
-    Raises BlemishError where there is none, it is damaged, or what runs it is not installed.
+    Raises BlemishError where the folder holds no model, it is damaged, or the backend is not installed.
     """
     folder = find_model(Path(path))
     return read_consistently(folder, lambda found: Model(found, backend_of(found, backend, device=device)))

@@ -1,4 +1,4 @@
-"""What a model says of one image."""
+"""The result for one image: score, anomaly map, decision, regions and overlay."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from blemish.types import Decision, Prediction, Region
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Result:
-    """The score of an image, its anomaly map, and what the model decides."""
+    """The score of an image, its anomaly map, and the model's decision."""
 
     prediction: Prediction
     decision: Decision | None
@@ -31,12 +31,12 @@ class Result:
 
     @property
     def score(self) -> float:
-        """How anomalous the image is: raw, higher is more anomalous."""
+        """The anomaly score, unscaled; a higher score is more anomalous."""
         return self.prediction.score
 
     @property
     def map(self) -> NDArray[np.float32]:
-        """(H, W) at the image's own size: how anomalous each pixel is."""
+        """The anomaly map (H, W) at the image's own size, unscaled."""
         return self.prediction.map
 
     @property
@@ -46,16 +46,16 @@ class Result:
 
     @property
     def p_value(self) -> float | None:
-        """The chance at most of a good image to score so high; None where the model has no threshold."""
+        """An upper bound of the probability that a good image scores as high; None where the model has no threshold."""
         return self.decision.p_value if self.decision else None
 
     @property
     def regions(self) -> tuple[Region, ...]:
-        """Where the defects are, the highest peak first; none where the image is no defect."""
+        """The defect regions, the highest peak first; empty where the image is not a defect."""
         return self.decision.regions if self.decision else ()
 
     def overlay(self) -> NDArray[np.uint8]:
-        """(h, w, 3) RGB: the image with its defects outlined, above a line that says what was decided and why."""
+        """(h, w, 3) RGB: the image with its regions outlined, above a caption with the decision and its reason."""
         return overlay.overlay(self.prediction, self.decision, self.calibration)
 
     def __repr__(self) -> str:
@@ -65,6 +65,6 @@ class Result:
 
     def _repr_html_(self) -> str:
         """The overlay, for a notebook."""
-        picture = b64encode(overlay.to_jpeg(self.overlay())).decode()
+        jpeg = b64encode(overlay.to_jpeg(self.overlay())).decode()
         name = escape(repr(self), quote=True)
-        return f'<img alt="{name}" title="{name}" style="max-width: 480px" src="data:image/jpeg;base64,{picture}">'
+        return f'<img alt="{name}" title="{name}" style="max-width: 480px" src="data:image/jpeg;base64,{jpeg}">'

@@ -1,1 +1,1 @@
-"""What the commands do, as functions: fit, run, recalibrate, update, export, demo."""
+"""The commands as functions: fit, run, evaluate, recalibrate, update, export, demo."""

@@ -1,4 +1,4 @@
-"""What a run is. The command line's flags and the keys of a TOML file are the fields of `RunConfig`."""
+"""The settings of a run: the fields of `RunConfig` are the options of the command and the keys of a TOML file."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from blemish.imaging.alignment import Align
 from blemish.imaging.limits import MAX_PIXELS
 
 FIT_MODEL = "ensemble"
-"""What learns where nothing is evaluated and no model is named."""
+"""The default detector of `fit`."""
 LARGEST_TOML = 1 << 20
-"""Bytes: what is larger holds no settings."""
+"""Bytes that a TOML file may have at most."""
 NOT_PART_OF_THE_RESULT = {
     "data_path",
     "ckpt_path",
@@ -31,65 +31,65 @@ NOT_PART_OF_THE_RESULT = {
     "figures",
     "roi",
 }
-"""Fields that may differ between two runs of the same result: of `roi` and the images it is the content that counts."""
+"""Fields that do not change the result. The contents of `roi` and of the images do, and are hashed separately."""
 
 
 class RunConfig(BaseModel):
-    """Everything that a run depends on beside the images."""
+    """All settings of a run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
 
     model: str = Field("vae", description=f"detector: {', '.join(sorted(DETECTORS))}")
     epochs: int | None = Field(None, ge=1, description="epochs to train")
-    batch_size: int = Field(32, ge=1, description="images computed at once")
+    batch_size: int = Field(32, ge=1, description="images per batch")
     learning_rate: float | None = Field(None, gt=0, allow_inf_nan=False, description="learning rate")
     size: int | None = Field(
         None,
         ge=32,
         le=1024,
         multiple_of=16,
-        description="side of the squares images are brought to, in pixels",
+        description="side in pixels of the squares that images are resized to",
     )
     data_path: Path = Field(description="root of the data set, or one category's folder")
-    ckpt_path: Path = Field(description="directory for what is learned, results and figures")
+    ckpt_path: Path = Field(description="directory for models, results and figures")
     category: tuple[str, ...] = Field((), description="category to run, repeatable; default: all")
     aspect: Literal["squash", "pad"] = Field("squash", description="how images become square")
     align: Align = Field(
         "auto",
-        description="turn and shift images so that parts lie alike; auto: where they do not",
+        description="rotate and shift images to one pose of the part; auto: where this helps",
     )
     tile: int | None = Field(
         None,
         ge=32,
         le=4096,
-        description="side in pixels of tiles that large images are cut into; default: not cut",
+        description="side in pixels of tiles that large images are cut into; default: no tiles",
     )
-    overlap: int = Field(64, ge=0, description="pixels that tiles share")
+    overlap: int = Field(64, ge=0, description="pixels by which neighbouring tiles overlap")
     roi: Path | None = Field(
         None,
-        description="mask image or JSON polygons of what counts; default: all",
+        description="mask image or JSON polygons of the region of interest; default: all",
     )
-    validation: float = Field(0.1, ge=0, le=0.5, description="part of the good images held out")
+    validation: float = Field(0.1, ge=0, le=0.5, description="fraction of the good images held out")
     patience: int | None = Field(
         None,
         ge=0,
-        description="epochs without a lower validation loss to stop after; 0: never",
+        description="stop after so many epochs without a lower validation loss; 0: never",
     )
-    seed: int = Field(0, ge=0, lt=2**32, description="seed of all that is random")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of all random numbers")
     device: DeviceName = "auto"
     precision: Precision = Field(
         "auto",
-        description="of training and of timm networks; auto: bfloat16 where it is fast",
+        description="precision of training and of timm networks; auto: bfloat16 where it is fast",
     )
-    resume: bool = Field(False, description="go on where a run with these settings stopped")
+    resume: bool = Field(False, description="continue an interrupted run with the same settings")
     figures: int = Field(8, ge=0, le=64, description="test images per category in the figures")
-    workers: int = Field(0, ge=0, le=256, description="threads that decode; 0: all cores")
+    workers: int = Field(0, ge=0, le=256, description="threads that decode images; 0: one per core")
     memory_budget: ByteSize = Field(
         ByteSize(4 << 30),
         ge=0,
-        description="memory for decoded images, and as much again for fitting",
+        description="memory for decoded images, and the same again for fitting",
     )
-    max_pixels: int = Field(MAX_PIXELS, ge=1, description="largest image in pixels")
+    max_pixels: int = Field(MAX_PIXELS, ge=1, description="largest number of pixels of an image")
     options: dict[str, Any] = Field({}, description="the detector's own options")
 
     @field_validator("model")
@@ -104,7 +104,9 @@ class RunConfig(BaseModel):
     def _of_the_detector_alone(cls, options: dict[str, Any]) -> dict[str, Any]:
         repeated = sorted(set(options) & set(cls.model_fields))
         if repeated:
-            raise ValueError(f"{repeated[0]} is a setting of the run; give it beside them, not among them")
+            raise ValueError(
+                f"{repeated[0]} is a setting of the run, not an option of the detector. Give it outside of options"
+            )
         return options
 
     @field_validator("overlap")
@@ -112,7 +114,7 @@ class RunConfig(BaseModel):
     def _half_a_tile(cls, overlap: int, fields: ValidationInfo) -> int:
         tile = fields.data.get("tile")
         if tile is None and overlap != cls.model_fields["overlap"].default:
-            raise ValueError("it is that of tiles, of which there are none; give their side by tile")
+            raise ValueError("only tiles overlap, and none are set. Give tile, their side in pixels")
         if tile is not None and 2 * overlap > tile:
             raise ValueError(f"half a tile is allowed at most, which is {tile // 2}")
         return overlap
@@ -121,29 +123,29 @@ class RunConfig(BaseModel):
     @classmethod
     def _lies_still(cls, roi: Path | None, fields: ValidationInfo) -> Path | None:
         if roi is not None and fields.data.get("align") == "on":
-            raise ValueError("it lies still, and parts that are turned and shifted do not; leave align or roi out")
+            raise ValueError("cannot be combined with align, which moves the images but not the region. Leave one out")
         return roi
 
     @classmethod
     def create(cls, **fields: Any) -> RunConfig:
-        """The configuration; raises BlemishError that names the first field that is wrong."""
+        """The configuration; raises BlemishError that names the first invalid field."""
         try:
             return cls(**fields)
         except ValidationError as error:
             raise BlemishError(first_problem(error)) from None
 
     def for_category(self, name: str) -> RunConfig:
-        """The same for one category alone."""
+        """A copy for one category alone."""
         return self.model_copy(update={"category": (name,)})
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The fields that the result depends on, as plain data."""
+        """The fields that the result depends on, as plain data: all but NOT_PART_OF_THE_RESULT."""
         return self.model_dump(mode="json", exclude=NOT_PART_OF_THE_RESULT)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The fields in a TOML file; raises BlemishError where it cannot be read or has others."""
+    """The settings in a TOML file; raises BlemishError where it cannot be read or has an unknown setting."""
     try:
         found = tomllib.loads(read_bytes(path, LARGEST_TOML).decode())
     except BlemishError as error:
@@ -154,10 +156,11 @@ def read_toml(path: Path) -> dict[str, Any]:
     if unknown:
         known = ", ".join(RunConfig.model_fields)
         raise BlemishError(
-            f"config {path}: {unknown[0]} is no setting. There are {known}; a model's own go below [options]."
+            f"config {path}: {unknown[0]} is not a setting. Settings are {known}; "
+            "options of the detector belong below [options]."
         )
     if not isinstance(found.get("options", {}), dict):
         raise BlemishError(
-            f"config {path}: options is {found['options']!r}. Write [options], and a line for each below it."
+            f"config {path}: options is {found['options']!r}. Write [options], and one option per line below it."
         )
     return found

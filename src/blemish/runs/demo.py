@@ -1,4 +1,4 @@
-"""The demonstration: part of the built-in data set, the methods on it, one table, one report."""
+"""The demonstration: runs several methods on part of the built-in data set, and writes a table and a report."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from blemish.types import Evaluation
 
 MODELS = ("ae", "vae", "padim", "patchcore", "ensemble", "selfsup")
 CATEGORIES = ("fabric", "gear")
-"""A texture, and a part that lies in any rotation."""
+"""A texture, and a part in any rotation."""
 SIZE = 128
-"""The images' side in pixels; small, and few categories, since four minutes on two cores are the limit."""
-_UNTIL_IT_SETTLES = {"size": 64, "batch_size": 8, "epochs": 400, "patience": 20}
-"""Until the validation loss was lowest 20 epochs ago: many small steps, on images of half the side."""
+"""The images' side in pixels. It is small, so that the demonstration takes at most four minutes on two cores."""
+_EARLY_STOPPING = {"size": 64, "batch_size": 8, "epochs": 400, "patience": 20}
+"""Many small batches of images of half the side, until the validation loss has not fallen for 20 epochs."""
 SETTINGS: dict[str, dict[str, Any]] = {
-    "ae": _UNTIL_IT_SETTLES,
-    "vae": _UNTIL_IT_SETTLES,
+    "ae": _EARLY_STOPPING,
+    "vae": _EARLY_STOPPING,
     "selfsup": {"epochs": 6, "options": {"num_drawn": 256}},
 }
-"""What differs from the defaults; of `selfsup` the epochs and the drawn images are fewer, for the same limit."""
+"""Method -> settings that differ from the defaults; `selfsup` has fewer epochs and images, to save time."""
 
 
 def demo(out: Path, console: Console, bars: Console) -> list[Evaluation]:
-    """Makes the data in `out/data`, runs each method in `out/<method>`, prints and writes the comparison and report.
+    """Draws the data in `out/data`, runs each method in `out/<method>`, prints the comparison and writes the report.
 
-    What an earlier call has done is reused.
+    Runs that an earlier call finished are reused.
     """
     data = out / "data"
     with shown_progress("demo:", bars) as phases:

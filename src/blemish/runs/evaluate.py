@@ -1,4 +1,4 @@
-"""What a run left is evaluated anew, on the test images of any data."""
+"""Evaluates the detectors of an earlier run on the test images of any data set."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def evaluate_run(
     num_resamples: int = 0,
     phases: Phases = no_phases,
 ) -> list[Evaluation]:
-    """Evaluates the detectors that a run left in `folder`, on the test images of their categories under `data_path`.
+    """Evaluates the detectors in a run's `folder` on the test images of their categories under `data_path`.
 
-    `folder` may be that of one detector. Raises BlemishError where there is none for a category that is named in
-    `names`, or for none of those that the data has.
+    `folder` may also be that of one detector. Raises BlemishError where a category in `names` has no detector, or no
+    category of the data has one.
     """
     evaluations = []
-    for category, model in _learned(folder, data_path, names):
+    for category, model in _detectors(folder, data_path, names):
         batch_size = model.provenance["config"]["batch_size"]
         inspector = Inspector.load(model.folder, batch_size=batch_size)
         evaluations.append(evaluate_on(category, inspector, model.model, num_resamples, phases))
@@ -39,7 +39,7 @@ def evaluate_run(
 def evaluate_on(
     category: Category, inspector: Inspector, method: str, num_resamples: int = 0, phases: Phases = no_phases
 ) -> Evaluation:
-    """Evaluates a detector, the name of whose method is given, on the test images of a category."""
+    """Evaluates a detector on the test images of a category; `method` is the name that the evaluation carries."""
     samples = category.of("test")
     predictions = with_progress(inspector.predict(samples), len(samples), phases(category.name))
     evaluation = evaluate(
@@ -56,17 +56,17 @@ def evaluate_on(
     return replace(evaluation, calibration=calibration)
 
 
-def _learned(folder: Path, data_path: Path, names: Sequence[str]) -> list[tuple[Category, ModelFolder]]:
-    """Each category of the data that a detector was left for, with it."""
+def _detectors(folder: Path, data_path: Path, names: Sequence[str]) -> list[tuple[Category, ModelFolder]]:
+    """Each category of the data for which the folder has a detector, with that detector."""
     if (folder / DOCUMENT).exists():
         model = read_model(folder)
         category = find_category(data_path, model.category)
         if set(names) - {category.name}:
-            raise BlemishError(f"{folder}: the detector of {category.name} alone. Give the folder of the run.")
+            raise BlemishError(f"{folder}: is the detector of {category.name} alone. Give the folder of the run.")
         return [(category, model)]
     categories = find_categories(data_path, names)
     found = [category for category in categories if names or (folder / category.name / DOCUMENT).exists()]
     if not found:
         known = ", ".join(category.name for category in categories)
-        raise BlemishError(f"{folder}: holds a detector of no category under {data_path}, which has {known}.")
+        raise BlemishError(f"{folder}: holds no detector of a category under {data_path}. Its categories are {known}.")
     return [(category, read_model(folder / category.name)) for category in found]

@@ -1,4 +1,4 @@
-"""A calibration in words: what it promises, what it rests on, and what a change of it does to the images at hand."""
+"""A calibration in words: its guarantee, the images that set the threshold, and the effects of a change."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from blemish.calibration.thresholds import (
     miss_rate,
     smallest_rate,
 )
+from blemish.errors import number_of
 from blemish.model.folder import ModelFolder
 from blemish.runs.recalibrate import Recalibrated
 
 RATES = (0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
-"""False-alarm rates that are shown side by side, as far as there are images enough."""
+"""False-alarm rates in the table, as far as there are enough images for them."""
 SHOWN = 3
-"""Images that are named, at most."""
+"""Images that are named at most."""
 
 
 def describe(model: ModelFolder) -> tuple[list[str], Table | None]:
-    """What the calibration says, in sentences, and what other rates would mean, as a table."""
+    """Sentences on the calibration, and a table of the thresholds for other rates; None without good images."""
     calibration = model.calibration
     if calibration is None:
         return [f"{model.folder}: not calibrated. Give --images FOLDER of good images, --folds, or --threshold."], None
-    lines = [f"{model.folder}: a picture is a defect where its score is above {calibration.threshold:.6g}"]
+    lines = [f"{model.folder}: an image is a defect if its score is above {calibration.threshold:.6g}"]
     lines += _guarantee(calibration) + _pixels(calibration) + _left_out(calibration) + rests_on(calibration)
     if not calibration.num_images:
         return lines, None
@@ -38,25 +39,29 @@ def describe(model: ModelFolder) -> tuple[list[str], Table | None]:
 def _guarantee(calibration: Calibration) -> list[str]:
     number, rate = calibration.num_images, calibration.false_alarm_rate
     if not number:
-        return ["set by hand; no good images say how often it alarms falsely"]
+        return ["set by hand; without good images the rate of false alarms is unknown"]
     bound = false_alarm_bound(calibration.threshold, calibration.good_scores)
     if rate is None:
-        return [f"set by hand; {number} good images say: about {bound:.2%} of good pictures, 1 / (n + 1) at the least"]
+        return [
+            f"set by hand; by {number_of(number, 'good image')}, at most about {bound:.2%} of good images are above it "
+            "(the smallest rate that n images can show is 1 / (n + 1))"
+        ]
     if calibration.method == "folds":
         return [
-            f"chosen for {rate:.4g} false alarms by {number} good images, each scored by a detector fitted without it "
-            "(an estimate: the detector in use has seen more images)"
+            f"chosen for a false-alarm rate of {rate:.4g} by {number_of(number, 'good image')}, each scored by a "
+            "detector fitted without it (an estimate: the detector in use was fitted to more images)"
         ]
-    return [f"good pictures are above it with a chance of at most {rate:.4g}, by {number} held-out good images"]
+    held_out = number_of(number, "held-out good image")
+    return [f"a good image is above it with a probability of at most {rate:.4g}, by {held_out}"]
 
 
 def _pixels(calibration: Calibration) -> list[str]:
     rate = "set by hand" if calibration.pixel_rate is None else f"{calibration.pixel_rate:.2%} of the good area"
-    lines = [f"a pixel belongs to the defect where the map is above {calibration.pixel_threshold:.6g} ({rate})"]
+    lines = [f"a pixel belongs to a defect if the anomaly map is above {calibration.pixel_threshold:.6g} ({rate})"]
     if calibration.min_area:
         lines.append(
-            f"regions of {calibration.min_area} pixels and more count: a picture without one passes as good "
-            "(what follows is by the score alone)"
+            f"only regions of at least {number_of(calibration.min_area, 'pixel')} count: an image without one is good "
+            "(the figures below consider the score alone)"
         )
     return lines
 
@@ -87,67 +92,72 @@ def _missed(calibration: Calibration, threshold: float) -> str:
 
 
 def effects(found: Recalibrated) -> list[str]:
-    """What a change does to the images at hand, and what speaks against it; nothing where none was asked for."""
+    """The effects of a change on the known images, and warnings; empty where nothing changes."""
     calibration, former = found.model.calibration, found.former
     if calibration is None or (not found.is_written and calibration == former):
         return []
     before = "none" if former is None else f"{former.threshold:.6g}"
-    lines = [f"threshold: {before} before, now {calibration.threshold:.6g}"]
+    lines = [f"threshold: {before} before, {calibration.threshold:.6g} now"]
     lines += _counts("good images", calibration.good_scores, calibration, former)
     if calibration.defect_scores:
         lines += _counts("labelled defects", calibration.defect_scores, calibration, former)
     else:
         lines.append(
-            "no labelled defects are at hand to see how many are found: --images reads folders of them beside good"
+            "without labelled defects the rate of missed ones is unknown: --images also reads folders of defects beside good"
         )
     if former and calibration.left_out != former.left_out and calibration.pixel_levels == former.pixel_levels:
-        lines.append("the pixel threshold is still of all images: --folds or --images with --leave-out chooses it anew")
+        lines.append(
+            "the pixel threshold is still that of all images: --folds or --images with --leave-out recomputes it"
+        )
     return lines + _doubts(calibration, former)
 
 
 def rests_on(calibration: Calibration) -> list[str]:
-    """The good images that set the threshold, and a warning where they are unlike the rest."""
+    """The good images that set the threshold, and a warning where their scores are outliers."""
     found = support(calibration)
     if found is None or not found.images:
         return []
     highest = list(zip(found.images, found.scores, strict=True))[::-1]
-    lines = [f"by these good images it is set: {_listed(highest)}"]
+    subject = "this good image sets" if len(highest) == 1 else "these good images set"
+    lines = [f"{subject} the threshold: {_listed(highest)}"]
     return [*lines, _warning(calibration, found)] if found.is_outlying else lines
 
 
 def _warning(calibration: Calibration, found: Support) -> str:
     options = " ".join(f"--leave-out {image}" for image in found.images)
-    number, moved = len(found.images), f"{found.gap:.3g} above all others, which differ by {found.spread:.3g}"
+    number, is_one = len(found.images), len(found.images) == 1
     return (
-        f"warning: {number} of the {calibration.num_images} good images {'lies' if number == 1 else 'lie'} {moved}; "
-        f"without, the threshold would be {found.threshold_without:.6g}. "
-        "Whatever scores lower, defects too, passes as good. "
-        f"Look at what is named: if it is no good image of this part, give the same command with {options} (the rate "
-        "then holds for images like the others). --undo goes back to what was before."
+        f"warning: {number} of the {calibration.num_images} good images {'scores' if is_one else 'score'} "
+        f"{found.gap:.3g} above all others, whose scores differ by {found.spread:.3g}; "
+        f"without {'it' if is_one else 'them'}, the threshold would be {found.threshold_without:.6g}. Every image with a lower score passes as good, defects too. "
+        f"Look at {'this image' if is_one else 'these images'}. If a defect is among the good, repeat the command with "
+        f"{options} (the rate then holds for images like the others). --undo restores the calibration before."
     )
 
 
 def _counts(name: str, scores: Sequence[float], calibration: Calibration, former: Calibration | None) -> list[str]:
-    """How many of the images are decided to be defects, before and after."""
+    """A line with the number of images above the threshold, before and after."""
     now = f"{num_above(scores, calibration.threshold)} now"
     before = "" if former is None else f"{num_above(scores, former.threshold)} before, "
     return [f"defects among the {len(scores)} {name}: {before}{now}"]
 
 
 def _doubts(calibration: Calibration, former: Calibration | None) -> list[str]:
-    """Warnings: defects that are found no more, and new good images that look defective by the former threshold."""
+    """Warnings: defects that are no longer detected, and new good images that exceed the former threshold too often."""
     if former is None:
         return []
     found, before = (num_above(calibration.defect_scores, one.threshold) for one in (calibration, former))
     lines = []
     if 2 * found < before:
-        lines.append(f"warning: of {before} labelled defects that were found, {found} are now. --undo goes back.")
+        lines.append(
+            f"warning: {before} labelled defects were detected before, {found} now. --undo restores that threshold."
+        )
     scores, is_new = calibration.good_scores, calibration.images != former.images and calibration.method == "split"
     if is_new and exceed_too_often(former, scores):
         above = list(zip(calibration.images, scores, strict=False))[len(scores) - num_above(scores, former.threshold) :]
         lines.append(
-            f"warning: {len(above)} of these {len(scores)} good images are defects by the threshold before, more than "
-            f"chance explains: they are defective, or the line has changed. Look at {_listed(above[::-1])}"
+            f"warning: {len(above)} of these {len(scores)} good images are above the former threshold, more than "
+            f"chance explains: they are defective, or the production has changed. Look at {_listed(above[::-1])}"
         )
     return lines
 
@@ -157,6 +167,6 @@ def _left_out(calibration: Calibration) -> list[str]:
 
 
 def _listed(images: Sequence[tuple[str, float]]) -> str:
-    """The first of the images, with their scores."""
+    """The first SHOWN of the images with their scores, and the number of the others."""
     shown = ", ".join(f"{image} ({score:.6g})" for image, score in images[:SHOWN])
     return shown + (f" and {len(images) - SHOWN} more" if len(images) > SHOWN else "")

@@ -1,4 +1,4 @@
-"""A fitted detector for another runtime, compared with torch on real images before it is kept."""
+"""Exports a fitted detector to another runtime, after comparing it with torch on real images."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 RANGE_IMAGES = 100
-"""Good training images that the ranges of int8 are taken from, at most."""
+"""Good training images that determine the ranges of int8, at most."""
 TIE = 1e-5
-"""Scores so close to the threshold, relative to it, are a tie: rounding decides."""
+"""Distance from the threshold, relative to it, within which rounding may change a decision."""
 SMALL = 0.01
-"""A score below this part of the largest one is compared relative to this part."""
+"""Fraction of the largest score: the error of a smaller score is relative to this fraction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A runtime's files, how a graph is written as them into a folder, and what runs the first of them."""
+    """A runtime: its files, a function that writes a graph as these files, and the backend of the first file."""
 
     files: tuple[str, ...]
     write: Callable[[ModelProto, Path], None]
@@ -55,12 +55,12 @@ FORMATS = {
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far an export may be from the detector in torch."""
+    """The differences from the detector in torch that an export may have."""
 
     error: float
-    """Of scores and of maps; see `Parity`."""
+    """Of scores and of anomaly maps, relative as in `Parity`."""
     changed: float
-    """Part of the images that may be decided otherwise."""
+    """Fraction of the images whose decision may change."""
 
 
 TOLERANCES: dict[Precision, Tolerance] = {
@@ -72,7 +72,7 @@ TOLERANCES: dict[Precision, Tolerance] = {
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How far an export is from the detector in torch."""
+    """The differences between an export and the detector in torch."""
 
     num_images: int
     score_error: float
@@ -80,20 +80,20 @@ class Parity:
     map_error: float
     """The largest difference at a pixel, relative to the largest value of its map."""
     num_changed: int | None
-    """Images that are decided otherwise; None where the model is not calibrated."""
+    """Images whose decision changes; None where the model is not calibrated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """What was written, and how good it is."""
+    """The files of an export, and how they compare with torch."""
 
     files: tuple[Path, ...]
     precision: Precision
     size: Size | None
-    """(height, width) of the images that it takes; None where it takes any."""
+    """(height, width) of its input; None where it takes any size."""
     parity: Parity
     auroc: dict[str, tuple[float, float]]
-    """Name -> in torch and exported, where the precision is lower and there are labels: what it cost."""
+    """Metric -> (in torch, exported); empty for float32, and where no test images are labelled."""
 
 
 def export(
@@ -103,26 +103,26 @@ def export(
     data_path: Path | None = None,
     phases: Phases = lambda _: no_progress,
 ) -> Export:
-    """Writes the fitted detector in the folder `path` in one of FORMATS, by its name, into the same folder.
+    """Exports the fitted detector in the folder `path` to the same folder; `name` is one of FORMATS.
 
-    It is compared with the detector in torch on the test images under `data_path`, on the good training images where
-    there are none; by default on those of the data set that it learned from. Where it differs by more than TOLERANCES
-    allow, BlemishError is raised and the folder is as it was.
+    The export is compared with the detector in torch on the test images under `data_path`, or on the good training
+    images where there are none. By default, `data_path` is the data set that the detector was fitted to. Where the two
+    differ by more than TOLERANCES, BlemishError is raised and the folder stays unchanged.
     """
     if name not in FORMATS:
-        raise BlemishError(f"format {name}: there is none of this name. Choose from: {', '.join(FORMATS)}.")
+        raise BlemishError(f"format {name}: unknown. Choose from: {', '.join(FORMATS)}.")
     with updating_model(path, "export", SHORT_WAIT) as model, extras(), staging(path) as staged:
         chosen = FORMATS[name]
         category = data_of(model, data_path)
         detector = load_detector(model, in_float32=True)
-        told_of = phases("exporting")
+        exporting = phases("exporting")
         graph = to_onnx(detector, model.preprocess.is_partial)
         if precision == "half":
             graph = to_half(graph)
         elif precision == "int8":
             graph = to_int8(graph, _range_images(category, model, phases))
         chosen.write(graph, staged)
-        told_of(1, 1, unit="models")
+        exporting(1, 1, unit="models")
         backends = TorchBackend(detector), chosen.backend(staged / chosen.files[0])
         reference, candidate = (Inspector(backend, model.preprocess, model.calibration) for backend in backends)
         source = _load(category.of("test") or category.of("train"), model, phases)
@@ -139,7 +139,7 @@ def export(
 def compare(
     reference: Inspector, candidate: Inspector, source: ImageSource, progress: Progress = no_progress
 ) -> Parity:
-    """How far the candidate is from the reference on these images, decisions by the reference's calibration."""
+    """The differences between the two on these images; the reference's calibration makes the decisions."""
     scores, tops, score_gaps, map_gaps, num_changed = [], [], [], [], 0
     expected = with_progress(reference.predict(source), len(source.samples), progress)
     for first, second in zip(expected, candidate.predict(source), strict=True):
@@ -157,7 +157,7 @@ def compare(
 
 
 def _is_changed(inspector: Inspector, first: Prediction, second: Prediction) -> bool:
-    """Whether the two are decided differently, other than by rounding."""
+    """Whether the decisions on the two predictions differ, apart from ties."""
     decisions = inspector.decide(first), inspector.decide(second)
     if inspector.calibration is None or decisions[0] is None or decisions[1] is None:
         return False
@@ -178,17 +178,17 @@ def _refuse(parity: Parity, name: str, precision: Precision) -> None:
     is_close = max(parity.score_error, parity.map_error) <= tolerance.error
     if is_close and (parity.num_changed or 0) <= tolerance.changed * parity.num_images:
         return
-    allowed = f"{tolerance.error:g} and {tolerance.changed:.0%} of the decisions are allowed"
+    allowed = f"differences of {tolerance.error:g} and changes of {tolerance.changed:.0%} of the decisions are allowed"
     advice = {"int8": "Use --half.", "half": "Export without --half."}.get(precision, "Report it, please.")
     raise BlemishError(f"{name} in {precision} is too far from torch: {describe(parity)}; {allowed}. {advice}")
 
 
 def describe(parity: Parity) -> str:
-    """The comparison in words."""
-    decisions = "no decisions, not calibrated"
+    """The differences in words."""
+    decisions = "no decisions, since the model is not calibrated"
     if parity.num_changed is not None:
         decisions = f"{parity.num_changed} of {parity.num_images} decisions changed"
-    return f"scores differ by {parity.score_error:.1e} at most, maps by {parity.map_error:.1e}, {decisions}"
+    return f"scores differ by {parity.score_error:.1e} at most, anomaly maps by {parity.map_error:.1e}, {decisions}"
 
 
 def _load(samples: Sequence[Sample], model: ModelFolder, phases: Phases) -> ImageSource:
@@ -200,10 +200,10 @@ def _load(samples: Sequence[Sample], model: ModelFolder, phases: Phases) -> Imag
 
 
 def _range_images(category: Category, model: ModelFolder, phases: Phases) -> Iterator[NDArray[np.float32]]:
-    """Good training images as the detector sees them, evenly from all of them."""
+    """The detector's inputs, each (1, 3, h, w), for up to RANGE_IMAGES of the good training images, evenly chosen."""
     samples = category.of("train")
     if not samples:
-        raise BlemishError(f"{category.root}: no good training images, which --int8 takes its ranges from.")
+        raise BlemishError(f"{category.root}: no good training images. --int8 needs them to determine its ranges.")
     source = _load(samples[:: -(-len(samples) // RANGE_IMAGES)], model, phases)
     return (np.ascontiguousarray(to_batch([frame.pixels])) for frame in source)
 
@@ -211,7 +211,7 @@ def _range_images(category: Category, model: ModelFolder, phases: Phases) -> Ite
 def _auroc(
     reference: Inspector, candidate: Inspector, source: ImageSource, category: Category
 ) -> dict[str, tuple[float, float]]:
-    """Metric -> in torch and exported, for those that are applicable."""
+    """Metric -> (of the reference, of the candidate), for the applicable AUROC metrics."""
     before, after = (
         evaluate(
             inspector.predict(source),

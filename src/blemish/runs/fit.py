@@ -1,4 +1,4 @@
-"""A detector learned from good images alone, without anything to evaluate it on."""
+"""Fits a detector to good images alone, without an evaluation."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from blemish.runs.steps import only_category, plan
 
 
 def fit(config: RunConfig, phases: Phases = no_phases, *, is_forced: bool = False) -> ModelFolder | None:
-    """Learns from the good images of one category alone; the fitted detector is then in `config.ckpt_path` itself.
+    """Fits a detector to the good images of one category and saves it in `config.ckpt_path` itself.
 
-    None in the processes that only help. Raises BlemishError where a model is there already, unless `is_forced`.
+    Returns None in all processes but the main one. Raises BlemishError where the folder holds a model already, unless
+    `is_forced`.
     """
     folder = config.ckpt_path
     refuse_overwriting(folder, is_forced)
     planned = plan(config, only_good(only_category(config)), phases)
     with making_folder(folder), writer(folder, "fit", config):
         if is_main_process():
-            refuse_overwriting(folder, is_forced)  # which nobody writes to from now on
+            refuse_overwriting(folder, is_forced)  # again, now that the folder is locked
         learned = learn(planned, folder, phases)
         if learned is None:
             return None

@@ -1,4 +1,4 @@
-"""Where a result came from: what it depends on, what computed it, and whether it is there already."""
+"""The provenance of a result: settings, data, versions and machine; and whether an earlier run has it already."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from blemish.types import Evaluation
 
 
 def identity_of(config: RunConfig, data_sha256: str, roi: Roi | None) -> dict[str, Any]:
-    """What the result depends on."""
+    """What the result depends on, as plain data: settings, and hashes of the data and of the region of interest."""
     return {
         "config": config.identity,
         "data_sha256": data_sha256,
@@ -31,11 +31,14 @@ def identity_of(config: RunConfig, data_sha256: str, roi: Roi | None) -> dict[st
 
 
 def finished(folder: Path, identity: dict[str, Any]) -> Evaluation | None:
-    """The evaluation of an earlier run of the same settings and data, if it came to its end."""
+    """The evaluation of a finished earlier run in this folder; None where there is none.
+
+    Raises BlemishError where that run had other settings or data.
+    """
     if not (folder / DOCUMENT).exists() or not (folder / EVALUATION).exists():
         return None
     provenance = read_model(folder).provenance
-    # What an older version did not know yet was at its default; but it took all pictures as they lie.
+    # Settings that an older version did not have were at their defaults, but it had no registration.
     defaults = {name: RunConfig.model_fields[name].default for name in identity["config"]} | {"align": "off"}
     provenance |= {"config": defaults | provenance.get("config", {})}
     if {name: provenance.get(name) for name in identity} != identity:
@@ -53,7 +56,7 @@ def versions() -> dict[str, str]:
 
 
 def machine(detector: Detector) -> dict[str, Any]:
-    """What computed the result."""
+    """The system, device and processor that the result was computed with."""
     device = detector.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {

@@ -1,4 +1,4 @@
-"""Where a calibration comes from: images that were held out, other good images, or folds."""
+"""Computes a calibration from held-out images, other good images, or folds, and changes that of a model."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ if TYPE_CHECKING:
     from blemish.detectors.base import Detector
 
 DIGEST_LENGTH = 16
-"""Digits kept of the SHA-256 of the pixels of each training image, enough to know one again."""
+"""Hexadecimal digits of a SHA-256 by which a model recognises the images that it was fitted to."""
 
 
 def calibrate_on(
     predictions: Iterable[Prediction], roi: Roi | None, rate: float | None = None, method: Method = "split"
 ) -> tuple[Calibration | None, list[Prediction]]:
-    """The calibration from predictions of good images that were not learned from, and these without their maps.
+    """The calibration from predictions of held-out good images, and these predictions without their anomaly maps.
 
-    Without a rate it is FALSE_ALARM_RATE, or the smallest that the images support. None where there is no image.
-    Raises BlemishError where there are too few images for the rate that is given.
+    The default rate is FALSE_ALARM_RATE, or the smallest that the images support. The calibration is None where there
+    is no image. Raises BlemishError where there are too few images for the given rate.
     """
     seen: list[Prediction] = []
 
@@ -69,7 +69,7 @@ def calibrate_on(
 
 
 def file_of(sample: Sample) -> str:
-    """The name by which a calibration knows an image: its whole path, so that it can be looked at from anywhere."""
+    """The name of an image in a calibration: its absolute path, valid in any working directory."""
     if sample.content is not None:
         return str(sample.image)
     return sample.image.resolve().as_posix()
@@ -77,14 +77,14 @@ def file_of(sample: Sample) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Recalibrated:
-    """What `calibrate_model` made of a model."""
+    """The result of `calibrate_model`."""
 
     model: ModelFolder
-    """With the calibration that was asked for, or chosen by what was given."""
+    """The model with its new calibration."""
     former: Calibration | None
-    """What it was before."""
+    """The calibration before."""
     is_written: bool
-    """Whether it is so on disk: not where nothing was asked for, nor where images are yet to be judged by the user."""
+    """Whether the calibration was written: not where no option was given, or where `apply` is needed first."""
 
 
 def calibrate_model(
@@ -103,12 +103,12 @@ def calibrate_model(
     undo: bool = False,
     phases: Phases = lambda _: no_progress,
 ) -> Recalibrated:
-    """The model in the folder `path` with its calibration changed, written if anything was asked for.
+    """Changes the calibration of the model in the folder `path`; without options, reads it alone.
 
-    Other images change the scores and levels that are chosen by, not the choice of pixels and areas. What `images`
-    choose is not written before it was looked at: a rate or a threshold is given with them, or `apply`. Good images to
-    `leave_out` count nothing. What was before stays with the model; `undo` goes back to it. Raises BlemishError where
-    the images do not support what is asked for; the folder is then as it was.
+    `images` or `folds` replace the good scores; the pixel rate and the minimum area stay. A calibration by `images` is
+    written only with `apply`, or with a rate or a threshold, so that the user can look at it first. Good images in
+    `leave_out` are ignored. The model keeps the former calibration, and `undo` restores it. Raises BlemishError where
+    the options contradict each other or there are too few images; the folder then stays unchanged.
     """
     _refuse_both("images", images, "folds", folds)
     _refuse_both("false-alarm-rate", false_alarm_rate, "threshold", threshold)
@@ -116,7 +116,7 @@ def calibrate_model(
     if data_path is not None and folds is None:
         raise BlemishError("data_path: only --folds reads it. Add --folds, or give other good images by --images.")
     if apply and images is None:
-        raise BlemishError("apply: only --images waits for it. Leave it out, or give good images.")
+        raise BlemishError("apply: only --images needs it. Leave it out, or give good images.")
     chosen = {
         "false_alarm_rate": false_alarm_rate,
         "threshold": threshold,
@@ -127,7 +127,7 @@ def calibrate_model(
     given = {name: value for name, value in chosen.items() if value is not None}
     if undo:
         if given or images or folds or leave_out:
-            raise BlemishError("undo: it goes back to what was before, and nothing else. Leave the other options out.")
+            raise BlemishError("undo: it restores the calibration before, and takes no other options. Leave them out.")
         with updating_model(path, "calibrate", LONG_WAIT) as model:
             return _undone(model)
     if not given and images is None and folds is None and not leave_out:
@@ -144,10 +144,10 @@ def calibrate_model(
 
 
 def _undone(model: ModelFolder) -> Recalibrated:
-    """The model with the calibration that it had before the present one."""
+    """Restores and writes the calibration before the present one."""
     present = model.calibration
     if present is None or not present.previous:
-        raise BlemishError(f"{model.folder}: knows of no earlier calibration, so there is nothing to go back to.")
+        raise BlemishError(f"{model.folder}: has no earlier calibration to restore.")
     former, *others = present.previous
     calibration = replace(former, previous=tuple(others))
     return Recalibrated(write_model(replace(model, calibration=calibration)), present, True)
@@ -162,7 +162,7 @@ def _chosen_by(
     leave_out: Sequence[Path],
     phases: Phases,
 ) -> Calibration | None:
-    """The calibration by the images that are given, or the present one, without those to leave out."""
+    """The calibration by the given images or folds, or else the present one, without the images in `leave_out`."""
     if images is not None:
         return _from_images(model, images, rate, leave_out, phases)
     if folds is not None:
@@ -180,9 +180,9 @@ def _chosen_by(
 def with_chosen(
     calibration: Calibration | None, given: dict[str, Any], former: Calibration | None, where: str
 ) -> Calibration:
-    """The calibration with what was set by hand, and what was chosen of pixels and areas in the former one.
+    """The calibration with the `given` settings, and otherwise the pixel settings and minimum area of the former one.
 
-    Raises BlemishError that begins with `where` if there are neither images nor a threshold to calibrate by.
+    Raises BlemishError that begins with `where` if there is neither a calibration nor a threshold.
     """
     threshold = given.get("threshold")
     if calibration is None and threshold is not None:
@@ -194,29 +194,31 @@ def with_chosen(
 
 
 def named(paths: Sequence[Path], images: Sequence[str]) -> list[str]:
-    """The images that are meant, each by its path or the end of it.
+    """The images that the paths name; a path may be the end of an image's path.
 
-    Raises BlemishError for a path that is that of none of them, or of several.
+    Raises BlemishError for a path that names no image, or several.
     """
     found = []
     for path in paths:
         whole, end = path.resolve().as_posix(), f"/{path.as_posix()}"
         meant = [image for image in images if image == whole] or [image for image in images if image.endswith(end)]
         if not meant:
-            raise BlemishError(f"leave-out {path}: none of the {len(images)} good images. Give the path that is shown.")
+            raise BlemishError(f"leave-out {path}: none of the {len(images)} good images. Give a path that is listed.")
         if len(meant) > 1:
-            raise BlemishError(f"leave-out {path}: {len(meant)} of the good images end so. Give more of the path.")
+            raise BlemishError(
+                f"leave-out {path}: the paths of {len(meant)} good images end with it. Give more of the path."
+            )
         found += meant
     return found
 
 
 def _refuse_both(first: str, one: object, second: str, other: object) -> None:
     if one is not None and other is not None:
-        raise BlemishError(f"{first}, {second}: one says what the other does. Leave one out.")
+        raise BlemishError(f"{first}, {second}: both set the same thing. Leave one out.")
 
 
 def _kept(before: Calibration | None, given: Collection[str]) -> dict[str, Any]:
-    """What was chosen of pixels and areas, as far as nothing else is now."""
+    """The pixel setting and the minimum area of the calibration before, unless `given` replaces them."""
     if before is None:
         return {}
     kept: dict[str, Any] = {"min_area": before.min_area}
@@ -230,10 +232,12 @@ def _kept(before: Calibration | None, given: Collection[str]) -> dict[str, Any]:
 def _from_images(
     model: ModelFolder, folder: Path, rate: float | None, leave_out: Sequence[Path], phases: Phases
 ) -> Calibration:
-    """From a folder of good images, or of such a folder `good` and others of labelled defects."""
+    """The calibration by a folder of good images, or by a folder with subfolders: `good`, and others of defects."""
     samples = [sample for found in read_folder(folder).values() for sample in found]
     if not samples:
-        raise BlemishError(f"images {folder}: no good images found. Expected a folder of them, or one named 'good'.")
+        raise BlemishError(
+            f"images {folder}: no good images found. Expected a folder of good images, or a subfolder named 'good'."
+        )
     log_left_out(Category(folder.name, folder, "folder", tuple(samples)))
     samples = unseen(samples, model)
     good, bad = ([sample for sample in samples if bool(sample.label) is label] for label in (False, True))
@@ -244,7 +248,9 @@ def _from_images(
     predictions = with_progress(inspector.predict(good), len(good), phases("good images"))
     calibration, _ = calibrate_on(predictions, model.preprocess.roi, rate)
     if calibration is None:
-        raise BlemishError(f"images {folder}: no good images to choose a threshold by. Expected some in 'good'.")
+        raise BlemishError(
+            f"images {folder}: no good images to choose a threshold by. Add some to the subfolder 'good'."
+        )
     return _with_scores(calibration, model, bad, left_out, phases)
 
 
@@ -256,11 +262,11 @@ def _from_folds(
     leave_out: Sequence[Path],
     phases: Phases,
 ) -> Calibration:
-    """Each good image is scored by a detector that was fitted to the others, a fold of them left out at a time.
+    """The calibration by cross-validation: each good image is scored by a detector fitted to the other folds.
 
-    Of those others as many are held out as for the detector in use: by them scores are brought to the same scale. Files
-    of the same content are left out together, and scored once. The defects that lie beside the good images are scored
-    too, by the detector in use, where none are known.
+    The same fraction of those folds is held out as for the detector in use, so that scores have the same scale. Copies
+    of an image are in the same fold and are scored once. Where the model has no defect scores, the detector in use
+    scores the defects of the data set.
     """
     _closed_form_detector(model)
     category = data_of(model, data_path)
@@ -269,9 +275,9 @@ def _from_folds(
     left_out = named(leave_out, list(digest_of))
     not_counted = {digest_of[image] for image in left_out}
     if not 2 <= folds <= (number := len(set(digests(source)))):
-        raise BlemishError(f"folds: {folds} was given; allowed are 2 to {number}, the number of pictures.")
+        raise BlemishError(f"folds: {folds} was given; allowed are 2 to {number}, the number of different images.")
     _check_rate(rate, number - len(not_counted))
-    scored = with_progress(_left_out(model, source, folds), number, phases("folds"))
+    scored = with_progress(_fold_predictions(model, source, folds), number, phases("folds"))
     predictions = (found for found in scored if digest_of[file_of(found.sample)] not in not_counted)
     calibration, _ = calibrate_on(predictions, model.preprocess.roi, rate, "folds")
     if calibration is None:
@@ -283,7 +289,7 @@ def _from_folds(
 def _with_scores(
     calibration: Calibration, model: ModelFolder, bad: Sequence[Sample], left_out: Sequence[str], phases: Phases
 ) -> Calibration:
-    """The calibration with what the detector in use makes of labelled defects, or what it made of others before."""
+    """The calibration with the scores of the defects `bad`, or else those that the model has, and `left_out`."""
     inspector = Inspector(backend_of(model), model.preprocess) if bad else None
     predictions = with_progress(inspector.predict(bad), len(bad), phases("defects")) if inspector else ()
     scores = tuple(sorted(found.score for found in predictions)) or _defect_scores(model)
@@ -291,12 +297,13 @@ def _with_scores(
 
 
 def _check_rate(rate: float | None, number: int) -> None:
-    """Raises BlemishError before any work is done where so many images do not support the rate."""
+    """Raises BlemishError where `number` images are too few for the rate."""
     if rate is not None:
         conformal_rank(number, rate)
 
 
-def _left_out(model: ModelFolder, source: ImageSource, folds: int) -> Iterator[Prediction]:
+def _fold_predictions(model: ModelFolder, source: ImageSource, folds: int) -> Iterator[Prediction]:
+    """A prediction for each different image, by a detector fitted to the other folds."""
     from blemish.inference.torch_backend import TorchBackend
 
     config = model.provenance.get("config", {})
@@ -304,17 +311,17 @@ def _left_out(model: ModelFolder, source: ImageSource, folds: int) -> Iterator[P
     copies: dict[str, list[Sample]] = defaultdict(list)
     for sample, digest in zip(source.samples, digests(source), strict=True):
         copies[digest].append(sample)
-    pictures = list(copies.values())
-    order = np.random.default_rng(seed).permutation(len(pictures)).tolist()
+    groups = list(copies.values())
+    order = np.random.default_rng(seed).permutation(len(groups)).tolist()
     for start in range(folds):
         fold = order[start::folds]
         others = [row for row in order if row not in fold]
         count = num_held_out(len(others), fraction)
         held_out, learned = (
-            source.where({sample for row in rows for sample in pictures[row]}.__contains__)
+            source.where({sample for row in rows for sample in groups[row]}.__contains__)
             for rows in (others[:count], others[count:])
         )
-        left = source.where({pictures[row][0] for row in fold}.__contains__)
+        left = source.where({groups[row][0] for row in fold}.__contains__)
         detector = _closed_form_detector(model).fit(learned, validation=held_out if count else None, seed=seed)
         yield from Inspector(TorchBackend(detector), model.preprocess).predict(left)
 
@@ -324,22 +331,24 @@ def _closed_form_detector(model: ModelFolder) -> Detector:
 
     detector = detector_class(model.model).create(**model.options)
     if hasattr(detector, "losses"):  # it learns by gradient
-        raise BlemishError(f"folds: {model.model} is trained for epochs, each fold anew. Give --images FOLDER instead.")
+        raise BlemishError(
+            f"folds: {model.model} would be trained once per fold, which takes too long. Give --images FOLDER."
+        )
     return detector
 
 
 def data_of(model: ModelFolder, data_path: Path | None) -> Category:
-    """The category that the model was fitted to, under `data_path` or else where it was then."""
+    """The category that the model was fitted to, under `data_path` or else in the folder that the model records."""
     known = data_path or model.provenance.get("data_path")
     if known is None or not Path(known).is_dir():
         raise BlemishError(
-            f"data_path {known or ''}: no such folder. Give --data-path, the images that the detector was fitted to."
+            f"data_path {known or ''}: no such folder. Give --data-path, the data set that the detector was fitted to."
         )
     return log_left_out(find_category(Path(known), model.category))
 
 
 def _training_images(model: ModelFolder, category: Category, phases: Phases) -> ImageSource:
-    """The good training images, those that were held out among them; refused where they are not the model's."""
+    """The good training and held-out images; raises BlemishError where the model was fitted to others."""
     source = load(category.of("train"), model.preprocess, progress=phases("reading"))
     for info in source.files:
         if info.error:
@@ -351,30 +360,33 @@ def _training_images(model: ModelFolder, category: Category, phases: Phases) -> 
 
 
 def digests(source: ImageSource) -> list[str]:
-    """By what the picture in each file is known again, in order of the files."""
+    """The first digits of the SHA-256 of each image's pixels, in the order of the files."""
     return [info.pixel_sha256[:DIGEST_LENGTH] for info in source.files]
 
 
 def former_digests(source: ImageSource) -> list[str]:
-    """By what earlier models know each file again: the hash of the file itself, not of its pixels."""
+    """The first digits of the SHA-256 of each file, by which models of earlier versions recognise images."""
     return [info.sha256[:DIGEST_LENGTH] for info in source.files]
 
 
 def without_copies(source: ImageSource) -> ImageSource:
-    """The source with one of all files of the same picture: one that counted twice would prove what one does."""
+    """The source with the first of the copies of each image, since copies add no evidence."""
     firsts = set(dict(zip(reversed(digests(source)), reversed(source.samples), strict=True)).values())
     return source.where(firsts.__contains__)
 
 
 def unseen(samples: Sequence[Sample], model: ModelFolder) -> list[Sample]:
-    """The samples, one of each content; a threshold from images that were learned from would be far too low."""
+    """The samples without copies; raises BlemishError for an image that the model was fitted to.
+
+    A threshold chosen by such images would be far too low.
+    """
     learned = set(model.provenance.get("learned_from", []))
     found: dict[str, Sample] = {}
     known = content_digests(samples)
     for sample in samples:
         digest, of_file = (whole[:DIGEST_LENGTH] for whole in known[sample.image])
         if {digest, of_file} & learned:
-            raise BlemishError(f"{sample.image}: was learned from. Give good images that the detector has not seen.")
+            raise BlemishError(f"{sample.image}: is a training image of the model. Give other good images.")
         found.setdefault(digest, sample)
     return list(found.values())
 
@@ -384,6 +396,6 @@ def _defect_scores(model: ModelFolder) -> tuple[float, ...]:
 
 
 def with_defects(calibration: Calibration | None, rows: Sequence[dict[str, Any]]) -> Calibration | None:
-    """The calibration with the scores of the rows (of an `Evaluation`) that are labelled anomalous."""
+    """The calibration with the scores of those rows of `Evaluation.images` that are labelled anomalous."""
     scores = tuple(sorted(float(row["score"]) for row in rows if row["label"]))
     return calibration and replace(calibration, defect_scores=scores)

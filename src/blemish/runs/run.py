@@ -1,4 +1,4 @@
-"""A run on one category, from its images to figures: plan, prepare, fit, calibrate, evaluate, record."""
+"""A run on one category, from images to results: plan, prepare, fit, calibrate, evaluate, record."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ CHECKPOINT = "checkpoint.safetensors"
 
 
 def run(config: RunConfig, phases: Phases = no_phases) -> Evaluation:
-    """Does one run on one category and gives its figures; what it leaves is under `config.ckpt_path/<category>`.
+    """Fits and evaluates a detector on one category, and writes model and results to `config.ckpt_path/<category>`.
 
-    With `config.resume`, what an earlier run with the same settings and data has done is not done again. Raises
-    BlemishError where the configuration or the data would make the result wrong.
+    With `config.resume`, the results of an earlier run with the same settings and data are reused. Raises BlemishError
+    where the configuration or the data would make the result wrong.
     """
     planned = plan(config, only_category(config), phases)
     folder = config.ckpt_path / planned.category.name
     if config.resume and (done := finished(folder, planned.identity)):
-        with writer(folder, "train", config):  # which clears what a process that was killed at its end left
+        with writer(folder, "train", config):  # removes the leftovers of a process that was killed at its end
             discard(folder / CHECKPOINT)
         return done
     with making_folder(folder), writer(folder, "train", config):
@@ -46,23 +46,23 @@ def run(config: RunConfig, phases: Phases = no_phases) -> Evaluation:
 
 
 def learn(planned: Planned, folder: Path, phases: Phases) -> tuple[Calibrated, ModelFolder] | None:
-    """Prepares, fits and calibrates, and saves the model to `folder`; None in the processes that only help."""
+    """Prepares, fits and calibrates, and saves the model to `folder`; None in all processes but the main one."""
     fitted = fit(prepare(planned, phases), folder / CHECKPOINT, phases)
     if not is_main_process():
         return None
     calibrated = calibrate(fitted, phases)
-    for stale in (EVALUATION, REPORT_DATA):  # of an earlier run: with the new model they would be taken for its own
+    for stale in (EVALUATION, REPORT_DATA):  # of an earlier run, and wrong for the new model
         discard(folder / stale)
     return calibrated, save(calibrated.artifact, folder)
 
 
 def record(tested: Tested, model: ModelFolder) -> Evaluation:
-    """Writes the figures into the folder of the model, which learns them too, evaluation.json last."""
+    """Writes figures, metrics and report data to the model's folder, evaluation.json last; returns the evaluation."""
     evaluation = tested.measured.evaluation
     draw(tested, model.folder.parent / "figures")
     write_model(replace(model, calibration=tested.calibration, metrics=evaluation.metrics))
     write_evaluation(tested.measured, tested.previews, facts_of(tested), model.folder)
-    discard(model.folder / CHECKPOINT)  # until now a resumed run would have gone on with what was learned
+    discard(model.folder / CHECKPOINT)  # up to here, a resumed run continues from it
     return evaluation
 
 
@@ -74,6 +74,6 @@ def write_run(evaluations: Sequence[Evaluation], folder: Path) -> None:
 
 
 def writer(folder: Path, doing: str, config: RunConfig) -> AbstractContextManager[None]:
-    """The folder for this process alone, or nothing in the processes that only help."""
-    device_named(config.device)  # which says who is the first of several processes
+    """A context that locks the folder; it does nothing in all processes but the main one."""
+    device_named(config.device)  # decides which process is the main one
     return locked_folder(folder, doing, SHORT_WAIT) if is_main_process() else nullcontext()

@@ -1,6 +1,6 @@
 """The steps of a run, each a function from one frozen value to the next: plan, prepare, fit, calibrate.
 
-Each is usable alone: what only learns stops after `fit` or `calibrate`; `blemish.runs.testing` measures what came out.
+Each is usable alone. `blemish.runs.testing` evaluates the result of the last one.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ logger = logging.getLogger("blemish")
 
 @dataclass(frozen=True)
 class Planned:
-    """What is to be run: settings and images, and what the result depends on."""
+    """The settings and images of a run, and the identity of its result."""
 
     config: RunConfig
     category: Category
-    """With the validation images drawn by the files' hashes."""
+    """With validation images drawn; files with equal SHA-256 count as copies."""
     roi: Roi | None
     identity: dict[str, Any]
-    """The settings and the hash of the data, as plain data; a run with the same one has the same result."""
+    """The settings and the hash of the data, as plain data; runs with equal identity have equal results."""
     reader: FileReader
-    """Which holds what was read so far."""
+    """Holds the contents of the files that were read."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +58,16 @@ class Prepared:
 
     config: RunConfig
     category: Category
-    """With the validation images drawn by the pictures' own hashes."""
+    """With validation images drawn; images with equal pixels count as copies."""
     identity: dict[str, Any]
     detector: Detector
     source: ImageSource
     kept: KeptImages
-    """Masks, and small pictures of what is shown."""
+    """Masks, and thumbnails of the images that a report shows."""
     problems: tuple[Problem, ...]
-    """What was found in the data, none of it an error."""
+    """Warnings about the data."""
     reason: str
-    """Why images are aligned, or not."""
+    """Why images are registered, or not."""
 
     def of(self, split: Split) -> ImageSource:
         """The images of one split."""
@@ -81,23 +81,23 @@ class Fitted:
     prepared: Prepared
     detector: Detector
     training: dict[str, Any]
-    """What the training is worth recording by; empty for a detector that does not train."""
+    """`losses_per_epoch` of the detector; empty for one that is not trained by gradient."""
     seconds: float
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A fitted detector that decides, as far as there were images to calibrate it with."""
+    """A fitted detector with its calibration, which is None where no images were held out."""
 
     fitted: Fitted
     inspector: Inspector
     calibration: Calibration | None
     held_out: list[Prediction] = field(default_factory=list)
-    """The validation images' predictions, without their maps."""
+    """The predictions of the validation images, without their anomaly maps."""
 
     @property
     def artifact(self) -> Artifact:
-        """What is saved of it."""
+        """The artifact that is saved: detector, preprocessing, provenance and calibration."""
         prepared = self.fitted.prepared
         name, category = prepared.config.model, part_name(prepared.category)
         preprocess, provenance = prepared.source.preprocess, provenance_of(self.fitted)
@@ -114,7 +114,7 @@ def plan(config: RunConfig, category: Category, phases: Phases = no_phases) -> P
 
 
 def prepare(planned: Planned, phases: Phases = no_phases) -> Prepared:
-    """Makes the detector, chooses how images are brought to it, and decodes every image and mask.
+    """Creates the detector, chooses the preprocessing, and decodes every image and mask.
 
     Raises BlemishError for an option that the detector does not take, and for data that would make the result wrong.
     """
@@ -130,7 +130,7 @@ def prepare(planned: Planned, phases: Phases = no_phases) -> Prepared:
 
 
 def fit(prepared: Prepared, checkpoint: Path | None = None, phases: Phases = no_phases) -> Fitted:
-    """Fits the detector to the good training images; one that trains by gradient goes by its `checkpoint`."""
+    """Fits the detector to the good training images; gradient training saves and resumes from `checkpoint`."""
     config, detector = prepared.config, prepared.detector
     left_open: dict[str, Any] = {
         "epochs": config.epochs,
@@ -154,7 +154,7 @@ def fit(prepared: Prepared, checkpoint: Path | None = None, phases: Phases = no_
 
 
 def calibrate(fitted: Fitted, phases: Phases = no_phases) -> Calibrated:
-    """Chooses the threshold by the validation images, one of each picture; there is none where there are no images."""
+    """Chooses the threshold by the validation images without copies; no calibration where there are none."""
     prepared = fitted.prepared
     preprocess = prepared.source.preprocess
     inspector = Inspector(TorchBackend(fitted.detector), preprocess, batch_size=prepared.config.batch_size)
@@ -180,16 +180,16 @@ def provenance_of(fitted: Fitted) -> dict[str, Any]:
 
 
 def only_category(config: RunConfig) -> Category:
-    """The category that the configuration names; raises BlemishError where it is none or several."""
+    """The one category that the configuration names; raises BlemishError where there is not exactly one."""
     found = find_categories(config.data_path, config.category)
     if len(found) != 1:
         names = ", ".join(category.name for category in found)
-        raise BlemishError(f"category: a run is of one category, {config.data_path} has {names}. Name one.")
+        raise BlemishError(f"category: one is needed, but {config.data_path} has {names}. Name one.")
     return found[0]
 
 
 def _shared(config: RunConfig) -> dict[str, Any]:
-    """The settings that are options of the detector too; its size, if it is left open, is near that of a tile."""
+    """The settings that are also options of the detector; the default size is about that of a tile."""
     size = config.size
     if size is None and config.tile is not None:
         size = min(1024, max(32, 16 * round(config.tile / 16)))
@@ -200,7 +200,7 @@ def _shared(config: RunConfig) -> dict[str, Any]:
 
 def _alignment(planned: Planned, phases: Phases) -> tuple[Alignment | None, str]:
     if planned.roi is not None:
-        return None, "align: off, since a region of interest lies still"
+        return None, "align: off, since the region of interest is fixed"
     samples, held_out = planned.category.of("train"), planned.category.of("val")
 
     def read(sample: Sample) -> Any:
@@ -212,10 +212,10 @@ def _alignment(planned: Planned, phases: Phases) -> tuple[Alignment | None, str]
 def _load(
     planned: Planned, preprocess: Preprocess, phases: Phases
 ) -> tuple[ImageSource, Category, KeptImages, tuple[Problem, ...]]:
-    """Every image and mask of the category, decoded once, and what is odd.
+    """Every image and mask of the category, decoded once, and warnings about the data.
 
-    Refused where that would make the result wrong. The validation images are drawn anew: only now it is known which
-    files hold the same picture.
+    Raises BlemishError for an error in the data. The validation images are drawn again, since copies of an image in
+    different files are known only after decoding.
     """
     config, category, reader = planned.config, planned.category, planned.reader
     source = load_images(
@@ -239,5 +239,5 @@ def _load(
 
 
 def _shown(category: Category) -> set[Path]:
-    """The images that a report and the figures show: those of the test, and some good ones."""
+    """The images that the report and the figures show: all test images, and some good training images."""
     return {sample.image for sample in [*category.of("test"), *examples_of(category)[0]]}

@@ -1,4 +1,4 @@
-"""A fitted detector measured on the test images of its run, with the figures and facts that a report is made from."""
+"""Evaluates a fitted detector on the test images of its run, and collects the figures and facts for a report."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ from blemish.types import Prediction, Sample
 
 @dataclass(frozen=True)
 class Tested:
-    """The figures of a run on its test images, and what is drawn and recorded of them."""
+    """The evaluation of a run on its test images, and the previews and predictions that are shown."""
 
     calibrated: Calibrated
     measured: EvaluationDetails
     previews: list[Preview]
     shown: list[Prediction]
-    """Predictions of some test images, with their maps."""
+    """Predictions of some test images, with their anomaly maps."""
     rebuilt: dict[Sample, Thumbnail]
-    """Test image -> what the detector takes the good version of it to be; none where it rebuilds no images."""
+    """Test image -> its reconstruction by the detector; empty for a detector that does not reconstruct."""
 
     @property
     def calibration(self) -> Calibration | None:
-        """That of the detector, with the scores of the test images that are labelled anomalous."""
+        """The detector's calibration, with the scores of the anomalous test images."""
         return with_defects(self.calibrated.calibration, self.measured.evaluation.images)
 
 
 def evaluate(calibrated: Calibrated, phases: Phases = no_phases) -> Tested:
-    """Scores the entire test set at its own resolution, and computes every figure of it."""
+    """Predicts all test images at their own size, and computes every metric."""
     prepared, calibration = calibrated.fitted.prepared, calibrated.calibration
     test, category, config = prepared.of("test"), prepared.category, prepared.config
     shown: list[Prediction] = []
@@ -76,7 +76,7 @@ def evaluate(calibrated: Calibrated, phases: Phases = no_phases) -> Tested:
 
 
 def _with_origin(tested: Tested, durations: dict[str, float]) -> Tested:
-    """The same, the evaluation knowing how long it took and by which images the detector decides."""
+    """A copy whose evaluation contains the durations, the validation scores and the calibration."""
     calibration, root = tested.calibration, tested.calibrated.fitted.prepared.category.root
     held_out = [(found.sample.image.relative_to(root).as_posix(), found.score) for found in tested.calibrated.held_out]
     evaluation = replace(
@@ -89,7 +89,7 @@ def _with_origin(tested: Tested, durations: dict[str, float]) -> Tested:
 
 
 def facts_of(tested: Tested) -> dict[str, Any]:
-    """What a report says of a run beside its figures, as plain data."""
+    """The facts of a run for the report: settings, versions, machine, problems and images, as plain data."""
     prepared = tested.calibrated.fitted.prepared
     return {
         "config": prepared.config.model_dump(mode="json"),
@@ -103,7 +103,7 @@ def facts_of(tested: Tested) -> dict[str, Any]:
 
 
 def draw(tested: Tested, folder: Path) -> None:
-    """Writes the figures of a category into `folder`: examples of its images, losses, and predictions."""
+    """Writes the figures of a category to `folder`: example images, losses, and predictions."""
     prepared, training = tested.calibrated.fitted.prepared, tested.calibrated.fitted.training
     name, kept = prepared.category.name, prepared.kept
     run_figures.examples(prepared.category, folder / f"{name}_examples.png", kept)
@@ -115,7 +115,7 @@ def draw(tested: Tested, folder: Path) -> None:
 
 
 def choose(samples: list[Sample], count: int) -> list[Sample]:
-    """Up to `count` samples, taken in turn from each defect type (and the good ones), in order of the list."""
+    """Up to `count` samples, taken in turn from the defect types and the good images, in the order of the list."""
     types = list(dict.fromkeys(sample.defect for sample in samples))
     of_type = {defect: [sample for sample in samples if sample.defect == defect] for defect in types}
     turns = (of_type[defect][turn] for turn in range(count) for defect in types if turn < len(of_type[defect]))
@@ -124,7 +124,7 @@ def choose(samples: list[Sample], count: int) -> list[Sample]:
 
 
 def _timed(predictions: Iterator[Prediction], spent: list[float]) -> Iterator[Prediction]:
-    """The predictions as they come; the seconds that they took are added to `spent[0]`."""
+    """Yields the predictions unchanged, and adds the seconds that they take to `spent[0]`."""
     while True:
         started = time.perf_counter()
         prediction = next(predictions, None)
@@ -135,7 +135,7 @@ def _timed(predictions: Iterator[Prediction], spent: list[float]) -> Iterator[Pr
 
 
 def _kept(predictions: Iterable[Prediction], chosen: set[Sample], shown: list[Prediction]) -> Iterator[Prediction]:
-    """The predictions as they come, the chosen ones put aside."""
+    """Yields the predictions unchanged, and appends those of chosen samples to `shown`."""
     for prediction in predictions:
         if prediction.sample in chosen:
             shown.append(prediction)
@@ -143,7 +143,7 @@ def _kept(predictions: Iterable[Prediction], chosen: set[Sample], shown: list[Pr
 
 
 def _rebuilt(calibrated: Calibrated, test: ImageSource) -> dict[Sample, Thumbnail]:
-    """What the detector takes the good version of each image to be, in the shape of the image's file."""
+    """Test image -> a thumbnail of its reconstruction, in the shape of the image's file; empty without any."""
     detector = calibrated.fitted.detector
     if not isinstance(detector, ReconstructingDetector):
         return {}

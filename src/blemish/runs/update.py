@@ -1,4 +1,4 @@
-"""A fitted detector takes in further good images without starting over."""
+"""Fits a detector to further good images, without starting over."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def update(
     *,
     is_forced: bool = False,
 ) -> ModelFolder:
-    """The detector in the folder `path` with further good images learned, written to `out` or in its place.
+    """Fits the detector in the folder `path` to further good images, and writes it to `out` or back to `path`.
 
-    Images that it has learned from already, or that were held out to calibrate with, are left out. The calibration
-    stays as it was, since the images that it came from are not at hand. Raises BlemishError where nothing is new, a
-    file cannot be used, the method can't do it, another process changes the folder that is to be written to, or that
-    one holds a model of its own (which `is_forced` replaces).
+    Images that it was fitted to already, or that were held out, are left out. The calibration stays unchanged, since
+    the images that determined it are not available. Raises BlemishError where no image is new, a file cannot be used,
+    the method does not support updates, another process changes the folder to write to, or `out` holds a model
+    already, which `is_forced` replaces.
     """
     if out is None or out.resolve() == path.resolve():
         with updating_model(path, "fit --update", SHORT_WAIT) as model:
@@ -53,9 +53,9 @@ def _updated(artifact: Artifact, images: Path, phases: Phases) -> Artifact:
 
 
 def updated(artifact: Artifact, category: Category, phases: Phases = no_phases) -> Artifact:
-    """The artifact, its own detector having learned the good images of the category that it does not know yet.
+    """The artifact after its detector, changed in place, was fitted to the category's images that are new to it.
 
-    Raises BlemishError where there is none, or an image cannot be used; the detector is then as it was.
+    Raises BlemishError where no image is new or one cannot be used; the detector then stays unchanged.
     """
     source = load_images(category.samples, artifact.preprocess, progress=phases("reading"))
     refuse(find_problems(category, source.files, read_mask_infos(category.samples)))
@@ -64,14 +64,12 @@ def updated(artifact: Artifact, category: Category, phases: Phases = no_phases) 
     known = {sample for sample, both in zip(source.samples, ways, strict=True) if {*both} & (learned | held_out)}
     new = source.where(lambda sample: sample not in known)
     if not len(new):
-        raise BlemishError(f"{category.root}: no good image that the model does not know already. Give further ones.")
+        raise BlemishError(f"{category.root}: no good image is new to the model. Give other good images.")
     artifact.detector.update(
         new, seed=artifact.provenance.get("config", {}).get("seed", 0), progress=phases("learning")
     )
     if artifact.calibration:
-        logger.info(
-            "the threshold stays as it was; 'blemish calibrate --images FOLDER' chooses one for what was learned now"
-        )
+        logger.info("the threshold is unchanged; 'blemish calibrate --images FOLDER' chooses one for the updated model")
     provenance = artifact.provenance | {
         "images": learned_images(new.files, artifact.provenance.get("images")),
         "learned_from": sorted({*learned, *digests(new)}),
