@@ -56,7 +56,7 @@ def test_without_options_it_is_shown_and_nothing_is_written(model: Path, capsys)
     before = (model / "model.json").stat().st_mtime_ns
     code, out, _ = calibrate(capsys, model)
     assert code == 0
-    assert "with a chance of at most 0.02439, by 40 held-out good images" in out
+    assert "with a probability of at most 0.02439, by 40 held-out good images" in out
     assert "defects missed" in out
     assert (model / "model.json").stat().st_mtime_ns == before
 
@@ -104,7 +104,7 @@ def test_what_images_would_change_is_shown_and_written_when_it_is_asked_for(
     assert f"defects among the 30 good images: {above[0]} before, {above[1]} now" in out
     found = [sum(score > one.threshold for score in after.defect_scores) for one in (before, after)]
     assert f"defects among the 3 labelled defects: {found[0]} before, {found[1]} now" in out
-    assert f"these good images set the threshold: {after.images[-1]}" in out
+    assert f"this good image sets the threshold: {after.images[-1]}" in out
 
 
 def test_given_images_that_look_defective_are_named(model: Path, run_folder: Path, capsys):
@@ -138,7 +138,7 @@ def test_one_image_that_moves_the_threshold_is_named_left_out_and_undone(odd: Pa
     assert f"--leave-out {strange}" in out
     assert len(moved.defect_scores) == 3  # those that lie beside the good images
     code, out, _ = calibrate(capsys, odd, "--leave-out", "good/strange.png")
-    assert (code, "the pixel threshold is still of all images" in out) == (0, True)
+    assert (code, "the pixel threshold is still that of all images" in out) == (0, True)
     mended = read_model(odd).calibration
     assert (mended.left_out, mended.num_images, mended.false_alarm_rate) == ((strange,), 24, 0.05)
     assert mended.threshold == conformal_threshold(moved.good_scores[:-1], 0.05)
@@ -148,7 +148,7 @@ def test_one_image_that_moves_the_threshold_is_named_left_out_and_undone(odd: Pa
     for former in (moved, first):
         code, out, _ = calibrate(capsys, odd, "--undo")
         assert (code, read_model(odd).calibration) == (0, former)
-        assert f"now {former.threshold:.6g}" in out
+        assert f", {former.threshold:.6g} now" in out
     code, _, said = calibrate(capsys, odd, "--undo")
     assert (code, "has no earlier calibration" in said) == (2, True)
     code, out, _ = calibrate(capsys, odd, *folds, "--leave-out", strange, "--false-alarm-rate", "0.05")
@@ -244,7 +244,10 @@ WRONG = {
     "other data": (["--folds", "2", "--data_path", "DATA/part/test"], "not the images that"),
     "no data": (["--folds", "2", "--data_path", "nowhere"], "no such folder"),
     "data without folds": (["--data_path", "DATA"], "data_path: only --folds reads it"),
-    "rate and threshold": (["--threshold", "1", "--false-alarm-rate", "0.1"], "false-alarm-rate, threshold: one says"),
+    "rate and threshold": (
+        ["--threshold", "1", "--false-alarm-rate", "0.1"],
+        "false-alarm-rate, threshold: both set the same thing",
+    ),
     "undo and more": (
         ["--undo", "--min-area", "3"],
         "undo: it restores the calibration before, and takes no other options",
@@ -256,7 +259,10 @@ WRONG = {
     "nothing to undo": (["--undo"], "has no earlier calibration"),
     "apply nothing": (["--apply"], "apply: only --images needs it"),
     "no such image": (["--leave-out", "nowhere.png"], "leave-out nowhere.png: none of the 40 good images"),
-    "pixels twice": (["--pixel-rate", "0.1", "--pixel-threshold", "1"], "pixel-rate, pixel-threshold: one says"),
+    "pixels twice": (
+        ["--pixel-rate", "0.1", "--pixel-threshold", "1"],
+        "pixel-rate, pixel-threshold: both set the same thing",
+    ),
 }
 
 

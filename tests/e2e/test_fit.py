@@ -130,7 +130,9 @@ def test_a_model_knows_what_it_was_fitted_to_whatever_its_folder_is_called(fitte
     (tmp_path / "data").rename(tmp_path / "moved")
     for command in (("calibrate", tmp_path / "m2", "--folds", 3), ("export", tmp_path / "m2")):
         assert run(*command) == 2
-        assert "no such folder. Give --data-path, the images that the detector was fitted to" in capsys.readouterr().err
+        assert (
+            "no such folder. Give --data-path, the data set that the detector was fitted to" in capsys.readouterr().err
+        )
 
 
 @pytest.mark.slow

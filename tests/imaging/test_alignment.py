@@ -137,7 +137,7 @@ def test_parts_that_lie_turned_and_shifted_are_registered(tmp_path: Path):
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (lambda generator: moved(generator, part(), degrees=0, shift=0), "times as much"),
+        (lambda generator: moved(generator, part(), degrees=0, shift=0), "registration multiplies the difference"),
         (lambda generator: generator.integers(60, 120, (120, 120, 3)).astype(np.uint8), "no background"),
         (lambda generator: np.full((120, 120, 3), 90, np.uint8), "no background"),
     ],
@@ -227,7 +227,9 @@ def test_a_run_aligns_by_itself_and_its_model_brings_its_reference(turned_parts,
     assert aligned.metrics["pixel_auroc"] > 0.99
     assert aligned.metrics["image_auroc"] > still.metrics["image_auroc"] + 0.1
     model = read_model(tmp_path / "auto/part")
-    assert model.provenance["choices"][0].startswith("align: on, since 3 held-out good images")
+    assert model.provenance["choices"][0].startswith(
+        "align: on, since registration multiplies the difference of 3 held-out good images"
+    )
     assert model.preprocess.alignment.png == model.file("reference.png").read_bytes()
     assert "reference.png" not in read_model(tmp_path / "off/part").sha256
     predictions = {

@@ -152,7 +152,7 @@ def test_what_is_no_image_is_refused_in_one_line(model, image, message):
         (b"\x89PNG", "images: b'.x89PNG' was given. Give a folder or a list"),
         (5, "images: 5 was given"),
         (Image.new("L", (3, 3)), "images: <PIL.* was given"),
-        ([], "images: there are none"),
+        ([], "images: empty"),
         ("nowhere", "images nowhere: no such folder"),
         ([PIXELS, 3], r"images\[1\]: 3 was given"),
         ([PIXELS, np.zeros(3)], r"images\[1\]: an array of the shape"),

@@ -86,9 +86,9 @@ def test_a_threshold_is_chosen_by_a_rate_by_images_or_by_hand(model, data):
         ({"threshold": float("nan")}, "threshold: nan was given"),
         ({"false_alarm_rate": 2}, "false-alarm-rate: 2 was given"),
         ({"false_alarm_rate": 0.001}, "10 held-out good images support"),
-        ({"false_alarm_rate": 0.5, "threshold": 1}, "false_alarm_rate, threshold: one says"),
+        ({"false_alarm_rate": 0.5, "threshold": 1}, "false_alarm_rate, threshold: both set the same thing"),
         ({"images": "nowhere"}, "images nowhere: no such folder"),
-        ({"images": []}, "images: there are none"),
+        ({"images": []}, "images: empty"),
         ({"images": [3]}, r"images\[0\]: 3 was given"),
     ],
 )
@@ -218,7 +218,7 @@ def test_measuring_names_what_is_wrong(model, data, tmp_path):
         (lambda: blemish.evaluate(tmp_path, data), "no such file"),
         (lambda: blemish.benchmark("padim", data), "methods: 'padim' was given; a list of names"),
         (lambda: blemish.benchmark(["padim", "none"], data, tmp_path / "runs"), "model: not a detector"),
-        (lambda: blemish.report([], tmp_path / "a.html"), "runs: there are none"),
+        (lambda: blemish.report([], tmp_path / "a.html"), "runs: empty"),
         (lambda: blemish.report(tmp_path, tmp_path / "a.html"), "holds no run"),
     ):
         with pytest.raises(blemish.BlemishError, match=message):

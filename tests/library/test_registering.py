@@ -71,7 +71,7 @@ def test_a_layout_is_tried_before_those_that_are_known(bins):
 @pytest.mark.parametrize("given", [[1], {"part": []}, {Path("part"): ["a.png"]}])
 def test_a_layout_that_gives_something_else_is_named(given, tmp_path):
     blemish.register_layout("odd", lambda path: given)
-    with pytest.raises(blemish.BlemishError, match="layout odd: gives something else"):
+    with pytest.raises(blemish.BlemishError, match="layout odd: must return a dict"):
         blemish.fit(tmp_path)
 
 
@@ -135,7 +135,7 @@ class Undecided(PaDiM):
         (blemish.register_detector, "mine", Untyped, "Untyped has an option without a type: 'size'"),
         (blemish.register_detector, "mine", Undecided, "Undecided has options without a default: width"),
         (blemish.register_layout, "mvtec", read_bins, "layout mvtec: the name is taken"),
-        (blemish.register_layout, "bins", None, "layout bins: None is no function"),
+        (blemish.register_layout, "bins", None, "layout bins: None is not a function"),
         (blemish.register_metric, "aupro", METRICS["aupro"], "metric aupro: the name is taken"),
         (blemish.register_metric, "mine", max, "metric mine: <built-in function max> is no"),
         (

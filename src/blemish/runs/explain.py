@@ -103,7 +103,8 @@ def effects(found: Recalibrated) -> list[str]:
         lines += _counts("labelled defects", calibration.defect_scores, calibration, former)
     else:
         lines.append(
-            "without labelled defects the rate of missed ones is unknown: --images also reads folders of defects beside good"
+            "without labelled defects, the rate of missed ones is unknown; "
+            "--images also reads folders of defects beside the folder good"
         )
     if former and calibration.left_out != former.left_out and calibration.pixel_levels == former.pixel_levels:
         lines.append(
@@ -126,12 +127,14 @@ def rests_on(calibration: Calibration) -> list[str]:
 def _warning(calibration: Calibration, found: Support) -> str:
     options = " ".join(f"--leave-out {image}" for image in found.images)
     number, is_one = len(found.images), len(found.images) == 1
+    images, without = ("this image. If it shows", "it") if is_one else ("these images. If they show", "them")
     return (
         f"warning: {number} of the {calibration.num_images} good images {'scores' if is_one else 'score'} "
         f"{found.gap:.3g} above all others, whose scores differ by {found.spread:.3g}; "
-        f"without {'it' if is_one else 'them'}, the threshold would be {found.threshold_without:.6g}. Every image with a lower score passes as good, defects too. "
-        f"Look at {'this image' if is_one else 'these images'}. If a defect is among the good, repeat the command with "
-        f"{options} (the rate then holds for images like the others). --undo restores the calibration before."
+        f"without {without}, the threshold would be {found.threshold_without:.6g}. "
+        f"Every image with a lower score passes as good, defects too. Look at {images} a defect or another part, "
+        f"repeat the command with {options} (the rate then holds for images like the others). "
+        "--undo restores the calibration before."
     )
 
 

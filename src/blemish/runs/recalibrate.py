@@ -376,11 +376,8 @@ def without_copies(source: ImageSource) -> ImageSource:
 
 
 def unseen(samples: Sequence[Sample], model: ModelFolder) -> list[Sample]:
-    """The samples without copies; raises BlemishError for an image that the model was fitted to.
-
-    A threshold chosen by such images would be far too low.
-    """
-    learned = set(model.provenance.get("learned_from", []))
+    """The samples without copies; raises BlemishError for an image that the model was fitted to."""
+    learned = set(model.provenance.get("learned_from", []))  # a threshold chosen by these would be far too low
     found: dict[str, Sample] = {}
     known = content_digests(samples)
     for sample in samples:
