@@ -201,7 +201,7 @@ def test_what_registration_fills_never_sets_the_score(tmp_path: Path):
     assert inside[16:48, 16:48].all()
     whole = placement.coverage(size)
     assert whole[inside].min() > 0 == whole[~inside].max()
-    assert list(preprocess.inside(size, Placement(0, 0.0, 0.0)))[0].all()
+    assert next(iter(preprocess.inside(size, Placement(0, 0.0, 0.0)))).all()
     image = np.full((*size, 3), 60, np.uint8)
 
     def brightest(images: np.ndarray, inside: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
