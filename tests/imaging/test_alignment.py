@@ -193,6 +193,28 @@ def test_maps_lie_over_the_file_as_it_is_and_the_score_is_of_the_registered_part
     assert np.abs(np.argwhere(found.map > 0.3).mean(axis=0) - wanted).max() < 2
 
 
+def test_what_registration_fills_never_sets_the_score(tmp_path: Path):
+    """Turned by 45 degrees, the corners of the registered image are mirrored: they show no part of the file."""
+    placement, size = Placement(45, 0.0, 0.0), (64, 64)
+    preprocess = Preprocess(size, alignment=reference())
+    (inside,) = preprocess.inside(size, placement)
+    assert inside is not None
+    assert not inside[[0, 0, -1, -1], [0, -1, 0, -1]].any()
+    assert inside[16:48, 16:48].all()
+    whole = placement.coverage(size)
+    assert whole[inside].min() > 0 == whole[~inside].max()
+    assert next(iter(preprocess.inside(size, Placement(0, 0.0, 0.0)))).all()
+    image = np.full((*size, 3), 60, np.uint8)
+
+    def brightest(images: np.ndarray, inside: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        maps = images[:, 0].copy()
+        maps[:, :3, :3] = 9  # a corner that is filled
+        return np.where(True if inside is None else inside, maps, -np.inf).max(axis=(1, 2)), maps
+
+    masks = np.stack(list(preprocess.inside(size, placement)))
+    assert brightest(to_batch(preprocess.pieces(image, placement)), masks)[0][0] == pytest.approx(60 / 255)
+
+
 @pytest.fixture(scope="module")
 def turned_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A category of turned parts, some of which have a white spot."""

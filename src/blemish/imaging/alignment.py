@@ -20,7 +20,7 @@ from blemish.imaging.pixels import to_batch
 from blemish.imaging.read import decode_image, read_image
 from blemish.parallel import map_ahead
 from blemish.progress import Progress, no_progress, with_progress
-from blemish.types import Sample
+from blemish.types import Sample, Size
 
 logger = logging.getLogger("blemish")
 
@@ -61,6 +61,11 @@ class Placement:
         """
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         return self._transform(image, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+
+    def coverage(self, size: Size) -> NDArray[np.float32]:
+        """(H, W) = `size`: the share of each pixel of the registered image that the image shows; 0 if it is filled."""
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        return np.asarray(self._transform(np.ones(size, np.float32), flags=flags, borderValue=[0.0]), np.float32)
 
     def warp_back(self, registered: NDArray[Any], outside: float = 0) -> NDArray[Any]:
         """The inverse of `warp`, for an image or a map (H, W) or (H, W, C) of a registered image.

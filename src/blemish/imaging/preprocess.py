@@ -54,7 +54,7 @@ class Preprocess:
     @property
     def is_partial(self) -> bool:
         """Whether some pixels of a piece may not affect the score."""
-        return self.tile is not None or self.roi is not None
+        return self.tile is not None or self.roi is not None or self.alignment is not None
 
     def placement(self, image: Image) -> Placement | None:
         """The rotation and shift of the part in an image against the reference; None without registration."""
@@ -70,12 +70,13 @@ class Preprocess:
     def inside(self, size: Size, placement: Placement | None = None) -> Iterator[NDArray[np.bool_] | None]:
         """For each piece of an image of this (height, width): its pixels (h, w) that affect the score; None: all.
 
-        These are the pixels that show part of the region of interest. Of a tile they are also only those whose map
-        values are used where tiles overlap.
+        These are the pixels that show part of the region of interest, and of the image where registration filled what
+        it does not show. Of a tile they are also only those whose map values are used where tiles overlap.
         """
         counted = None if self.roi is None else self.roi.inside(size).astype(np.float32)
-        if counted is not None and placement is not None:
-            counted = placement.warp(counted)
+        if placement is not None:
+            shown = placement.coverage(size)
+            counted = shown if counted is None else shown * placement.warp(counted)
         if self.tile is None:
             yield None if counted is None else self._shows(counted)
             return

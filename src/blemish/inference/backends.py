@@ -23,7 +23,7 @@ ONNX = "model.onnx"
 OPENVINO = ("openvino/model.xml", "openvino/model.bin")
 """Files of the exports, relative to the model's folder. OpenVINO finds the .bin file by the name of the .xml file."""
 IMAGES, INSIDE, SCORES, MAPS = "images", "inside", "scores", "maps"
-"""Names of the inputs and outputs of an exported graph; INSIDE exists only with tiles or a region of interest."""
+"""Names of the inputs and outputs of an exported graph; INSIDE exists only with tiles, a region or registration."""
 BATCH, HEIGHT, WIDTH = "batch", "height", "width"
 """Names of the variable dimensions of a graph."""
 SIDE_STEP, SMALLEST_SIDE = 16, 96
