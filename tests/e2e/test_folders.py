@@ -70,7 +70,7 @@ def test_every_command_reads_the_same_images_and_says_what_it_left_out(parts: Pa
     code, said = run(capsys, "train", "--data_path", parts, "--ckpt_path", tmp_path / "run", *size)
     assert (code, len(json.loads((tmp_path / "run/parts/evaluation.json").read_text())["validation"])) == (0, 1)
     code, said = run(capsys, "fit", parts, "--update", model)
-    assert (code, "no good image that" in said) == (2, True)
+    assert (code, "no good image is new" in said) == (2, True)
 
 
 @pytest.fixture

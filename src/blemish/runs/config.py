@@ -48,7 +48,7 @@ class RunConfig(BaseModel):
         ge=32,
         le=1024,
         multiple_of=16,
-        description="side in pixels of the squares that images are resized to",
+        description="side of the square input of the detector, in pixels",
     )
     data_path: Path = Field(description="root of the data set, or one category's folder")
     ckpt_path: Path = Field(description="directory for models, results and figures")
@@ -56,7 +56,7 @@ class RunConfig(BaseModel):
     aspect: Literal["squash", "pad"] = Field("squash", description="how images become square")
     align: Align = Field(
         "auto",
-        description="rotate and shift images to one pose of the part; auto: where this helps",
+        description="rotate and shift parts to one pose; auto: where this helps",
     )
     tile: int | None = Field(
         None,
@@ -64,12 +64,12 @@ class RunConfig(BaseModel):
         le=4096,
         description="side in pixels of tiles that large images are cut into; default: no tiles",
     )
-    overlap: int = Field(64, ge=0, description="pixels by which neighbouring tiles overlap")
+    overlap: int = Field(64, ge=0, description="overlap of tiles in pixels")
     roi: Path | None = Field(
         None,
-        description="mask image or JSON polygons of the region of interest; default: all",
+        description="region of interest: mask image or JSON polygons; default: all",
     )
-    validation: float = Field(0.1, ge=0, le=0.5, description="fraction of the good images held out")
+    validation: float = Field(0.1, ge=0, le=0.5, description="part of the good images held out")
     patience: int | None = Field(
         None,
         ge=0,
@@ -79,17 +79,17 @@ class RunConfig(BaseModel):
     device: DeviceName = "auto"
     precision: Precision = Field(
         "auto",
-        description="precision of training and of timm networks; auto: bfloat16 where it is fast",
+        description="of training and timm networks; auto: bfloat16 where it is fast",
     )
     resume: bool = Field(False, description="continue an interrupted run with the same settings")
     figures: int = Field(8, ge=0, le=64, description="test images per category in the figures")
-    workers: int = Field(0, ge=0, le=256, description="threads that decode images; 0: one per core")
+    workers: int = Field(0, ge=0, le=256, description="threads that decode; 0: one per core")
     memory_budget: ByteSize = Field(
         ByteSize(4 << 30),
         ge=0,
         description="memory for decoded images, and the same again for fitting",
     )
-    max_pixels: int = Field(MAX_PIXELS, ge=1, description="largest number of pixels of an image")
+    max_pixels: int = Field(MAX_PIXELS, ge=1, description="most pixels in an image")
     options: dict[str, Any] = Field({}, description="the detector's own options")
 
     @field_validator("model")
