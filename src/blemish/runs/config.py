@@ -62,12 +62,12 @@ class RunConfig(BaseModel):
         None,
         ge=32,
         le=4096,
-        description="side in pixels of tiles that large images are cut into; default: no tiles",
+        description="side in pixels of tiles of large images; default: no tiles",
     )
     overlap: int = Field(64, ge=0, description="overlap of tiles in pixels")
     roi: Path | None = Field(
         None,
-        description="region of interest: mask image or JSON polygons; default: all",
+        description="region of interest: mask or JSON polygons; default: all",
     )
     validation: float = Field(0.1, ge=0, le=0.5, description="part of the good images held out")
     patience: int | None = Field(
