@@ -436,6 +436,6 @@ def test_grey_images_for_a_colour_model_are_told_once(model: Path, images: Path,
     for path in images.rglob("*.png"):
         cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
     run(capsys, model, images, "--out", tmp_path / "out")
-    told = [record.getMessage() for record in caplog.records if "learned from" in record.getMessage()]
+    told = [record.getMessage() for record in caplog.records if "training images are" in record.getMessage()]
     first = sorted(images.rglob("*.png"))[0]
     assert told == [f"{first}: grey, but the training images are colour. Scores of such images mean little."]

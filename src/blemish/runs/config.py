@@ -48,7 +48,7 @@ class RunConfig(BaseModel):
         ge=32,
         le=1024,
         multiple_of=16,
-        description="side of the square input of the detector, in pixels",
+        description="side of the detector's square input in pixels",
     )
     data_path: Path = Field(description="root of the data set, or one category's folder")
     ckpt_path: Path = Field(description="directory for models, results and figures")
@@ -69,7 +69,7 @@ class RunConfig(BaseModel):
         None,
         description="region of interest: mask or JSON polygons; default: all",
     )
-    validation: float = Field(0.1, ge=0, le=0.5, description="part of the good images held out")
+    validation: float = Field(0.1, ge=0, le=0.5, description="part of good images held out")
     patience: int | None = Field(
         None,
         ge=0,
@@ -83,7 +83,7 @@ class RunConfig(BaseModel):
     )
     resume: bool = Field(False, description="continue an interrupted run with the same settings")
     figures: int = Field(8, ge=0, le=64, description="test images per category in the figures")
-    workers: int = Field(0, ge=0, le=256, description="threads that decode; 0: one per core")
+    workers: int = Field(0, ge=0, le=256, description="decoding threads; 0: one per core")
     memory_budget: ByteSize = Field(
         ByteSize(4 << 30),
         ge=0,
