@@ -80,7 +80,7 @@ WRITERS = {
     "update second": ("fit", "second", "--update", "m"),
     "threshold": ("calibrate", "m", "--threshold", "7.5"),
     "area": ("calibrate", "m", "--min-area", "11"),
-    "images": ("calibrate", "m", "--images", "third"),
+    "images": ("calibrate", "m", "--images", "third", "--apply"),
     "export": ("export", "m"),
 }
 EFFECTS: dict[str, Callable[[dict[str, Any]], bool]] = {
