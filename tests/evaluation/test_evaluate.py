@@ -27,6 +27,7 @@ from blemish.evaluation.results import (
 )
 from blemish.imaging.masks import read_mask
 from blemish.imaging.read import read_image
+from blemish.inference.maps import encode_map
 from blemish.metrics import METRICS
 from blemish.types import Evaluation, Prediction
 
@@ -126,6 +127,21 @@ def test_maps_of_another_program_give_the_same_figures(category, tmp_path: Path,
     assert evaluated(category, predictions_from_maps(tmp_path / "maps", category)) == evaluated(
         category, predict(category)
     )
+
+
+@pytest.mark.parametrize("map_format", ["uint16", "float32"])
+def test_maps_that_predict_wrote_are_read_with_their_scale(category, tmp_path: Path, map_format):
+    """Their integers begin at 0 in each map; as they stand, images could not be compared."""
+    for prediction in predict(category):
+        path = tmp_path / "maps/bolt/test" / prediction.sample.defect / f"{prediction.sample.image.stem}.tiff"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode_map(prediction.map, map_format, sha256="0" * 64))
+    for found, expected in zip(predictions_from_maps(tmp_path / "maps", category), predict(category), strict=True):
+        np.testing.assert_allclose(found.map, expected.map, atol=1e-3 * np.ptp(expected.map))
+    damaged = path.read_bytes()
+    path.write_bytes(damaged[:-20])
+    with pytest.raises(BlemishError, match="not an anomaly map"):
+        list(predictions_from_maps(tmp_path / "maps", category))
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from blemish.files import read_bytes
 from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.read import read_image
 from blemish.imaging.roi import Roi, masked_by_roi
+from blemish.inference.maps import decode_own_map
 from blemish.metrics import (
     METRICS,
     Metric,
@@ -133,8 +134,10 @@ def _read_map(base: Path) -> NDArray[Any]:
         raise BlemishError(f"{base}.tiff: no such map (nor .tif or .npy). Every test image needs one.")
     data = read_bytes(path)
     try:
-        is_array = path.suffix == ".npy"
-        content = np.load(BytesIO(data), allow_pickle=False) if is_array else imagecodecs.tiff_decode(data)
+        if path.suffix == ".npy":
+            content = np.load(BytesIO(data), allow_pickle=False)
+        elif (content := decode_own_map(data)) is None:  # whose integers have a scale of their own
+            content = imagecodecs.tiff_decode(data)
     except (
         EOFError,
         ValueError,

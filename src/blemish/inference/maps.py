@@ -64,6 +64,20 @@ def decode_map(content: bytes, size: Size, sha256: str = "") -> Map:
         raise ValueError(f"not a map that blemish wrote ({error!r})") from None
 
 
+def decode_own_map(content: bytes) -> Map | None:
+    """The map (H, W) in the content of any file that `encode_map` wrote; None for a file of another program.
+
+    Raises ValueError if blemish wrote the file and it is damaged.
+    """
+    try:
+        fields = _fields(content)
+        about = json.loads(fields[_DESCRIPTION].rstrip(b"\0"))
+        size, sha256 = (fields[_HEIGHT], fields[_WIDTH]), about["sha256"]
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error):
+        return None
+    return decode_map(content, size, sha256)
+
+
 class _Kind:
     """The TIFF predictor of one pixel type: differences of horizontal neighbours, which compress well."""
 

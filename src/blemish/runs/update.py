@@ -17,7 +17,7 @@ from blemish.model.changes import locked_folder, refuse_overwriting, updating_mo
 from blemish.model.folder import ModelFolder
 from blemish.model.locking import SHORT_WAIT
 from blemish.progress import Phases, no_phases
-from blemish.runs.recalibrate import digests, former_digests
+from blemish.runs.recalibrate import digests, file_of, former_digests
 
 logger = logging.getLogger("blemish")
 
@@ -32,10 +32,10 @@ def update(
 ) -> ModelFolder:
     """Fits the detector in the folder `path` to further good images, and writes it to `out` or back to `path`.
 
-    Images that it was fitted to already, or that were held out, are left out. The calibration stays unchanged, since
-    the images that determined it are not available. Raises BlemishError where no image is new, a file cannot be used,
-    the method does not support updates, another process changes the folder to write to, or `out` holds a model
-    already, which `is_forced` replaces.
+    Images that it was fitted to already, that were held out, or that its threshold was chosen by, are left out. The
+    calibration stays unchanged, since the images that determined it are not available. Raises BlemishError where no
+    image is new, a file cannot be used, the method does not support updates, another process changes the folder to
+    write to, or `out` holds a model already, which `is_forced` replaces.
     """
     if out is None or out.resolve() == path.resolve():
         with updating_model(path, "fit --update", SHORT_WAIT) as model:
@@ -62,6 +62,8 @@ def updated(artifact: Artifact, category: Category, phases: Phases = no_phases) 
     learned, held_out = (set(artifact.provenance.get(name, ())) for name in ("learned_from", "held_out"))
     ways = zip(digests(source), former_digests(source), strict=True)
     known = {sample for sample, both in zip(source.samples, ways, strict=True) if {*both} & (learned | held_out)}
+    if artifact.calibration:  # learned, they would no longer say what good images score
+        known |= {sample for sample in source.samples if file_of(sample) in artifact.calibration.images}
     new = source.where(lambda sample: sample not in known)
     if not len(new):
         raise BlemishError(f"{category.root}: no good image is new to the model. Give other good images.")
