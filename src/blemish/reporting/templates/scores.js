@@ -58,7 +58,9 @@ function histogram(width) {
     });
     const short = words.length > 20 ? `${words.slice(0, 19)}…` : words;
     chart.append(narrow ? text(left - 10, base - ROW - few + 6, words, { class: "strong" }) : text(left - 10, base - 8, short, { class: "strong", "text-anchor": "end" }));
-    chart.append(text(width, narrow ? base - ROW - few + 6 : base - 8, verdict, { "text-anchor": "end", class: marked ? "wrong-text" : "" }));
+    // Not at the very edge: a scroll bar that appears later takes some of the width.
+    const place = narrow ? { x: width - 18, y: base - ROW - few + 6, anchor: "end" } : { x: width - right + 10, y: base - 8, anchor: "start" };
+    chart.append(text(place.x, place.y, verdict, { "text-anchor": place.anchor, class: marked ? "wrong-text" : "" }));
   });
   if (data.labelled) for (const score of part().held_out) chart.append(line(x(score), top - 6, x(score), top, "held"));
   const nominal = part().threshold;
