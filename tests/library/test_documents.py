@@ -17,17 +17,17 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def parts(tmp_path: Path, make_category, monkeypatch) -> Path:
-    """A folder `parts` with good ones and some with a scratch, and `more/good`; it is the working directory's."""
+    """A folder `parts` with good ones and some with a scratch, beside `more/good` and `held_out/good`."""
     folder = make_category(tmp_path / "made", "part", num_train=45, num_bad=3)
     (tmp_path / "parts").mkdir()
-    (tmp_path / "more").mkdir()
     (folder / "test/bad").rename(tmp_path / "parts/scratch")
     (folder / "train/good").rename(tmp_path / "parts/good")
-    (tmp_path / "more/good").mkdir()
     generator = np.random.default_rng(5)
-    for index in range(12):
-        image = generator.normal(np.linspace(60, 160, 48)[None, :, None], 8, (48, 48, 3))
-        cv2.imwrite(str(tmp_path / f"more/good/new{index:02}.png"), np.clip(image, 0, 255).astype(np.uint8))
+    for name in ("more", "held_out"):
+        (tmp_path / name / "good").mkdir(parents=True)
+        for index in range(12):
+            image = generator.normal(np.linspace(60, 160, 48)[None, :, None], 8, (48, 48, 3))
+            cv2.imwrite(str(tmp_path / f"{name}/good/new{index:02}.png"), np.clip(image, 0, 255).astype(np.uint8))
     monkeypatch.chdir(tmp_path)
     return tmp_path / "parts"
 

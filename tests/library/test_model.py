@@ -99,6 +99,12 @@ def test_what_cannot_calibrate_is_refused_and_changes_nothing(model, given, mess
     assert model.calibration is before
 
 
+def test_images_that_the_threshold_was_chosen_by_are_not_learned(model, data):
+    model.calibrate(images=data / "test/good")
+    with pytest.raises(blemish.BlemishError, match="no good image is new to the model"):
+        model.update(data / "test/good")
+
+
 def test_images_that_were_learned_from_calibrate_nothing(model, data):
     with pytest.raises(blemish.BlemishError, match=r"\.png: is a training image"):
         model.calibrate(images=data / "train/good")

@@ -63,7 +63,8 @@ def updated(artifact: Artifact, category: Category, phases: Phases = no_phases) 
     ways = zip(digests(source), former_digests(source), strict=True)
     known = {sample for sample, both in zip(source.samples, ways, strict=True) if {*both} & (learned | held_out)}
     if artifact.calibration:  # learned, they would no longer say what good images score
-        known |= {sample for sample in source.samples if file_of(sample) in artifact.calibration.images}
+        files = [sample for sample in source.samples if sample.content is None]
+        known |= {sample for sample in files if file_of(sample) in artifact.calibration.images}
     new = source.where(lambda sample: sample not in known)
     if not len(new):
         raise BlemishError(f"{category.root}: no good image is new to the model. Give other good images.")
