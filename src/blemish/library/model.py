@@ -201,17 +201,7 @@ class Model:
         """The unsaved model of an artifact; `folder` holds an earlier state of it, if any."""
         from blemish.inference.torch_backend import TorchBackend
 
-        about = ModelFolder(
-            folder,
-            artifact.model,
-            artifact.detector.options | artifact.detector.choices,
-            artifact.preprocess,
-            artifact.calibration,
-            artifact.metrics,
-            artifact.provenance,
-            category=artifact.category,
-        )
-        return cls(about, TorchBackend(artifact.detector))
+        return cls(artifact.in_folder(folder), TorchBackend(artifact.detector))
 
     def _artifact(self, doing: str) -> Artifact:
         from blemish.inference.torch_backend import TorchBackend

@@ -52,20 +52,17 @@ class Artifact:
     category: str = ""
     """The category that it was fitted to."""
 
+    def in_folder(self, folder: Path) -> ModelFolder:
+        """What a model.json in `folder` says of it; nothing is written, so no files are named yet."""
+        options = self.detector.options | self.detector.choices
+        about = options, self.preprocess, self.calibration, self.metrics, self.provenance
+        return ModelFolder(folder, self.model, *about, category=self.category)
+
 
 def save(artifact: Artifact, folder: Path) -> ModelFolder:
     """Writes the artifact to `folder` atomically, and gives the written model. It replaces a model that is there."""
     make_folder(folder)
-    model = ModelFolder(
-        folder,
-        artifact.model,
-        artifact.detector.options | artifact.detector.choices,
-        artifact.preprocess,
-        artifact.calibration,
-        artifact.metrics,
-        artifact.provenance,
-        category=artifact.category,
-    )
+    model = artifact.in_folder(folder)
     with locked_folder(folder, "saving a model"), staging(folder) as staged:
         write_tensors(staged / TENSORS, artifact.detector.state_dict())
         return write_model(model, {TENSORS: staged / TENSORS})
