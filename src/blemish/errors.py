@@ -18,6 +18,8 @@ PURPOSES = {
     "onnx": "exporting",
     "openvino": "exporting to OpenVINO and inspecting with it",
     "timm": "networks as backbones",
+    "serve": "the station, `blemish serve`",
+    "postgresql": "a station's database on a PostgreSQL server",
 }
 """Optional extra of the package -> its purpose."""
 EXTRAS = {
@@ -32,6 +34,14 @@ EXTRAS = {
     "onnx": "onnx",
     "onnxscript": "onnx",
     "openvino": "openvino",
+    "alembic": "serve",
+    "argon2": "serve",
+    "fastapi": "serve",
+    "prometheus_client": "serve",
+    "python_multipart": "serve",
+    "sqlalchemy": "serve",
+    "uvicorn": "serve",
+    "psycopg": "postgresql",
 }
 """Imported package -> the extra that installs it."""
 

@@ -13,7 +13,7 @@ from typer.exceptions import TyperException
 
 import blemish
 from blemish.cli.boundary import INTERRUPTED, boundary, interrupted
-from blemish.cli.commands import calibrate, data, evaluate, export, fit, predict, report, train
+from blemish.cli.commands import calibrate, data, evaluate, export, fit, predict, report, serve, train
 from blemish.cli.help import Command, Group
 from blemish.cli.terminal import console, errors, show_log
 from blemish.errors import BlemishError
@@ -24,6 +24,7 @@ HEADINGS = {
     "predict": "Learn from good images, then inspect",
     "calibrate": "Learn from good images, then inspect",
     "export": "Learn from good images, then inspect",
+    "serve": "Learn from good images, then inspect",
     "train": "Compare methods on a data set",
     "evaluate": "Compare methods on a data set",
     "metrics": "Compare methods on a data set",
@@ -41,6 +42,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predict.predict_command,
     "calibrate": calibrate.calibrate_command,
     "export": export.export_command,
+    "serve": serve.serve_command,
     "evaluate": evaluate.evaluate_command,
     "metrics": evaluate.metrics_command,
     "compare": report.compare_command,
