@@ -218,6 +218,7 @@ class InspectionOut(BaseModel):
     p_value: float
     review_threshold: float
     defect_threshold: float
+    pixel_threshold: float
     regions: list[RegionOut]
     name: str
     width: int
@@ -359,3 +360,61 @@ class Ready(BaseModel):
 
     status: Literal["ok", "disk full"]
     keeps_images: bool
+
+
+class PeriodRow(BaseModel):
+    """The figures of a part of a period."""
+
+    label: str
+    inspected: int
+    good: int
+    review: int
+    defect: int
+    reviewed_rejects: int = Field(description="rejects that a reviewer called good or defect")
+    false_rejects: int = Field(description="those of them that are good")
+    reviewed_good: int = Field(description="images called good, sampled at random, that a reviewer judged")
+    missed: int = Field(description="those of them that are defects")
+    p95: float | None = Field(description="95 % of the results took at most so many seconds")
+
+
+class DriftOut(BaseModel):
+    """Whether scores have drifted: a rank test that is wrong at the rate `level` where nothing has changed."""
+
+    p_value: float | None
+    is_drift: bool
+    level: float
+    num_images: int
+    num_held_out: int
+    needed: int
+
+
+class PeriodOut(BaseModel):
+    """The figures of a period."""
+
+    rows: list[PeriodRow]
+    total: PeriodRow
+    drift: DriftOut
+
+
+class CountersOut(BaseModel):
+    """What happened today, since midnight in the station's time zone."""
+
+    inspected: int
+    good: int
+    review: int
+    defect: int
+    per_minute: int = Field(description="images of the last minute")
+    p95: float | None
+
+
+class WatchIn(Taken):
+    """A folder of the station's machine to watch."""
+
+    path: Annotated[str, StringConstraints(min_length=1, max_length=4000, pattern=r"^[^\x00]+$")]
+
+
+class WatchOut(BaseModel):
+    """The folder that is watched, and what is wrong with it."""
+
+    path: str | None
+    problem: str | None

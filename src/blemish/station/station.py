@@ -18,6 +18,7 @@ from blemish.station.recording import Recorder
 from blemish.station.store import Store
 from blemish.station.tables import Base, Product
 from blemish.station.uploads import Limits
+from blemish.station.watching import Watching
 from blemish.station.workspace import Workspace
 
 Row = TypeVar("Row", bound=Base)
@@ -48,6 +49,7 @@ class Station:
         self.recorder = Recorder(workspace, self.bus, self.metrics, settings.keep_free)
         self.inspecting = Inspecting(workspace, self.recorder, settings.backend)
         self.jobs = Jobs(workspace, self.bus)
+        self.watching = Watching(workspace, self.inspecting, settings.limits)
 
     @property
     def store(self) -> Store:
@@ -63,10 +65,12 @@ class Station:
         """Ends what an earlier process left."""
         self.jobs.recover()
         self.workspace.tidy()
+        self.watching.open()
 
     def close(self) -> None:
         """Stops jobs, and inspections after what waits is done."""
         self.bus.stop()
+        self.watching.close()
         self.jobs.close()
         self.inspecting.close()
         self.store.close()
@@ -78,6 +82,10 @@ class Station:
         if found is None:
             raise HTTPException(404, f"There is no {table.__name__.lower()} {identifier}.")
         return found
+
+    def may_read(self, path: Path) -> bool:
+        """Whether images may be taken from this path of the station's machine, links resolved."""
+        return any(path.resolve().is_relative_to(root.resolve()) for root in self.settings.folders)
 
     def product(self, identifier: int) -> Product:
         """The product of this number."""

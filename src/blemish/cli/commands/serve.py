@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from blemish.cli.terminal import console
+from blemish.cli.terminal import console, errors
 from blemish.errors import BlemishError
 
 PASSWORD = "BLEMISH_ADMIN_PASSWORD"
@@ -23,6 +23,7 @@ def serve_command(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8765,
     init: Annotated[bool, typer.Option("--init", help="Create the first admin, who has to log in, and stop.")] = False,
+    demo: Annotated[bool, typer.Option("--demo", help="Make a product of the built-in data first.")] = False,
     admin: Annotated[str, typer.Option(help="Name of the first admin, for --init.")] = "admin",
     database: Annotated[
         str | None, typer.Option(help="postgresql+psycopg://USER:PASSWORD@HOST/NAME; default: in the workspace.")
@@ -64,6 +65,10 @@ def serve_command(
         keep_free=keep_free << 20,
         folders=tuple(folder or ()),
     )
+    if demo:
+        from blemish.station.demo import demo as make_demo
+
+        make_demo(opened, lambda step: errors.print(f"demo: {step}", soft_wrap=True))
     console.print(f"the station is at {address.url} (Ctrl-C stops it)", soft_wrap=True)
     serve(opened, address, settings)
 

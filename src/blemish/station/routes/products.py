@@ -142,8 +142,7 @@ def add_folder(request: Request, product_id: int, folder: FromFolder, who: Engin
     """Adds the images of a folder of the station's machine, which must be one that it was started with."""
     station = station_of(request)
     product, path = station.product(product_id), Path(folder.path).resolve()
-    allowed = [root.resolve() for root in station.settings.folders]
-    if not any(path.is_relative_to(root) for root in allowed) and not is_open(station):
+    if not station.may_read(path) and not is_open(station):
         raise HTTPException(403, "The station takes no images from there. Start it with --folder, or upload them.")
     arrived = in_folder(path, station.settings.limits)
     return _add(station, product, arrived, who.name, folder.is_defect)
