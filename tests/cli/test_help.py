@@ -12,7 +12,7 @@ from blemish.detectors import DETECTORS, detector_class
 COMMANDS = [
     [],
     *([name] for name in ("fit", "predict", "calibrate", "export", "train", "evaluate", "metrics", "compare")),
-    *([name] for name in ("report", "data", "synth", "demo")),
+    *([name] for name in ("report", "data", "synth", "demo", "serve")),
     ["data", "check"],
     *(["fit", "--model", model] for model in sorted(DETECTORS)),
     *(["train", "--model", model] for model in sorted(DETECTORS)),

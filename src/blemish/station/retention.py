@@ -8,7 +8,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from blemish.station import audit
-from blemish.station.schemas import Retention
+from blemish.station.admin_schemas import Retention
 from blemish.station.tables import Check, Image, Inspection, Setting
 from blemish.station.workspace import Workspace
 

@@ -9,15 +9,15 @@ function valuesOf(picture, [low, high]) {
   return { width: canvas.width, height: canvas.height, values };
 }
 
-// Draws a map in colours, from the first of the table at `dark` to the last at `bright`.
-function paintMap(canvas, map, [dark, bright], table) {
+// Draws a map in colours, from the first of the table at `dark` to the last at `bright`; `fades` leaves dark transparent.
+function paintMap(canvas, map, [dark, bright], table, fades = false) {
   canvas.width = map.width;
   canvas.height = map.height;
   const context = canvas.getContext("2d"), picture = context.createImageData(map.width, map.height);
   map.values.forEach((value, index) => {
     const share = Math.min(1, Math.max(0, (value - dark) / (bright - dark)));
     picture.data.set(table[Math.round(share * (table.length - 1))], 4 * index);
-    picture.data[4 * index + 3] = 255;
+    picture.data[4 * index + 3] = fades ? Math.round(255 * Math.sqrt(share)) : 255;
   });
   context.putImageData(picture, 0, 0);
 }

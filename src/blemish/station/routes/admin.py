@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from blemish.station import audit, retention
 from blemish.station.access import Admin
 from blemish.station.accounts import create_token, create_user, end_sessions, has_users, hash_password
-from blemish.station.schemas import (
+from blemish.station.admin_schemas import (
     AuditCheck,
     AuditOut,
     Retention,

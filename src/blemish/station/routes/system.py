@@ -11,7 +11,8 @@ from sqlalchemy import text
 
 from blemish.station.access import COOKIE, Operator, check_origin
 from blemish.station.accounts import SESSION_SECONDS, RefusedError, log_in, log_out
-from blemish.station.schemas import Login, Ready
+from blemish.station.admin_schemas import Login
+from blemish.station.schemas import Ready
 from blemish.station.station import station_of
 
 router = APIRouter(tags=["station"])

@@ -38,7 +38,7 @@ function draw() {
   const sorted = Float64Array.from(map.values).sort(), middle = sorted[Math.floor(sorted.length / 2)];
   // Dark up to the middle of this map, bright from above the level on: a good image stays dark.
   const bright = Math.max(sorted.at(-1), shown.level + 0.5 * Math.abs(shown.level - middle), middle + 1e-9);
-  paintMap(canvas, map, [middle, bright], colours[$("map-colours").value]);
+  paintMap(canvas, map, [middle, bright], colours[$("map-colours").value], true);
   canvas.style.opacity = $("opacity").value / 100;
   if (!shown.isMarked || !$("show-regions").checked) return;
   marks.setAttribute("viewBox", "0 0 1000 1000");

@@ -163,5 +163,6 @@ $("theme").addEventListener("click", () => {
   localStorage.setItem("theme", root.theme);
   dispatchEvent(new Event("resize"));
 });
+document.querySelector('.top nav [aria-current="page"]')?.scrollIntoView({ inline: "center", block: "nearest" });
 onClick("logout", async () => { await api("POST", "/v1/logout"); location.assign("/login"); });
 export { $, element, number };
