@@ -45,7 +45,7 @@ def teach(workspace: Workspace, product_id: int, kind: str = "teach", settings: 
         return session.get_one(Job, made.id)
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 300) -> None:
     """Waits until the condition holds."""
     end = time.monotonic() + seconds
     while not condition():

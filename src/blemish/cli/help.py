@@ -22,7 +22,7 @@ METAVARS = {
     "<path>": "PATH",
     "<str>": "TEXT",
     "<list[str]>": "TEXT",
-    "<list[path]>": "PATH",
+    "<list[Path]>": "PATH",
     "<bool>": "",
 }
 """Type in typer's help -> placeholder of its value."""

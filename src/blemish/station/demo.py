@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import tempfile
 import time
 from collections.abc import Callable
@@ -35,8 +36,14 @@ def demo(workspace: Workspace, say: Callable[[str], None]) -> None:
             return
     with tempfile.TemporaryDirectory() as folder:
         say("drawing the built-in data")
-        counts = {"num_train": NUM_GOOD, "num_test_good": NUM_TEST, "num_per_defect": NUM_PER_DEFECT}
-        (root,) = synthesize(Path(folder), categories=[CATEGORY], size=SIZE, **counts)
+        (root,) = synthesize(
+            Path(folder),
+            categories=[CATEGORY],
+            size=SIZE,
+            num_train=NUM_GOOD,
+            num_test_good=NUM_TEST,
+            num_per_defect=NUM_PER_DEFECT,
+        )
         good = sorted((root / "train/good").glob("*.png"))
         defects = sorted(path for path in (root / "test").glob("*/*.png") if path.parent.name != "good")
         product = _product(workspace, good, defects[::2])
@@ -68,8 +75,7 @@ def _teach(workspace: Workspace, product: Product) -> None:
 def _inspect(workspace: Workspace, product: Product, paths: list[Path]) -> None:
     """Inspects the images one after the other, as a line would."""
     station = Station(workspace, Settings(keep_free=0))
-    for index in range(len(paths)):
-        path = paths[index * 7 % len(paths)] if len(paths) % 7 else paths[index]
+    for path in random.Random(0).sample(paths, len(paths)):
         content, began = path.read_bytes(), time.monotonic()
         pixels, digest = decode_image(content, path), hashlib.sha256(content).hexdigest()
         name = f"{path.parent.name}-{path.name}"
