@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, and_, case, or_, select
 from sqlalchemy.orm import Session
 
 from blemish.station import audit
-from blemish.station.tables import Claim, Inspection, Review
+from blemish.station.tables import Claim, Image, Inspection, Review
 
 CLAIM_SECONDS = 120.0
 SAMPLED = 0.02
@@ -82,12 +82,14 @@ def undo(session: Session, product_id: int, who: str) -> Review | None:
 
 
 def learnable(session: Session, product_id: int) -> list[tuple[Review, Inspection]]:
-    """The reviews that call an image good which was not called good, and that no model learned yet."""
+    """The reviews that call an image good which was not called good, and which no model has learned yet."""
+    known = select(Image.sha256).where(Image.product_id == product_id)
     rows = session.execute(
         select(Review, Inspection)
         .join(Inspection, Inspection.id == Review.inspection_id)
         .where(Inspection.product_id == product_id, Review.verdict == "good", Review.undone_at.is_(None))
         .where(Review.learned_by.is_(None), Inspection.image.is_not(None), Inspection.verdict != "good")
+        .where(Inspection.sha256.not_in(known))
         .order_by(Review.id)
     )
     return [(review, inspection) for review, inspection in rows]

@@ -89,7 +89,9 @@ def learn_reviews(workspace: Workspace, job: Job, phases: Phases) -> Taught:
 
     product, parent, frozen, inspections = _to_learn(workspace, job)
     samples = [
-        Sample(workspace.blobs.path(one.image), False, split="train") for one in inspections if one.image is not None
+        Sample(workspace.blobs.path(name), False, split="train")
+        for name in dict.fromkeys(one.image for one in inspections)
+        if name is not None
     ]
     category = Category(product.name, workspace.blobs.folder, "", tuple(samples))
     artifact = updated(load(workspace.model_folder(parent)), category, phases)
