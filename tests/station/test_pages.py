@@ -94,7 +94,8 @@ def labels(page: Any) -> list[str]:
     """The inputs and buttons that a screen reader could not name, and images without a text."""
     found: list[str] = page.evaluate(
         """() => [...document.querySelectorAll("button, input:not([type=hidden]), select, img, a")]
-          .filter((one) => one.offsetParent && !(one.getAttribute("aria-label") || one.textContent.trim() || one.labels?.length || one.hasAttribute("alt")))
+          .filter((one) => one.offsetParent && !one.getAttribute("aria-label") && !one.textContent.trim())
+          .filter((one) => !one.labels?.length && !one.hasAttribute("alt"))
           .map((one) => one.outerHTML)"""
     )
     return found

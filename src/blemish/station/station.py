@@ -78,7 +78,7 @@ class Station:
     def get(self, table: type[Row], identifier: int) -> Row:
         """The row of a table; raises HTTPException 404 where there is none."""
         with self.store.reading() as session:
-            found = session.get(table, identifier) if identifier < 2**63 else None
+            found = session.get(table, identifier) if 0 < identifier < 2**63 else None
         if found is None:
             raise HTTPException(404, f"There is no {table.__name__.lower()} {identifier}.")
         return found

@@ -48,6 +48,7 @@ async def inspect(
     computed, and all else took (own).
     """
     station = station_of(request)
+    await run_in_threadpool(station.product, product_id)
     if idempotency_key and (known := await run_in_threadpool(_known, station, product_id, idempotency_key)):
         return known
     limit = station.settings.limits.image_bytes
@@ -107,7 +108,6 @@ async def _inspect(
     except BusyError:
         raise _busy(station, product_id) from None
     except NotReadyError:
-        await run_in_threadpool(station.product, product_id)
         raise HTTPException(409, "The product has no active model. Teach it first.") from None
     except KeyUsedError:
         raise HTTPException(422, "The idempotency key was used for another image.") from None

@@ -30,6 +30,7 @@ from blemish.station.uploads import Arrived, add_image, in_archive, in_folder, r
 
 router = APIRouter(prefix="/v1/products", tags=["products"])
 RUNNING_SECONDS = 60.0
+After = Annotated[int, Query(ge=0, lt=2**62)]
 Page = Annotated[int, Query(ge=1, le=1000)]
 
 
@@ -97,13 +98,13 @@ def _keep_roi(station: Station, product_id: int, roi: dict[str, Any] | None, who
 
 @router.get("/{product_id}/images")
 def list_images(
-    request: Request, product_id: int, _: Operator, is_defect: bool | None = None, after: int = 0, limit: Page = 200
+    request: Request, product_id: int, _: Operator, is_defect: bool | None = None, after: After = 0, limit: Page = 200
 ) -> list[ImageOut]:
     """The images to teach and check with, in the order of their numbers, from the one after `after` on."""
     station = station_of(request)
     station.product(product_id)
     with station.store.reading() as session:
-        chosen = select(Image).where(Image.product_id == product_id, Image.id > min(after, 2**62))
+        chosen = select(Image).where(Image.product_id == product_id, Image.id > after)
         if is_defect is not None:
             chosen = chosen.where(Image.is_defect == is_defect)
         return [image_out(image) for image in session.scalars(chosen.order_by(Image.id).limit(limit))]
