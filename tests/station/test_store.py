@@ -27,6 +27,7 @@ from blemish.station.uploads import day_in, shown_name
 from blemish.station.workspace import open_workspace
 
 PNG = {"content-type": "image/png"}
+of_sqlite = pytest.mark.skipif("BLEMISH_TEST_DATABASE" in os.environ, reason="about SQLite")
 
 
 def test_the_migrations_make_the_tables(tmp_path):
@@ -82,6 +83,7 @@ def test_files_are_kept_once_by_their_content(tmp_path):
             blobs.path(name)
 
 
+@of_sqlite
 def test_a_backup_is_put_back_whole(client, workspace, tmp_path):
     found = client.post("/v1/products/1/inspect", content=picture(1), headers=PNG).json()
     folder = Path(client.post("/v1/admin/backup").json()["folder"])
@@ -194,16 +196,7 @@ def test_drift_is_found_at_the_stated_rate():
     assert compared([1.0] * 5, [1.0] * 10).p_value is None
 
 
-@pytest.mark.skipif("BLEMISH_TEST_DATABASE" not in os.environ, reason="no PostgreSQL server is named")
-def test_the_same_on_postgresql():
-    store = open_store(os.environ["BLEMISH_TEST_DATABASE"])
-    with store.writing() as session:
-        audit.append(session, "me", "x", "y", None, {"a": 0.1})
-    with store.reading() as session:
-        assert audit.first_changed(session) is None
-    store.close()
-
-
+@of_sqlite
 def test_sqlite_writes_ahead_and_in_full(workspace):
     with sqlite3.connect(workspace.root / "station.db") as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
