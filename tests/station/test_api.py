@@ -145,6 +145,36 @@ def test_reviews_teach_the_model_after_a_comparison(client, workspace):
     assert client.post("/v1/models/1/activate").json()["is_active"]
 
 
+def test_a_version_is_downloaded_and_brought_in_again(client, workspace):
+    content = client.get("/v1/models/1/file").content
+    assert not list(workspace.root.glob(".download-*"))
+    made = client.post("/v1/products", json={"name": "other"}).json()
+    zipped = {"content-type": "application/zip"}
+    started = client.post(f"/v1/products/{made['id']}/models?name=gear.zip", content=content, headers=zipped)
+    assert started.status_code == 202
+    job = f"/v1/jobs/{started.json()['id']}"
+    wait_for(lambda: client.get(job).json()["state"] != "running")
+    assert client.get(job).json()["error"] is None
+    first, second = (
+        client.post(f"/v1/products/{number}/inspect", content=picture(7), headers=PNG).json()
+        for number in (1, made["id"])
+    )
+    assert first["score"] == second["score"]
+    assert client.get("/v1/models/2").json()["lineage"]["settings"] == {"imported": "gear.zip"}
+
+
+@pytest.mark.parametrize("name", ["../model.json", "/model.json", "a/b/c", "model.json"])
+def test_what_is_no_model_is_not_brought_in(client, workspace, name):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(name, b"{}")
+    zipped = {"content-type": "application/zip"}
+    answer = client.post("/v1/products/1/models", content=file.getvalue(), headers=zipped)
+    assert answer.status_code == 422
+    assert "/" not in answer.json()["detail"].partition("(")[0].replace("the file/", "")
+    assert not list(workspace.root.glob(".import-*"))
+
+
 def test_two_reviewers_do_not_see_the_same(client, workspace):
     from blemish.station.reviewing import TakenError, answer, next_for
     from blemish.station.tables import Inspection

@@ -12,17 +12,26 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from blemish.errors import BlemishError, extras, one_line
-from blemish.progress import Progress
+from blemish.progress import Phases, Progress
 from blemish.station import audit
+from blemish.station.packages import adopt, export_model
 from blemish.station.tables import Job, Product
 from blemish.station.teaching import Taught, learn_reviews, record, teach
 from blemish.station.workspace import Workspace, open_workspace
 
+KINDS: dict[str, Callable[[Workspace, Job, Phases], Taught | None]] = {
+    "teach": teach,
+    "learn": learn_reviews,
+    "export": export_model,
+    "import": adopt,
+}
+"""Kind of a job -> the function that does it; it gives a new model, if it makes one."""
 BETWEEN_WRITES = 0.4
 """Seconds between two reports of progress."""
 LONGEST_LOG = 200
@@ -80,7 +89,7 @@ def run(workspace: Workspace, job_id: int) -> None:
         with workspace.store.reading() as session:
             job = session.get_one(Job, job_id)
         with extras():
-            taught = (teach if job.kind == "teach" else learn_reviews)(workspace, job, reporter.phase)
+            taught = KINDS[job.kind](workspace, job, reporter.phase)
     except BlemishError as error:
         fail(workspace, job_id, str(error))
     except Exception as error:
@@ -93,11 +102,17 @@ def run(workspace: Workspace, job_id: int) -> None:
         logger.removeHandler(reporter)
 
 
-def _finish(workspace: Workspace, job_id: int, taught: Taught) -> None:
+def _finish(workspace: Workspace, job_id: int, taught: Taught | None) -> None:
     with workspace.store.writing() as session:
         job = session.get_one(Job, job_id, with_for_update=True)
         if job.state == "running":  # not cancelled meanwhile
-            record(session, job, taught)
+            if taught is not None:
+                record(session, job, taught)
+            else:
+                product = session.get_one(Product, job.product_id)
+                audit.append(
+                    session, job.created_by, f"{job.kind} finished", f"product {product.name}", None, job.settings
+                )
             job.state, job.ended_at = "done", time.time()
 
 

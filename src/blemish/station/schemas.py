@@ -186,6 +186,12 @@ class ModelOut(BaseModel):
     created_at: float
 
 
+class ExportIn(Taken):
+    """The runtime to export for."""
+
+    format: Literal["onnx", "openvino"] = "onnx"
+
+
 class CompareOut(BaseModel):
     """Two versions on the images that both check sets have, each with its active decision."""
 

@@ -14,6 +14,8 @@ from blemish.station.store import Store, open_store
 from blemish.station.tables import Model
 
 DATABASE = "station.db"
+LEFTOVERS = (".import-*", ".export-*", ".download-*")
+"""Patterns of what requests and jobs that were killed leave in the workspace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,9 @@ class Workspace:
         self.blobs.remove_leftovers()
         with self.store.reading() as session:
             named = set(session.scalars(select(Model.folder)))
+        for left in LEFTOVERS:
+            for path in self.root.glob(left):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
         for folder in (self.root / "models").iterdir():
             if folder.name not in named:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, HTTPException, Request, Response
+import os
+import secrets
+import shutil
+import tempfile
+from typing import IO, Annotated
+
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
+from starlette.background import BackgroundTask
 
 from blemish.errors import BlemishError
 from blemish.model.folder import read_model
 from blemish.station import audit
 from blemish.station.access import Engineer, Operator
+from blemish.station.bodies import FILE_BODY, spooled_body
 from blemish.station.comparing import compare
+from blemish.station.packages import pack, unpack
 from blemish.station.pictures import map_response, picture_response
-from blemish.station.schemas import CheckOut, CompareOut, DecisionIn, DecisionOut, ModelOut
+from blemish.station.routes.teaching import job_out
+from blemish.station.schemas import CheckOut, CompareOut, DecisionIn, DecisionOut, ExportIn, JobOut, ModelOut
 from blemish.station.station import Station, station_of
 from blemish.station.tables import Check, Decision, Image, Inspection, Model, Product, Review
-from blemish.station.uploads import Arrived, examined
+from blemish.station.uploads import Arrived, examined, shown_name
 from blemish.station.verdicts import plain
 
 router = APIRouter(prefix="/v1", tags=["models"])
@@ -85,6 +97,49 @@ def compare_models(request: Request, model_id: int, other_id: int, _: Operator) 
         raise HTTPException(409, "The versions are of different products.")
     with station.store.reading() as session:
         return compare(session, before, after)
+
+
+@router.post("/models/{model_id}/export", status_code=202)
+def export_model(request: Request, model_id: int, given: ExportIn, who: Engineer) -> JobOut:
+    """Exports a version for another runtime; it is kept only where it agrees with the model on real images."""
+    station = station_of(request)
+    model = station.get(Model, model_id)
+    settings = {"model": model_id, "format": given.format}
+    return job_out(station.jobs.start(station.product(model.product_id), "export", settings, who.name))
+
+
+@router.get("/models/{model_id}/file", response_class=FileResponse)
+def download_model(request: Request, model_id: int, _: Engineer) -> FileResponse:
+    """The version as one file, a zip archive, which another station imports and `blemish` reads unpacked."""
+    station = station_of(request)
+    model = station.get(Model, model_id)
+    handle, name = tempfile.mkstemp(prefix=".download-", suffix=".zip", dir=station.workspace.root)
+    with os.fdopen(handle, "wb") as file:
+        pack(station.workspace.model_folder(model), file)
+    shown = f"product-{model.product_id}-version-{model.number}.zip"
+    return FileResponse(name, media_type="application/zip", filename=shown, background=BackgroundTask(os.unlink, name))
+
+
+@router.post("/products/{product_id}/models", status_code=202, openapi_extra=FILE_BODY)
+async def import_model(
+    request: Request, product_id: int, who: Engineer, name: Annotated[str, Query(max_length=200)] = "model.zip"
+) -> JobOut:
+    """Brings in a version that was downloaded; the answer names the job that scores the check set with it."""
+    station = station_of(request)
+    product = await run_in_threadpool(station.product, product_id)
+    folder = f".import-{secrets.token_hex(8)}"
+
+    def start(file: IO[bytes]) -> JobOut:
+        unpack(file, station.workspace.root / folder)
+        settings = {"folder": folder, "name": shown_name(name)}
+        try:
+            return job_out(station.jobs.start(product, "import", settings, who.name))
+        except BlemishError:
+            shutil.rmtree(station.workspace.root / folder, ignore_errors=True)
+            raise
+
+    with await spooled_body(request, station.settings.limits.archive_bytes) as file:
+        return await run_in_threadpool(start, file)
 
 
 @router.get("/models/{model_id}/checks")
