@@ -45,7 +45,7 @@ def blur(field: Field, sigma: float) -> Field:
 
 
 def noise(rng: np.random.Generator, n: int, cells: float, octaves: int = 1, aspect: int = 1) -> Field:
-    """Smooth noise (n, aspect * n) of deviation 1, `cells` hills per height; octaves are twice as fine, half as strong."""
+    """Smooth noise (n, aspect * n), `cells` hills per height, of deviation 1; octaves are finer and half as strong."""
     total = np.zeros((n, aspect * n), np.float32)
     for octave in range(octaves):
         points = max(2, round(cells * 2**octave))
