@@ -22,7 +22,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from itertools import product
 from pathlib import Path
@@ -86,9 +86,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("out", type=Path, nargs="?", help="folder for the figures, a file per cell")
     parser.add_argument("--sets", nargs="+", help=f"categories of DATA, {BUILT_IN}, {BUILT_IN}/gear ...; default: all")
     parser.add_argument("--variants", nargs="+", type=_variant, default=[("default", {})], metavar="NAME[=JSON]")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--jobs", type=int, default=1, help="cells at once; their times then disturb each other")
-    parser.add_argument("--threads", type=int, default=THREADS, help="of each cell")
+    parser.add_argument("--seeds", nargs="+", type=_at_least(0), default=[0])
+    parser.add_argument(
+        "--jobs", type=_at_least(1), default=1, help="cells at once; their times then disturb each other"
+    )
+    parser.add_argument("--threads", type=_at_least(1), default=THREADS, help="of each cell")
     parser.add_argument("--fresh", action="store_true", help="measure cells again that other code has measured")
     parser.add_argument("--quick", action="store_true", help="a built-in set of few small images")
     parser.add_argument("--choose", nargs="+", metavar="NAME", help="variants to choose from, one set left out")
@@ -102,6 +104,15 @@ def _arguments() -> argparse.Namespace:
     if given.choose and (len(set(given.choose)) < 2 or set(given.choose) - known):
         parser.error(f"--choose: two or more of the variants that are measured, {', '.join(sorted(known))}")
     return given
+
+
+def _at_least(lowest: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or int(text) < lowest:
+            raise argparse.ArgumentTypeError(f"{text!r}: a whole number from {lowest} is needed")
+        return int(text)
+
+    return number
 
 
 def _variant(text: str) -> tuple[str, dict[str, Any]]:
