@@ -55,7 +55,7 @@ def _mark_rail(canvas: Canvas, flaw: Flaw, head: Field) -> None:
     elif flaw.kind == "pit":
         for spot in np.asarray(at) + rng.normal(0, (0.12, 0.05), (round(flaw.between(2, 5)), 2)):
             edge = blob(canvas, rng, (spot[0], spot[1]), float(rng.uniform(0.02, flaw.between(0.03, 0.04))), rough=0.7)
-            hollow(canvas, edge, 0.02, rgb("#2d2a28"), bank=0.012)
+            hollow(canvas, edge, 0.02, rgb("#45403c"), bank=0.012)
     elif flaw.kind == "scratch":
         path = curve(rng, at, flaw.between(0.5, 1.2), rng.normal(0, 0.12), bend=0.12)
         scratch(canvas, flaw, path, flaw.between(0.012, 0.018), rng.choice([-1, 1]) * flaw.between(0.4, 0.7), head)
@@ -63,7 +63,7 @@ def _mark_rail(canvas: Canvas, flaw: Flaw, head: Field) -> None:
         for spot in np.asarray(at) + rng.normal(0, (0.2, 0.07), (round(flaw.between(5, 10)), 2)):
             edge = blob(canvas, rng, (spot[0], spot[1]), float(rng.uniform(0.014, 0.03)), rough=0.4)
             drop = canvas.cover(edge) * head
-            canvas.lay(drop, rgb("#1d1a18"), gloss=0.1)
+            canvas.lay(drop, rgb("#47423d"), gloss=0.1)
             canvas.height += np.float32(0.8) * np.sqrt(np.maximum(-edge, 0) * np.float32(0.02)) * drop
     elif flaw.kind == "squat":
         radius = flaw.between(0.08, 0.13)
@@ -73,14 +73,14 @@ def _mark_rail(canvas: Canvas, flaw: Flaw, head: Field) -> None:
 
 
 def _corner_cracks(canvas: Canvas, flaw: Flaw, x: float, head: Field) -> None:
-    """Draws a row of short slanting cracks at one side of the polished band."""
+    """Draws a row of fine cracks, nearly across the rail, at one side of the polished band."""
     rng = flaw.rng
-    side, slant = float(rng.choice([-1, 1])), rng.uniform(0.5, 0.9)
+    side, slant = float(rng.choice([-1, 1])), rng.uniform(1.05, 1.4)
     steps = np.arange(round(flaw.between(5, 12))) * rng.uniform(0.06, 0.1)
     paths = []
     for step in steps:
-        spot = (x + step - steps.mean(), side * (_BAND - 0.03 + rng.normal(0, 0.012)))
+        spot = (x + step - steps.mean(), side * (_BAND - 0.04 + rng.normal(0, 0.012)))
         paths.append(curve(rng, spot, float(rng.uniform(0.1, 0.18)), side * slant, bend=0.35))
-    line = canvas.strokes(paths, flaw.between(0.010, 0.015), fade=True) * head
-    canvas.tint(1 - np.float32(flaw.between(0.45, 0.75)) * line)
+    line = canvas.strokes(paths, flaw.between(0.009, 0.012), fade=True) * head
+    canvas.tint(1 - np.float32(flaw.between(0.4, 0.7)) * line)
     canvas.height -= np.float32(0.006) * blur(line, 0.002 * canvas.n)
