@@ -19,6 +19,7 @@ import argparse
 import datetime
 import hashlib
 import json
+import os
 import re
 import sys
 import time
@@ -186,9 +187,10 @@ def _told(task: Future[dict[str, Any]], label: str) -> bool:
 def _measure(cell: Cell, given: argparse.Namespace, code: str) -> dict[str, Any]:
     """Measures a cell in a process of its own, and writes its file."""
     task = {"folder": str(cell.folder.absolute()), "options": cell.options, "seed": cell.seed}
+    load = os.getloadavg()[0]
     found = measure(Path(__file__), "--cell", json.dumps(task), threads=given.threads)
     about = {"set": cell.set, "variant": cell.variant, "seed": cell.seed, "options": cell.options, "code": code}
-    record = about | {"date": datetime.date.today().isoformat(), "threads": given.threads} | found
+    record = about | {"date": datetime.date.today().isoformat(), "threads": given.threads, "load": load} | found
     path = cell.path(given.out)
     make_folder(path.parent)
     write_json(path, record)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, stdev
+from textwrap import fill
 from typing import Any
 
 from blemish.errors import BlemishError
@@ -26,6 +27,8 @@ FIGURES = {
 """Figure of a cell -> its title; SegF1 is at the calibrated pixel threshold."""
 CHOOSING = ("image_auroc", "pixel_auroc", "aupro", "pixel_ap")
 """The figures by which variants are compared where one set is left out."""
+IDLE = 0.5
+"""Load of the machine, beyond the threads of the cell before, from which times are not those of an idle machine."""
 SHORT = ("image_auroc", "pixel_auroc", "aupro")
 BUILT_IN = "built-in"
 MARKERS = "<!-- accuracy: begin -->", "<!-- accuracy: end -->"
@@ -65,7 +68,10 @@ def read_cell(out: Path, cell: Cell) -> Cell | None:
         return None
     try:
         record = json.loads(read_bytes(path))
-        options, complete = record["options"], {"figures", "code", "machine", "versions", "date"} <= set(record)
+        options, complete = (
+            record["options"],
+            {"figures", "code", "machine", "versions", "date", "threads", "load"} <= set(record),
+        )
     except (ValueError, TypeError, KeyError):
         options, complete = None, False
     if not complete:
@@ -149,13 +155,17 @@ def _origin(cells: Sequence[Cell]) -> str:
     )
     dates = sorted({str(cell.record["date"]) for cell in cells})
     seeds = sorted({cell.seed for cell in cells})
-    threads = sorted({str(cell.record.get("threads", "?")) for cell in cells})
+    threads = sorted({str(cell.record["threads"]) for cell in cells})
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     spread = ", standard deviation over the seeds behind ±" if len(seeds) > 1 else ""
-    return (
+    text = (
         f"{when}; {' and '.join(machines)}, {' and '.join(threads)} threads; {' and '.join(known)}; "
         f"seeds {', '.join(map(str, seeds))}{spread}."
     )
+    busy = sum(cell.record["load"] > cell.record["threads"] + IDLE for cell in cells)
+    if busy:
+        text += f" Other programs ran beside {busy} of the {len(cells)} cells, whose times are too long."
+    return fill(text, 120, break_on_hyphens=False, break_long_words=False)
 
 
 def _options(cells: Sequence[Cell], variant: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -46,7 +47,14 @@ def script(monkeypatch: pytest.MonkeyPatch):
 
 
 def record(options: dict | None = None, **figures: float | None) -> dict:
-    about = {"machine": "a machine", "versions": {"torch": "2"}, "date": "2026-01-02", "threads": 2, "code": "c"}
+    about = {
+        "machine": "a machine",
+        "versions": {"torch": "2"},
+        "date": "2026-01-02",
+        "threads": 2,
+        "load": 2.1,
+        "code": "c",
+    }
     return about | {"options": options or {}, "figures": figures}
 
 
@@ -71,6 +79,14 @@ def test_a_row_has_mean_and_deviation_over_the_seeds(table):
     assert row(text, "cookie")[-1] == "0.7 ± 0.2"
     assert row(text, "default")[0] == "0.700"
     assert "2026-01-02; a machine, 2 threads; torch 2; seeds 0, 1, 2" in text
+    assert "Other programs" not in text
+
+
+def test_times_beside_other_programs_are_told_apart(table):
+    cells = cells_of(table, {("cookie", "default"): [0.5, 0.7, 0.9]})
+    busy = dataclasses.replace(cells[0], record=cells[0].record | {"load": 7.0})
+    text = table.tables([busy, *cells[1:]]).replace("\n", " ")
+    assert "Other programs ran beside 1 of the 3 cells, whose times are too long." in text
 
 
 def test_the_built_in_parts_count_as_one_set(table):
