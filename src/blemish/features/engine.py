@@ -62,7 +62,7 @@ class Engine:
     """Runs a graph. The number of threads is torch's in the thread that calls; the bits do not depend on it."""
 
     def __init__(self, graph: Graph, in_bfloat16: bool):
-        """Raises EngineError where the graph cannot be read."""
+        """Raises EngineError where the graph cannot be read or compiled."""
         if _forked:  # the threads of OpenVINO are not there in a forked process, and new ones wait for ever
             raise EngineError("OpenVINO was used before this process was forked")
         openvino, self._in_bfloat16 = _openvino(), in_bfloat16
@@ -75,6 +75,8 @@ class Engine:
             raise EngineError(_reason(error)) from None
         self._process, self._lock = os.getpid(), Lock()
         self._compiled: dict[int, Any] = {}
+        """Number of threads an image -> the compiled graph."""
+        self._network()
 
     @property
     def is_usable(self) -> bool:
