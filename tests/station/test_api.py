@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import zipfile
 
+import cv2
+import numpy as np
 import pytest
 from station_help import as_files, picture, teach, wait_for
 
@@ -246,3 +248,79 @@ def test_metrics_and_health(client):
     assert 'blemish_inspection_seconds_count{product="1"} 1.0' in text
     assert client.get("/healthz").json() == {"status": "ok"}
     assert client.get("/readyz").json() == {"status": "ok", "keeps_images": True}
+
+
+def test_the_open_inference_protocol_gives_the_same(client):
+    import base64
+
+    content = picture(500, is_defect=True)
+    expected = client.post("/v1/products/1/inspect", content=content, headers=PNG).json()
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+    tensors = [
+        {"name": "image", "datatype": "BYTES", "shape": [1], "data": [base64.b64encode(content).decode()]},
+        {"name": "image", "datatype": "UINT8", "shape": [1, 64, 64, 3], "data": pixels.reshape(-1).tolist()},
+    ]
+    for tensor in tensors:
+        answer = client.post("/v2/models/gear/infer", json={"inputs": [tensor]}).json()
+        outputs = {one["name"]: one["data"][0] for one in answer["outputs"]}
+        assert (outputs["score"], outputs["decision"]) == (expected["score"], "defect")
+        assert outputs["id"] > expected["id"]
+    assert client.get("/v2/models/1").json()["inputs"][0]["name"] == "image"
+    assert client.get("/v2/models/gear/ready").json() == {"name": "gear", "ready": True}
+    wrong = tensors[1] | {"shape": [64, 64]}
+    assert client.post("/v2/models/gear/infer", json={"inputs": [wrong]}).status_code == 422
+    assert client.get("/v2/models/none").status_code == 404
+
+
+def test_events_tell_what_happens(client):
+    import asyncio
+
+    from blemish.station.events import Bus
+
+    async def heard():
+        bus = Bus()
+        bus.start(asyncio.get_running_loop())
+        bus.publish("job", job=1)
+        await asyncio.sleep(0)
+        stream = bus.stream(after=0)
+        found = [await anext(stream), await anext(stream)]
+        bus.publish("job", job=2)
+        found.append(await anext(stream))
+        bus.stop()
+        return found, [one async for one in stream]
+
+    texts, rest = asyncio.run(heard())
+    assert [text.partition("data: ")[2].strip() for text in texts] == ["", '{"job": 1}', '{"job": 2}']
+    assert rest == []
+
+
+def test_a_watched_folder_is_inspected_once(client, tmp_path):
+    folder = tmp_path / "line"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(picture(1))
+    assert client.put("/v1/products/1/watch", json={"path": str(folder)}).json() == {
+        "path": str(folder),
+        "problem": None,
+    }
+    (folder / "b.png").write_bytes(picture(2, is_defect=True))
+    wait_for(lambda: client.get("/v1/products/1/counters").json()["inspected"] == 2)
+    found = client.get("/v1/products/1/inspections").json()
+    assert {one["name"]: one["decision"] == "defect" for one in found} == {"a.png": False, "b.png": True}
+    assert client.delete("/v1/products/1/watch").status_code == 204
+    assert client.put("/v1/products/1/watch", json={"path": str(folder)}).status_code == 200
+    wait_for(lambda: client.app.state.station.watching._watchers[1]._done)
+    assert client.get("/v1/products/1/counters").json()["inspected"] == 2
+    assert client.put("/v1/products/1/watch", json={"path": "/nowhere"}).status_code == 422
+
+
+def test_figures_of_a_period_and_csv(client, workspace):
+    for seed in (1, 2):
+        client.post("/v1/products/1/inspect", content=picture(seed + 600, is_defect=seed == 2), headers=PNG)
+    client.post("/v1/inspections/2/review", json={"verdict": "good"})
+    for by in ("hour", "shift", "day"):
+        found = client.get(f"/v1/products/1/report?days=1&by={by}").json()
+        assert sum(row["inspected"] for row in found["rows"]) == found["total"]["inspected"] == 2
+        assert (found["total"]["reviewed_rejects"], found["total"]["false_rejects"]) == (1, 1)
+    header, row = client.get("/v1/products/1/report.csv").text.splitlines()
+    assert header.startswith("label,inspected,good,review,defect")
+    assert row.split(",")[1] == "2"

@@ -15,7 +15,7 @@ import blemish
 from blemish.errors import BlemishError
 from blemish.station import pages
 from blemish.station.bodies import Limited
-from blemish.station.routes import admin, inspections, line, models, products, reviews, system, teaching
+from blemish.station.routes import admin, inspections, kserve, line, models, products, reviews, system, teaching
 from blemish.station.schemas import Problem
 from blemish.station.station import Settings, Station
 from blemish.station.workspace import Workspace
@@ -68,7 +68,7 @@ def create_app(workspace: Workspace, settings: Settings | None = None) -> FastAP
         responses=PROBLEMS,  # type: ignore[arg-type]
     )
     app.state.station = station
-    for routes in (products, teaching, models, inspections, line, reviews, admin, system):
+    for routes in (products, teaching, models, inspections, line, reviews, kserve, admin, system):
         app.include_router(routes.router)
     app.include_router(pages.router)
     app.add_exception_handler(BlemishError, _unfit)

@@ -23,8 +23,11 @@ class Blobs:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def put(self, content: bytes) -> str:
-        """Stores the content, unless it is there, and gives its SHA-256; raises BlemishError where the disk is full."""
+    def put(self, content: bytes, *, flush: bool = True) -> str:
+        """Stores the content, unless it is there, and gives its SHA-256; raises BlemishError where the disk is full.
+
+        Without `flush` it is there when the process is killed, but may be lost where the power fails soon after.
+        """
         sha256 = hashlib.sha256(content).hexdigest()
         path = self.path(sha256)
         if path.exists():
@@ -36,8 +39,9 @@ class Blobs:
             try:
                 with os.fdopen(handle, "wb") as file:
                     file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
+                    if flush:
+                        file.flush()
+                        os.fsync(file.fileno())
                 Path(name).replace(path)
             except BaseException:
                 Path(name).unlink(missing_ok=True)

@@ -8,7 +8,8 @@ from typing import IO, Any
 from fastapi import HTTPException, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LARGEST_JSON = 1 << 20
+LARGEST_JSON, LARGEST_TENSOR = 1 << 20, 128 << 20
+"""Bytes of a JSON body, and of one that may hold an image."""
 IN_MEMORY = 16 << 20
 IMAGE_KINDS = ("image/png", "image/jpeg", "image/tiff", "image/bmp", "image/webp", "application/octet-stream")
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -85,7 +86,8 @@ class Limited:
             await self._app(scope, receive, send)
             return
         kind = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
-        largest, size = LARGEST_JSON if b"json" in kind else self._largest, 0
+        of_json = LARGEST_TENSOR if scope["path"].startswith("/v2/") else LARGEST_JSON
+        largest, size = of_json if b"json" in kind else self._largest, 0
 
         async def limited() -> Message:
             nonlocal size

@@ -10,18 +10,16 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-
-from sqlalchemy.exc import SQLAlchemyError
+from typing import TypeVar
 
 from blemish.errors import BlemishError
 from blemish.imaging.formats import Image
 from blemish.inference.inspector import Inspector
-from blemish.inference.previews import encode_preview
 from blemish.model.folder import read_model
 from blemish.station.recording import Found, Recorder
 from blemish.station.tables import Decision, Model, Product
@@ -30,6 +28,8 @@ from blemish.station.workspace import Workspace
 from blemish.types import Prediction, Sample
 
 logger = logging.getLogger("blemish")
+
+Waiting = TypeVar("Waiting")
 
 CAPACITY = 64
 """Images that wait for a product; beyond that a request is told to come again."""
@@ -49,7 +49,7 @@ class NotReadyError(Exception):
     """The product has no active model."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Item:
     """An image to inspect."""
 
@@ -127,7 +127,8 @@ class Inspecting:
             return Active(model, decision, present.inspector, present.good_scores)
         folder = self._workspace.model_folder(model)
         about = read_model(folder)
-        inspector = Inspector.load(folder, backend_for(about.exports, self._backend), batch_size=TOGETHER)
+        backend = backend_for(about.exports, self._backend)
+        inspector = Inspector.load(folder, backend, batch_size=batch_size_for(backend))
         return Active(model, decision, inspector, about.calibration.good_scores if about.calibration else ())
 
 
@@ -140,6 +141,15 @@ def backend_for(exports: dict[str, object], asked: str = "auto") -> str:
     return next((name for name in ("openvino", "onnx") if name in exports and find_spec(_package(name))), "torch")
 
 
+def batch_size_for(backend: str) -> int:
+    """Images that a backend computes in one call: one on a processor, which computes one after the other anyway."""
+    if backend != "torch":
+        return 1
+    from blemish.features.devices import device_named
+
+    return 1 if device_named("auto").type == "cpu" else TOGETHER
+
+
 def _package(backend: str) -> str:
     return "onnxruntime" if backend == "onnx" else backend
 
@@ -150,7 +160,7 @@ class Line:
     def __init__(self, product_id: int, load: Callable[[int, Active | None], Active], recorder: Recorder):
         self._product_id, self._load, self._recorder = product_id, load, recorder
         self._waiting: queue.Queue[Item | None] = queue.Queue()
-        self._computed: queue.Queue[list[tuple[Item, Found]] | None] = queue.Queue(2)
+        self._computed: queue.Queue[tuple[Item, Found] | None] = queue.Queue(2 * TOGETHER)
         self._lock, self._bytes, self._count, self._is_ended = threading.Lock(), 0, 0, False
         self._threads = [threading.Thread(target=run, daemon=True) for run in (self._compute, self._record)]
         for thread in self._threads:
@@ -184,15 +194,18 @@ class Line:
     def _compute(self) -> None:
         active: Active | None = None
         while (first := self._waiting.get()) is not None:
-            items, is_last = self._together(first)
+            items, is_last = _drained(self._waiting, first)
+            left = list(items)
             try:
                 active = self._load(self._product_id, active)
-                self._computed.put(self._inspect(active, items))
+                for item, found in self._inspect(active, items):
+                    left.remove(item)
+                    self._computed.put((item, found))
             except Exception as error:
                 if not isinstance(error, BlemishError | NotReadyError):
                     logger.exception("inspecting failed")
-                for item in items:
-                    self._fail(item, error)
+                for item in left:
+                    _settle(item, error)
             with self._lock:
                 self._count -= len(items)
                 self._bytes -= sum(item.pixels.nbytes for item in items)
@@ -200,59 +213,63 @@ class Line:
                 break
         self._computed.put(None)
 
-    def _together(self, first: Item) -> tuple[list[Item], bool]:
-        """The first image and others that wait, and whether the line ends after them."""
-        items = [first]
-        while len(items) < TOGETHER:
-            try:
-                item = self._waiting.get_nowait()
-            except queue.Empty:
-                break
-            if item is None:
-                return items, True
-            items.append(item)
-        return items, False
-
-    def _inspect(self, active: Active, items: Sequence[Item]) -> list[tuple[Item, Found]]:
+    def _inspect(self, active: Active, items: Sequence[Item]) -> Iterator[tuple[Item, Found]]:
         samples = [Sample(Path(item.name), content=item.pixels) for item in items]
-        started, found = time.monotonic(), []
+        started = time.monotonic()
         for item, prediction in zip(items, active.inspector.inspect(samples, with_images=True), strict=True):
             if not isinstance(prediction, Prediction):
-                self._fail(item, BlemishError(prediction.error))
+                _settle(item, BlemishError(prediction.error))
                 continue
             judged = judge(prediction, active.decision, active.good_scores)
-            found.append(
-                (
-                    item,
-                    Found(
-                        product_id=self._product_id,
-                        model=active.model,
-                        decision=active.decision,
-                        judged=judged,
-                        score=prediction.score,
-                        size=(prediction.map.shape[0], prediction.map.shape[1]),
-                        preview=encode_preview(prediction, active.decision.pixel_threshold),
-                        waited=started - item.queued,
-                        computed=time.monotonic() - started,
-                        drawn=random.random(),
-                    ),
-                )
+            now = time.monotonic()
+            yield (
+                item,
+                Found(
+                    product_id=self._product_id,
+                    model=active.model,
+                    decision=active.decision,
+                    judged=judged,
+                    prediction=prediction,
+                    decoded=item.queued - item.arrived,
+                    waited=started - item.queued,
+                    computed=now - started,
+                    drawn=random.random(),
+                ),
             )
-        return found
+            started = now
 
     def _record(self) -> None:
-        while (group := self._computed.get()) is not None:
+        is_last = False
+        while not is_last and (first := self._computed.get()) is not None:
+            group, is_last = _drained(self._computed, first)
             try:
-                for (item, _), result in zip(group, self._recorder.record(group), strict=True):
-                    if isinstance(result, Exception):
-                        self._fail(item, result)
-                    elif item.future.set_running_or_notify_cancel():
-                        item.future.set_result(result)
-            except (SQLAlchemyError, OSError, BlemishError) as error:
+                results = self._recorder.record(group)
+            except Exception as error:
                 logger.exception("recording failed")
-                for item, _ in group:
-                    self._fail(item, error)
+                results = [error] * len(group)
+            for (item, _), result in zip(group, results, strict=True):
+                _settle(item, result)
 
-    def _fail(self, item: Item, error: Exception) -> None:
-        if item.future.set_running_or_notify_cancel():
-            item.future.set_exception(error)
+
+def _settle(item: Item, result: Found | Exception) -> None:
+    """Gives the result to who waits for it, unless nobody does any more."""
+    if not item.future.set_running_or_notify_cancel():
+        return
+    if isinstance(result, Exception):
+        item.future.set_exception(result)
+    else:
+        item.future.set_result(result)
+
+
+def _drained(waiting: queue.Queue[Waiting | None], first: Waiting) -> tuple[list[Waiting], bool]:
+    """The first one and others that wait now, TOGETHER at the most, and whether the end of all is among them."""
+    found = [first]
+    while len(found) < TOGETHER:
+        try:
+            one = waiting.get_nowait()
+        except queue.Empty:
+            break
+        if one is None:
+            return found, True
+        found.append(one)
+    return found, False

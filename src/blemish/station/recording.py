@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
@@ -13,11 +14,13 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from blemish.errors import BlemishError
+from blemish.inference.previews import encode_preview
 from blemish.station.events import Bus
 from blemish.station.metrics import Metrics
 from blemish.station.tables import Decision, Inspection, Model
 from blemish.station.verdicts import Judged
 from blemish.station.workspace import Workspace
+from blemish.types import Prediction
 
 if TYPE_CHECKING:
     from blemish.station.inspecting import Item
@@ -41,12 +44,11 @@ class Found:
     model: Model
     decision: Decision
     judged: Judged
-    score: float
-    size: tuple[int, int]
-    preview: bytes
+    prediction: Prediction
+    decoded: float
     waited: float
     computed: float
-    """Seconds in the queue, and of computing."""
+    """Seconds of decoding, in the queue, and of computing."""
     drawn: float
     row: Inspection | None = None
     """Its row; None where the disk is full, so that nothing is recorded."""
@@ -87,8 +89,11 @@ class Recorder:
         """The names of the image's file and of its preview; None where they are not kept."""
         if self.is_full:
             return None, None
+        preview = encode_preview(found.prediction, found.decision.pixel_threshold)
         try:
-            return self._workspace.blobs.put(item.content), self._workspace.blobs.put(found.preview)
+            # Not flushed, which would take longer than all else: the result in the database is what must not be lost.
+            put = partial(self._workspace.blobs.put, flush=False)
+            return put(item.content), put(preview)
         except BlemishError as error:
             logger.warning("an image is not kept: %s", error)
             self._failed_at = time.monotonic()
@@ -109,9 +114,9 @@ def _row(session: Session, item: Item, found: Found, kept: tuple[str | None, str
         key=item.key,
         name=item.name,
         sha256=item.sha256,
-        width=found.size[1],
-        height=found.size[0],
-        score=found.score,
+        width=found.prediction.map.shape[1],
+        height=found.prediction.map.shape[0],
+        score=found.prediction.score,
         p_value=found.judged.p_value,
         verdict=found.judged.verdict,
         regions=found.judged.regions,

@@ -44,8 +44,8 @@ async def inspect(
 ) -> InspectionOut:
     """Inspects one image: the body, or the file of a form.
 
-    The answer is given when it is recorded. Its header Server-Timing says how long the image waited (queue), was
-    computed, and all else took (own).
+    The answer is given when it is recorded. Its header Server-Timing says how long the image was decoded,
+    waited (queue) and was computed, and all else took (own).
     """
     station = station_of(request)
     await run_in_threadpool(station.product, product_id)
@@ -58,9 +58,9 @@ async def inspect(
     else:
         arrived = Arrived(await read_body(request, limit), name)
     started = time.monotonic()
-    found = await _inspect(station, product_id, arrived, who.name, source, idempotency_key)
-    own = time.monotonic() - started - found.waited - found.computed
-    timing = {"queue": found.waited, "compute": found.computed, "own": own}
+    found = await inspect_one(station, product_id, arrived, who.name, source, idempotency_key)
+    own = time.monotonic() - started - found.decoded - found.waited - found.computed
+    timing = {"decode": found.decoded, "queue": found.waited, "compute": found.computed, "own": own}
     response.headers["Server-Timing"] = ", ".join(f"{key};dur={1000 * value:.2f}" for key, value in timing.items())
     return found_out(found, arrived.name)
 
@@ -84,7 +84,9 @@ async def inspect_many(
     for start in range(0, len(files), CAPACITY // 4):
         some = files[start : start + CAPACITY // 4]
         keys = [idempotency_key and f"{idempotency_key}#{start + index}" for index in range(len(some))]
-        tries = [_inspect(station, product_id, one, who.name, source, key) for one, key in zip(some, keys, strict=True)]
+        tries = [
+            inspect_one(station, product_id, one, who.name, source, key) for one, key in zip(some, keys, strict=True)
+        ]
         for one, found in zip(some, await asyncio.gather(*tries, return_exceptions=True), strict=True):
             if isinstance(found, Found):
                 results.append(found_out(found, one.name))
@@ -95,7 +97,7 @@ async def inspect_many(
     return results
 
 
-async def _inspect(
+async def inspect_one(
     station: Station, product_id: int, arrived: Arrived, who: str, source: str, key: str | None
 ) -> Found:
     """The recorded result; raises HTTPException 429 where the queue is full, and BlemishError for an unfit file."""
@@ -211,15 +213,15 @@ def found_out(found: Found, name: str) -> InspectionOut:
         product=found.product_id,
         model=found.model.number,
         decision=found.judged.verdict,
-        score=found.score,
+        score=found.prediction.score,
         p_value=found.judged.p_value,
         review_threshold=found.decision.review_threshold,
         defect_threshold=found.decision.defect_threshold,
         pixel_threshold=found.decision.pixel_threshold,
         regions=found.judged.regions,
         name=shown_name(name),
-        width=found.size[1],
-        height=found.size[0],
+        width=found.prediction.map.shape[1],
+        height=found.prediction.map.shape[0],
         created_at=None,
         latency=found.waited + found.computed,
         reviewed=None,
