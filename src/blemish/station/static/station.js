@@ -74,7 +74,7 @@ export const dated = (seconds) => new Intl.DateTimeFormat(language, { dateStyle:
 export const timed = (seconds) => new Intl.DateTimeFormat(language, { timeStyle: "medium" }).format(new Date(seconds * 1000));
 export const percent = (value, digits = 1) => (value == null ? "–" : new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: digits }).format(value));
 export const count = (value) => new Intl.NumberFormat(language).format(value);
-export const bytes = (value) => `${new Intl.NumberFormat(language, { maximumFractionDigits: 1 }).format(value / 1e9)} GB`;
+export const bytes = (value) => `${new Intl.NumberFormat(language, { maximumFractionDigits: 1 }).format(value < 1e9 ? value / 1e6 : value / 1e9)} ${value < 1e9 ? "MB" : "GB"}`;
 export const lasting = (seconds) => (seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.round(seconds / 60)} min`);
 export const chip = (verdict) => element("span", { class: `chip ${KIND[verdict] ?? ""}` }, verdictWords(verdict));
 export const facts = (pairs) => pairs.map(([name, value, kind = ""]) => element("div", { class: kind }, element("dt", {}, name), element("dd", {}, String(value))));
