@@ -324,3 +324,7 @@ def test_figures_of_a_period_and_csv(client, workspace):
     header, row = client.get("/v1/products/1/report.csv").text.splitlines()
     assert header.startswith("label,inspected,good,review,defect")
     assert row.split(",")[1] == "2"
+    for language in ("en", "de"):
+        answer = client.get(f"/v1/products/1/report.pdf?language={language}")
+        assert answer.headers["content-type"] == "application/pdf"
+        assert answer.content.startswith(b"%PDF-")

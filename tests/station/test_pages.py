@@ -114,6 +114,24 @@ def test_every_control_has_a_name(browser, served):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_no_serious_fault(browser, served, theme):
+    package = pytest.importorskip("axe_playwright_python")
+    axe = (Path(package.__file__).parent / "axe.min.js").read_text()
+    page = watched(browser, served.url, [], color_scheme=theme)
+    faults = []
+    for name in ["/", "/admin", *(f"/products/1/{tab}" for tab in PAGES)]:
+        page.goto(f"{served.url}{name}")
+        page.wait_for_timeout(600)
+        page.evaluate(axe)
+        found = page.evaluate("axe.run()")["violations"]
+        serious = [one for one in found if one["impact"] in ("serious", "critical")]
+        faults += [f"{name} {one['id']}: {node['html'][:150]}" for one in serious for node in one["nodes"][:3]]
+    page.context.close()
+    assert faults == []
+
+
+@pytest.mark.slow
 def test_from_an_empty_workspace_through_the_screens(browser, tmp_path):
     """Files are chosen, thresholds dragged, reviews given by key, learning accepted, and the version put back."""
     folder = tmp_path / "images"

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from sqlalchemy import func, select
 
+from blemish.errors import extras
 from blemish.station.access import Engineer, Operator, is_open
 from blemish.station.reporting import By, as_csv, p95, period
 from blemish.station.routes.products import midnight
 from blemish.station.schemas import CountersOut, PeriodOut, WatchIn, WatchOut
 from blemish.station.station import station_of
 from blemish.station.tables import Inspection
+from blemish.station.texts.reader import texts_of
 
 router = APIRouter(prefix="/v1/products", tags=["line"])
 LATEST = 1000
@@ -60,6 +62,26 @@ def report_csv(request: Request, product_id: int, who: Operator, days: Days = 7,
     found = report(request, product_id, who, days, by)
     headers = {"Content-Disposition": f'attachment; filename="product-{product_id}.csv"'}
     return Response(as_csv(found), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+@router.get("/{product_id}/report.pdf", response_class=Response)
+def report_pdf(
+    request: Request,
+    product_id: int,
+    who: Operator,
+    days: Days = 7,
+    by: By = "day",
+    language: Literal["en", "de"] = "en",
+) -> Response:
+    """The figures of the last days as PDF; needs matplotlib, of the extra `train`."""
+    with extras():
+        from blemish.station.period_pdf import as_pdf
+
+    found = report(request, product_id, who, days, by)
+    name = station_of(request).product(product_id).name
+    headers = {"Content-Disposition": f'attachment; filename="product-{product_id}.pdf"'}
+    content = as_pdf(found, name, days, texts_of(language))
+    return Response(content, media_type="application/pdf", headers=headers)
 
 
 @router.get("/{product_id}/watch")

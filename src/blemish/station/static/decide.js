@@ -30,6 +30,7 @@ function histogram(width) {
   const axis = scaleOf([...checks.map((check) => check.score), active.review_threshold, active.defect_threshold], logs);
   const found = scoreHistogram(width, rows(), axis, ["right", "review", "wrong"], { label: t("histogram"), score: t("score"), logarithmic: t("score_logarithmic") }, 24);
   measures = { ...axis, ...found };
+  found.chart.setAttribute("role", "group");  // not an image: it has handles
   const { chart, x, left, right, top, bottom, height } = found, place = (level) => Math.min(Math.max(x(level), left - 4), width - right + 4);
   chart.append(svg("rect", { x: place(chosen.review), y: top, width: Math.max(0, place(chosen.defect) - place(chosen.review)), height: height - bottom - top, class: "between" }));
   for (const which of ["review", "defect"]) {

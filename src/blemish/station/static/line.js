@@ -1,5 +1,5 @@
 import { $, canvasOf, drawn, element, line, svg, text, ticks } from "./shared.js";
-import { api, attempt, calmly, count, facts, listen, percent, product, t } from "./station.js";
+import { api, attempt, calmly, count, facts, language, listen, percent, product, t } from "./station.js";
 
 const KINDS = [["good", "right"], ["review", "review"], ["defect", "wrong"]];
 let report = null;
@@ -35,6 +35,7 @@ async function refresh() {
   const path = `/v1/products/${product.id}/report?days=${$("period").value}&by=${$("by").value}`;
   report = await api("GET", path);
   $("csv").href = path.replace("/report?", "/report.csv?");
+  $("pdf").href = `${path.replace("/report?", "/report.pdf?")}&language=${language}`;
   const { total } = report;
   $("totals").replaceChildren(...facts([
     [t("inspected"), count(total.inspected)],
