@@ -35,7 +35,11 @@ def main(folder: Path) -> None:
             page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light", locale="en")
             for name in ("decide", "inspect"):
                 page.goto(f"{base}/products/1/{name}")
-                page.wait_for_timeout(3000)
+                page.wait_for_timeout(2000)
+                if name == "inspect":
+                    page.locator("#strip .wrong").nth(1).click()
+                    page.evaluate("scrollTo(0, 0)")
+                    page.wait_for_timeout(1500)
                 page.screenshot(path=IMAGES / f"station-{name}.png")
             browser.close()
     finally:

@@ -17,7 +17,7 @@ function paintMap(canvas, map, [dark, bright], table, fades = false) {
   map.values.forEach((value, index) => {
     const share = Math.min(1, Math.max(0, (value - dark) / (bright - dark)));
     picture.data.set(table[Math.round(share * (table.length - 1))], 4 * index);
-    picture.data[4 * index + 3] = fades ? Math.round(255 * Math.sqrt(share)) : 255;
+    picture.data[4 * index + 3] = fades ? Math.round(255 * share) : 255;
   });
   context.putImageData(picture, 0, 0);
 }
