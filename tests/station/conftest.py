@@ -26,7 +26,7 @@ from blemish.station.uploads import Arrived, Limits, add_image
 from blemish.station.workspace import Workspace, open_workspace
 
 SERVER = os.environ.get("BLEMISH_TEST_DATABASE")
-TAUGHT = "blemish_taught"
+TAUGHT = f"blemish_taught_{os.getpid()}"
 _numbers = count()
 
 
@@ -34,7 +34,7 @@ def database(template: str | None = None, name: str | None = None) -> str | None
     """The URL of a new database on the server, a copy of `template` if there is one; None for SQLite."""
     if SERVER is None:
         return None
-    name = name or f"blemish_test_{next(_numbers)}"
+    name = name or f"blemish_test_{os.getpid()}_{next(_numbers)}"
     server = create_engine(SERVER, isolation_level="AUTOCOMMIT")
     with server.connect() as connection:
         connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
