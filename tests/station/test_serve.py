@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+
 import pytest
 
 from blemish.cli import main
@@ -9,9 +16,11 @@ from blemish.errors import BlemishError
 from blemish.model.locking import locked
 from blemish.station import demo
 from blemish.station.accounts import log_in
+from blemish.station.events import Bus
+from blemish.station.jobs import HERE, Jobs
 from blemish.station.serve import Address, check_address, serve
 from blemish.station.station import Settings
-from blemish.station.tables import Inspection, Review
+from blemish.station.tables import Inspection, Job, Review
 from blemish.station.workspace import open_workspace
 
 
@@ -66,8 +75,6 @@ def test_the_first_admin_is_made_once(tmp_path, capsys, monkeypatch):
 def test_a_workspace_is_served_by_one_process(tmp_path):
     opened = open_workspace(tmp_path / "w")
     with locked(opened.root, "another station"):
-        import threading
-
         problems = []
 
         def attempt():
@@ -88,6 +95,39 @@ def test_wrong_options_are_one_line(tmp_path, capsys, option):
     code, _, error = run([str(tmp_path / "w"), *option], capsys)
     assert code == 2
     assert "Traceback" not in error
+
+
+def test_a_port_in_use_and_a_bad_certificate_are_one_line(tmp_path, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        code, _, error = run([str(tmp_path / "w"), "--port", port], capsys)
+    assert code == 2
+    assert "Address already in use" in error
+    (tmp_path / "bad.pem").write_text("no certificate")
+    options = ["--port", port, "--certificate", str(tmp_path / "bad.pem")]
+    code, _, error = run([str(tmp_path / "w"), *options], capsys)
+    assert code == 2
+    assert "cannot be used" in " ".join(error.split())
+
+
+def test_a_job_ends_with_its_station(workspace):
+    """What the process of a killed station started ends by itself, and is marked when the next one opens."""
+    with workspace.store.writing() as session:
+        made = Job(product_id=1, kind="teach", settings={}, created_by="test", station=HERE, log=[])
+        session.add(made)
+    search = os.pathsep.join(filter(None, sys.path))
+    command = [sys.executable, "-m", "blemish.station.job"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": search})
+    given = {"root": str(workspace.root), "database": workspace.database, "job": made.id}
+    process.stdin.write(json.dumps(given) + "\n")
+    process.stdin.close()
+    assert process.wait(300) == 1
+    Jobs(workspace, Bus()).recover()
+    workspace.tidy()
+    with workspace.store.reading() as session:
+        found = session.get_one(Job, made.id)
+    assert (found.state, found.error) == ("failed", "the station was stopped meanwhile. Start it again.")
+    assert [path.name for path in (workspace.root / "models").iterdir()] == ["job-1"]
 
 
 @pytest.mark.slow

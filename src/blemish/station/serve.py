@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-from contextlib import AbstractContextManager, nullcontext
+import socket
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
 
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, one_line
 from blemish.model.locking import SHORT_WAIT, locked
 from blemish.station.accounts import create_user, has_users
 from blemish.station.app import create_app
@@ -68,22 +70,38 @@ def serve(workspace: Workspace, address: Address, settings: Settings) -> None:
     alone: AbstractContextManager[object] = nullcontext()
     if workspace.store.is_sqlite:  # several stations share a database on a server
         alone = locked(workspace.root, "blemish serve", SHORT_WAIT)
-    with alone:
-        config = uvicorn.Config(
-            create_app(workspace, settings),
-            host=address.host,
-            port=address.port,
-            ssl_certfile=address.certificate,
-            ssl_keyfile=address.key,
-            log_level="warning",
-            server_header=False,
-            timeout_graceful_shutdown=5,
-            forwarded_allow_ips="127.0.0.1",
-        )
-        server = uvicorn.Server(config)
-        try:
-            server.run()
-        except OSError as error:
-            raise BlemishError(f"{address.url}: {error.strerror or error}. Give another --port.") from None
-        if not server.started:
-            raise BlemishError(f"{address.url}: cannot be served, perhaps because it is in use. Give another --port.")
+    with alone, _listening(address) as listening:
+        server = uvicorn.Server(_config(workspace, address, settings))
+        server.run(sockets=[listening])
+
+
+def _config(workspace: Workspace, address: Address, settings: Settings) -> uvicorn.Config:
+    """How uvicorn serves; raises BlemishError where the certificate cannot be used."""
+    config = uvicorn.Config(
+        create_app(workspace, settings),
+        host=address.host,
+        port=address.port,
+        ssl_certfile=address.certificate,
+        ssl_keyfile=address.key,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=5,
+        forwarded_allow_ips="127.0.0.1",
+    )
+    try:
+        config.load()
+    except (OSError, ValueError) as error:  # an SSLError is an OSError
+        raise BlemishError(f"certificate {address.certificate}: cannot be used ({one_line(error, 120)}).") from None
+    return config
+
+
+@contextmanager
+def _listening(address: Address) -> Iterator[socket.socket]:
+    """A socket that listens at the address; raises BlemishError where it is in use or not this machine's."""
+    try:
+        family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0][0]
+        found = socket.create_server((address.host, address.port), family=family)
+    except OSError as error:
+        raise BlemishError(f"{address.url}: {error.strerror or error}. Give another --host or --port.") from None
+    with found:
+        yield found
