@@ -141,3 +141,12 @@ def test_the_demonstration_is_taught_inspected_and_reviewed(tmp_path, monkeypatc
         assert session.query(Inspection).count() > 30
         assert session.query(Review).count() > 0
     opened.store.close()
+
+
+def test_a_station_without_torch_can_be_opened():
+    """What inspects with an exported model loads neither torch nor what draws figures."""
+    code = "import sys, blemish.station.app; print(sorted({'torch', 'matplotlib', 'scipy'} & set(sys.modules)))"
+    search = os.pathsep.join(filter(None, sys.path))
+    environment = {**os.environ, "PYTHONPATH": search}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == "[]"

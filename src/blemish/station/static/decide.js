@@ -154,6 +154,7 @@ if (model) {
   $("min-area").addEventListener("input", (event) => { chosen.area = Math.max(0, Math.round(event.target.valueAsNumber || 0)); showAll(); });
   $("logarithmic").addEventListener("change", (event) => { logs = event.target.checked; redraw(); });
   $("model").addEventListener("change", (event) => location.assign(`/products/${product.id}/decide?model=${event.target.value}`));
+  onClick("activate", async () => { await api("POST", `/v1/models/${model.id}/activate`); say(t("activated")); location.reload(); });
   onClick("all-images", () => { cell = null; showAll(); });
   onClick("reset", () => { chosen = { review: active.review_threshold, defect: active.defect_threshold, area: active.min_area }; showAll(); });
   onClick("viewer-close", () => $("viewer").close());

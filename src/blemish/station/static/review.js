@@ -1,5 +1,5 @@
 import { $, number } from "./shared.js";
-import { api, attempt, calmly, count, KIND, key, listen, onClick, product, say, t, timed, verdictWords } from "./station.js";
+import { api, attempt, calmly, count, KIND, key, listen, onClick, product, say, stageWords, t, timed, verdictWords } from "./station.js";
 import { changedCards, compareTable } from "./compare.js";
 import { show } from "./stage.js";
 
@@ -74,7 +74,7 @@ async function follow() {
   if (!job) return;
   const found = await api("GET", `/v1/jobs/${job.id}`);
   $("learn-bar").hidden = found.state !== "running";
-  $("learn-state").textContent = found.state === "running" ? t(`stage_${found.stage || "starting"}`) : found.error ?? t(`job_${found.state}`);
+  $("learn-state").textContent = found.state === "running" ? stageWords(found.stage) : found.error ?? t(`job_${found.state}`);
   if (found.state === "running") return;
   job = null;
   await showCandidate();

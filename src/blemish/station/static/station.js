@@ -6,6 +6,7 @@ export const state = read("state"), texts = read("texts"), colours = read("colou
 export const product = state.product;
 export const t = (key, values = {}) => (texts[key] ?? key).replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 export const language = document.documentElement.lang;
+export const stageWords = (stage) => texts[`stage_${stage || "starting"}`] ?? stage;
 export const verdictWords = (verdict) => t(`verdict_${verdict}`);
 export const KIND = { good: "right", review: "review", defect: "wrong" };
 const csrf = document.querySelector('meta[name="csrf"]').content;

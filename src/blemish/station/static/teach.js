@@ -1,5 +1,5 @@
 import { $, element, svg } from "./shared.js";
-import { api, attempt, calmly, count, dropZone, lasting, listen, onClick, onSubmit, product, say, sendImages, state, t } from "./station.js";
+import { api, attempt, calmly, count, dropZone, lasting, listen, onClick, onSubmit, product, say, sendImages, stageWords, state, t } from "./station.js";
 
 const own = `/v1/products/${product.id}`;
 const PAGE = 60;
@@ -95,7 +95,7 @@ let job = state.job;
 function showJob() {
   $("job").hidden = !job;
   if (!job) return;
-  const isRunning = job.state === "running", stage = isRunning && job.stage ? ` · ${t(`stage_${job.stage}`)}` : "";
+  const isRunning = job.state === "running", stage = isRunning && job.stage ? ` · ${stageWords(job.stage)}` : "";
   $("job-state").textContent = t(`job_${job.state}`) + stage;
   $("job-bar").hidden = !isRunning;
   if (job.total) $("job-bar").value = job.done / job.total;
@@ -105,7 +105,8 @@ function showJob() {
   $("job-error").textContent = job.error ?? "";
   $("cancel").hidden = !isRunning;
   $("start-button").disabled = isRunning || !state.can_teach;
-  $("job-next").hidden = job.state !== "done";
+  $("job-next").hidden = job.state !== "done" || !job.model;
+  $("job-next").firstElementChild.href = `/products/${product.id}/decide?model=${job.model}`;
   $("job-log-box").hidden = !job.log.length;
   $("job-log").replaceChildren(...job.log.map((line) => element("li", { class: line.level }, line.text)));
 }
