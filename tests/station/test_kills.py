@@ -16,7 +16,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from station_help import picture
+from station_help import picture, wait_for
 
 from blemish.station import audit
 from blemish.station.tables import Decision, Inspection, Review
@@ -105,14 +105,18 @@ def test_no_answer_is_lost_and_none_counted_twice(workspace: Workspace):
         port = found.getsockname()[1]
     process, load = start(root, port), Load(port)
     try:
-        for _ in range(NUM_KILLS):
+        for number in range(NUM_KILLS):
             wait_until_ready(port, process)
-            time.sleep(generator.uniform(0.5, 4))
+            if number % 2 == 0:  # while it answers; the other kills hit it while it opens
+                before = len(load.inspections)
+                wait_for(lambda before=before: len(load.inspections) > before)
+            time.sleep(generator.uniform(0, 3))
             process.send_signal(signal.SIGKILL)
             process.wait()
             process = start(root, port)
         wait_until_ready(port, process)
-        time.sleep(3)
+        answered = len(load.inspections)
+        wait_for(lambda: len(load.inspections) > answered)
     finally:
         load.end()
         process.terminate()

@@ -17,6 +17,7 @@ from blemish.errors import BlemishError
 from blemish.inference.previews import encode_preview
 from blemish.station.events import Bus
 from blemish.station.metrics import Metrics
+from blemish.station.reviewing import awaits
 from blemish.station.tables import Decision, Inspection, Model
 from blemish.station.verdicts import Judged
 from blemish.station.workspace import Workspace
@@ -125,6 +126,7 @@ def _row(session: Session, item: Item, found: Found, kept: tuple[str | None, str
         source=item.source,
         latency=time.monotonic() - item.arrived,
         drawn=found.drawn,
+        awaits_review=awaits(found.judged.verdict, found.drawn),
         created_by=item.who,
     )
     session.add(row)

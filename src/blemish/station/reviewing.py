@@ -19,10 +19,14 @@ class TakenError(Exception):
     """Another person reviewed or claimed it."""
 
 
+def awaits(verdict: str, drawn: float) -> bool:
+    """Whether a new result is to be reviewed: all that is not called good, and SAMPLED of what is."""
+    return verdict != "good" or drawn < SAMPLED
+
+
 def waits(product_id: int) -> ColumnElement[bool]:
     """The condition of the inspections of a product that wait for a review."""
-    doubtful = or_(Inspection.verdict != "good", Inspection.drawn < SAMPLED)
-    return and_(Inspection.product_id == product_id, Inspection.reviewed.is_(None), doubtful)
+    return and_(Inspection.product_id == product_id, Inspection.awaits_review)
 
 
 def next_for(session: Session, product_id: int, who: str, after: int = 0) -> Inspection | None:
@@ -56,7 +60,7 @@ def answer(session: Session, inspection: Inspection, verdict: str, reason: str, 
     if claim:
         session.delete(claim)
     review = Review(inspection_id=inspection.id, verdict=verdict, reason=reason, created_by=who)
-    inspection.reviewed = verdict
+    inspection.reviewed, inspection.awaits_review = verdict, False
     session.add(review)
     new = {"verdict": verdict, "reason": reason}
     audit.append(session, who, "reviewed", f"inspection {inspection.id}", inspection.verdict, new)
@@ -76,7 +80,8 @@ def undo(session: Session, product_id: int, who: str) -> Review | None:
     review = session.scalar(last)
     if review is not None:
         review.undone_at = time.time()
-        session.get_one(Inspection, review.inspection_id).reviewed = None
+        inspection = session.get_one(Inspection, review.inspection_id)
+        inspection.reviewed, inspection.awaits_review = None, awaits(inspection.verdict, inspection.drawn)
         audit.append(session, who, "review undone", f"inspection {review.inspection_id}", review.verdict)
     return review
 

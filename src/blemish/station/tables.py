@@ -197,7 +197,7 @@ class Inspection(Base):
     __table_args__ = (
         UniqueConstraint("product_id", "key"),
         Index(None, "product_id", "created_at"),
-        Index(None, "product_id", "verdict"),
+        Index(None, "product_id", "awaits_review"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     product_id: Mapped[int] = mapped_column(ForeignKey("products.id"))
@@ -224,6 +224,8 @@ class Inspection(Base):
     """A random number in [0, 1), by which good images are sampled for review."""
     created_by: Mapped[str]
     created_at: Mapped[float] = mapped_column(default=time.time)
+    awaits_review: Mapped[bool]
+    """Whether it is in the queue: doubtful, rejected or sampled, and not reviewed."""
     reviewed: Mapped[str | None]
     """good, defect or unsure: the review that counts."""
 

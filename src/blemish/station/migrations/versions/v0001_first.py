@@ -193,6 +193,7 @@ def upgrade() -> None:
         sa.Column("drawn", sa.Double(), nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("awaits_review", sa.Boolean(), nullable=False),
         sa.Column("reviewed", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["decision_id"], ["decisions.id"], name=op.f("fk_inspections_decision_id")),
         sa.ForeignKeyConstraint(["model_id"], ["models.id"], name=op.f("fk_inspections_model_id")),
@@ -204,7 +205,9 @@ def upgrade() -> None:
         batch_op.create_index(
             batch_op.f("ix_inspections_product_id_created_at"), ["product_id", "created_at"], unique=False
         )
-        batch_op.create_index(batch_op.f("ix_inspections_product_id_verdict"), ["product_id", "verdict"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_inspections_product_id_awaits_review"), ["product_id", "awaits_review"], unique=False
+        )
 
     op.create_table(
         "claims",
