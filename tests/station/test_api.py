@@ -13,6 +13,7 @@ from station_help import as_files, picture, teach, wait_for
 PNG = {"content-type": "image/png"}
 
 
+@pytest.mark.slow
 def test_from_nothing_to_an_inspection(empty):
     product = empty.post("/v1/products", json={"name": "gear"}).json()
     assert product["state"] == "empty"
@@ -121,6 +122,7 @@ def test_decisions_are_versions_and_can_be_put_back(client):
     assert wrong.status_code == 422
 
 
+@pytest.mark.slow
 def test_reviews_teach_the_model_after_a_comparison(client, workspace):
     given = {"review_threshold": 1e-9, "defect_threshold": 1e9}
     client.post("/v1/models/1/decisions", json=given)
@@ -147,6 +149,7 @@ def test_reviews_teach_the_model_after_a_comparison(client, workspace):
     assert client.post("/v1/models/1/activate").json()["is_active"]
 
 
+@pytest.mark.slow
 def test_a_version_is_downloaded_and_brought_in_again(client, workspace):
     content = client.get("/v1/models/1/file").content
     assert not list(workspace.root.glob(".download-*"))
@@ -191,6 +194,7 @@ def test_two_reviewers_do_not_see_the_same(client, workspace):
             answer(session, session.get_one(Inspection, first.id), "good", "", "bob")
 
 
+@pytest.mark.slow
 def test_a_job_that_is_cancelled_leaves_nothing(client, workspace):
     started = client.post("/v1/products/1/teach", json={}).json()
     assert client.post("/v1/products/1/teach", json={}).status_code == 422

@@ -110,6 +110,7 @@ def test_a_port_in_use_and_a_bad_certificate_are_one_line(tmp_path, capsys):
     assert "cannot be used" in " ".join(error.split())
 
 
+@pytest.mark.slow
 def test_a_job_ends_with_its_station(workspace):
     """What the process of a killed station started ends by itself, and is marked when the next one opens."""
     with workspace.store.writing() as session:
@@ -143,6 +144,7 @@ def test_the_demonstration_is_taught_inspected_and_reviewed(tmp_path, monkeypatc
     opened.store.close()
 
 
+@pytest.mark.slow
 def test_a_station_without_torch_can_be_opened():
     """What inspects with an exported model loads neither torch nor what draws figures."""
     code = "import sys, blemish.station.app; print(sorted({'torch', 'matplotlib', 'scipy'} & set(sys.modules)))"
