@@ -192,6 +192,25 @@ def making_folder(path: Path) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A context with a temporary folder to fill, which is renamed to `path` at its end; removed if the body raises.
+
+    Raises BlemishError if something is at `path` that is not an empty folder, or writing fails.
+    """
+    if os.path.lexists(path) and not (os.path.isdir(path) and not os.listdir(path)):  # noqa: PTH112, PTH208
+        raise BlemishError(f"{path}: there is something already. Name a folder that is new.")
+    make_folder(path.parent)
+    with writing(path):
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=absolute(path).parent))
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            temporary.replace(path)
+        finally:
+            rmtree(temporary, ignore_errors=True)
+
+
 def make_folder(path: Path) -> None:
     """Creates a folder and its parents; raises BlemishError if that fails."""
     try:

@@ -49,7 +49,10 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "demo": data.demo_command,
 }
 """The other commands."""
-DATA_COMMANDS: dict[str, Callable[..., None]] = {"check": data.check_command}
+DATA_COMMANDS: dict[str, Callable[..., None]] = {
+    "check": data.check_command,
+    "unpack": data.unpack_command,
+}
 """The commands of the group `blemish data`."""
 
 
@@ -138,7 +141,7 @@ def _unparsed() -> None:
 def build_app(parsers: dict[str, Callable[..., None]]) -> typer.Typer:
     """The application with all commands; `parsers` contains `fit` or `train` if it is to run."""
     app = _group("Finds defects in images of manufactured parts; learns from good images only.", _root)
-    data_sets = _group("Checks data sets.", _show_help, add_completion=False)
+    data_sets = _group("Checks, unpacks and imports data sets.", _show_help, add_completion=False)
     for name, command in DATA_COMMANDS.items():
         data_sets.command(name, cls=Command)(command)
     for name, heading in HEADINGS.items():

@@ -49,4 +49,7 @@ Reported = Annotated[list[Path], typer.Argument(help="Folders that `train` or `p
 
 MaxPixels = Annotated[int, typer.Option("--max-pixels", min=1, help="Largest number of pixels of an image.")]
 
+LayoutName = Annotated[
+    str, typer.Option("--layout", help="Layout of the data set, as in docs/layouts.md; auto: as it is found.")
+]
 Model = Annotated[Path, typer.Argument(help="Folder of a fitted detector.")]

@@ -98,7 +98,7 @@ def file_digests(
     """Path -> SHA-256 of the content, for every image and mask; raises BlemishError where one cannot be read."""
     reader = reader or FileReader()
     in_memory = {sample.image: digest_in_memory(sample) for sample in samples if sample.content is not None}
-    paths = [path for sample in samples for path in (sample.image, sample.mask) if path and path not in in_memory]
+    paths = list(dict.fromkeys(path for sample in samples for path in sample.files if path not in in_memory))
     digests = with_progress(map_ahead(reader.digest, paths), len(paths), progress, "files")
     return in_memory | dict(zip(paths, digests, strict=True))
 

@@ -17,6 +17,7 @@ from blemish.data.kept import NOTHING_KEPT, KeptImages
 from blemish.errors import BlemishError
 from blemish.files import read_bytes
 from blemish.imaging.limits import MAX_PIXELS
+from blemish.imaging.mask_sources import read_defects
 from blemish.imaging.read import read_image
 from blemish.imaging.roi import Roi, masked_by_roi
 from blemish.inference.maps import decode_own_map
@@ -26,6 +27,7 @@ from blemish.metrics import (
     NotApplicable,
     OperatingPoints,
     Ranking,
+    Regions,
     Resamples,
     evaluate_rankings,
     operating_points,
@@ -33,7 +35,8 @@ from blemish.metrics import (
     rank_labelled,
     resample,
 )
-from blemish.types import Evaluation, Prediction, Sample
+from blemish.metrics.ranking import Mask
+from blemish.types import Evaluation, MaskFiles, Prediction, Sample
 
 NUM_RESAMPLES = 1000
 """The default number of bootstrap resamples."""
@@ -167,14 +170,21 @@ def _pairs(
     root: Path,
     roi: Roi | None,
     kept: KeptImages,
-) -> Iterator[tuple[NDArray[np.bool_] | None, NDArray[Any]]]:
+) -> Iterator[tuple[Mask, NDArray[Any]]]:
     """The mask and the map of each prediction; appends a row per image to `rows`."""
     for prediction, label in labelled:
         sample = prediction.sample
         path = sample.image.relative_to(root).as_posix()
         rows.append({"path": path, "defect": sample.defect, "label": label, "score": prediction.score})
         limit = max(MAX_PIXELS, prediction.map.size)  # a mask may be as large as its image
-        yield kept.mask(sample.mask, limit) if sample.mask else None, masked_by_roi(prediction.map, roi)
+        yield _mask_of(sample, kept, limit), masked_by_roi(prediction.map, roi)
+
+
+def _mask_of(sample: Sample, kept: KeptImages, limit: int) -> Mask:
+    """The sample's mask, as `Regions` where its data set gives the defects saturation areas."""
+    if isinstance(sample.mask, MaskFiles) and sample.mask.saturations:
+        return Regions(*read_defects(sample.mask, limit))
+    return kept.mask(sample.mask, limit) if sample.mask else None
 
 
 def _has_input(metric: Metric, pixels: Ranking | str, pixel_threshold: float | None) -> bool:

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from blemish.data.category import find_categories, find_category
+from blemish.data.category import find_category, layout_of
 from blemish.errors import BlemishError, short_repr
 from blemish.library.learning import configuration
 from blemish.library.model import Model, load
 from blemish.reporting.render import report as write_report
 from blemish.runs.evaluate import evaluate_on
 from blemish.runs.run import run, write_run
+from blemish.runs.steps import categories_of
 from blemish.types import Evaluation
 
 AnyPath = str | os.PathLike[str]
@@ -26,7 +27,7 @@ def evaluate(model: Model | AnyPath, data_path: AnyPath, num_resamples: int = 0)
     data has no test images.
     """
     found = model if isinstance(model, Model) else load(model)
-    category = find_category(Path(data_path), found.category)
+    category = find_category(Path(data_path), found.category, **layout_of(found.provenance))
     if not category.of("test"):
         raise BlemishError(f"data_path {data_path}: category {category.name} has no test images.")
     return evaluate_on(category, found.inspector(), found.method, num_resamples)
@@ -46,8 +47,8 @@ def benchmark(
         for method in dict.fromkeys(methods)
     ]
     for config in configs:
-        categories = find_categories(config.data_path, config.category)
-        write_run([run(config.for_category(category.name)) for category in categories], config.ckpt_path)
+        evaluations = [run(config.for_category(category.name)) for category in categories_of(config)]
+        write_run(evaluations, config.ckpt_path)
     return [config.ckpt_path for config in configs]
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from blemish.data.category import AUTO
 from blemish.detectors import DETECTORS
 from blemish.errors import BlemishError, first_problem
 from blemish.features.devices import DeviceName, Precision
@@ -53,6 +54,11 @@ class RunConfig(BaseModel):
     data_path: Path = Field(description="root of the data set, or one category's folder")
     ckpt_path: Path = Field(description="directory for models, results and figures")
     category: tuple[str, ...] = Field((), description="category to run, repeatable; default: all")
+    layout: str = Field(AUTO, description="layout of the data set, as in docs/layouts.md; auto: as it is found")
+    group: str = Field(
+        "",
+        description="regular expression for paths: where it is equal, images show one part and are held out together",
+    )
     aspect: Literal["squash", "pad"] = Field("squash", description="how images become square")
     align: Align = Field(
         "auto",

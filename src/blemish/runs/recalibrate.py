@@ -24,7 +24,7 @@ from blemish.calibration.thresholds import (
     with_history,
     with_thresholds,
 )
-from blemish.data.category import Category, content_digests, find_category, log_left_out, num_held_out
+from blemish.data.category import Category, content_digests, find_category, layout_of, log_left_out, num_held_out
 from blemish.data.layouts.folder import read_folder
 from blemish.data.source import ImageSource, load
 from blemish.errors import BlemishError
@@ -344,7 +344,7 @@ def data_of(model: ModelFolder, data_path: Path | None) -> Category:
         raise BlemishError(
             f"data_path {known or ''}: no such folder. Give --data-path, the data set that the detector was fitted to."
         )
-    return log_left_out(find_category(Path(known), model.category))
+    return log_left_out(find_category(Path(known), model.category, **layout_of(model.provenance)))
 
 
 def _training_images(model: ModelFolder, category: Category, phases: Phases) -> ImageSource:

@@ -179,9 +179,14 @@ def provenance_of(fitted: Fitted) -> dict[str, Any]:
     }
 
 
+def categories_of(config: RunConfig) -> list[Category]:
+    """The categories that the configuration names, or all of its data set."""
+    return find_categories(config.data_path, config.category, layout=config.layout, group=config.group)
+
+
 def only_category(config: RunConfig) -> Category:
     """The one category that the configuration names; raises BlemishError where there is not exactly one."""
-    found = find_categories(config.data_path, config.category)
+    found = categories_of(config)
     if len(found) != 1:
         names = ", ".join(category.name for category in found)
         raise BlemishError(f"category: one is needed, but {config.data_path} has {names}. Name one.")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from blemish.cli.terminal import Folder, MaxPixels, console, errors, quoted
+from blemish.cli.terminal import Folder, LayoutName, MaxPixels, console, errors, quoted
 from blemish.errors import number_of
 from blemish.imaging.limits import MAX_PIXELS
 from blemish.progress import shown_progress
@@ -38,7 +38,20 @@ def demo_command(
     demo(out, console, errors)
 
 
-def check_command(path: Folder, max_pixels: MaxPixels = MAX_PIXELS) -> None:
+def unpack_command(
+    archive: Annotated[Path, typer.Argument(help="zip or tar file of a data set, compressed or not.")],
+    out: Annotated[Path, typer.Option(help="Folder to create.")],
+) -> None:
+    """Unpack the archive of a data set: files alone, within the folder, at most 100 times as large as the archive."""
+    from blemish.data.unpack import unpack
+
+    with shown_progress("", errors) as phases:
+        count = unpack(archive, out, phases("unpacking"))
+    console.print(f"{number_of(count, 'file')} in {out}", soft_wrap=True)
+    console.print(f"next: blemish data check {quoted(out)}", soft_wrap=True)
+
+
+def check_command(path: Folder, layout: LayoutName = "auto", max_pixels: MaxPixels = MAX_PIXELS) -> None:
     """Print the content of a data set and all problems in it.
 
     Exit code 2 if it has errors, so that training is not possible, and 0 otherwise.
@@ -46,7 +59,7 @@ def check_command(path: Folder, max_pixels: MaxPixels = MAX_PIXELS) -> None:
     from blemish.data.overview import overview
 
     with shown_progress("", errors) as phases:
-        table, problems, masks = overview(path, phases("reading"), max_pixels)
+        table, problems, masks = overview(path, phases("reading"), max_pixels, layout)
     console.print(table)
     for line in masks:
         console.print(line, soft_wrap=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blemish.cli.terminal import Runs, console, errors
+from blemish.cli.terminal import LayoutName, Runs, console, errors
 from blemish.errors import BlemishError
 from blemish.progress import shown_progress
 
@@ -23,6 +23,9 @@ def evaluate_command(
     resamples: Annotated[
         int, typer.Option(min=0, max=100_000, help="Bootstrap resamples for the intervals; 0: no intervals.")
     ] = 1000,
+    layout: Annotated[
+        str, typer.Option(help="Layout of the data set, as in docs/layouts.md; default: that of the run.")
+    ] = "",
 ) -> None:
     """Evaluate fitted detectors on test images: all metrics, per category and averaged, with 95 % intervals."""
     from blemish.runs.evaluate import evaluate_run
@@ -31,7 +34,7 @@ def evaluate_command(
     evaluations = []
     for run_path in runs:
         with shown_progress(run_path.name, errors) as phases:
-            evaluations += evaluate_run(run_path, data_path, category or (), resamples, phases)
+            evaluations += evaluate_run(run_path, data_path, category or (), resamples, phases, layout=layout)
     _show(evaluations, out or runs[0])
 
 
@@ -44,6 +47,7 @@ def metrics_command(
         int, typer.Option(min=0, max=100_000, help="Bootstrap resamples for the intervals; 0: no intervals.")
     ] = 1000,
     name: Annotated[str, typer.Option(help="Name of the method in the tables.")] = "maps",
+    layout: LayoutName = "auto",
 ) -> None:
     """Evaluate anomaly maps of any program, in the layout of the official MVTec AD evaluation.
 
@@ -58,7 +62,7 @@ def metrics_command(
         raise BlemishError(f"maps {maps}: no such folder. Expected {maps}/<category>/test/<type>/<stem>.tiff.")
     _refuse_file(out)
     evaluations = []
-    for found in find_categories(data_path, category or ()):
+    for found in find_categories(data_path, category or (), layout=layout):
         previews: list[Preview] = []
         measured = evaluate_in_detail(
             collect_previews(predictions_from_maps(maps, found), found.root, previews),

@@ -35,12 +35,12 @@ def train_command(config_path: Path | None, fields: dict[str, Any], options: dic
 
 def train(config: RunConfig) -> list[Evaluation]:
     """Runs every category, prints a line for each and the headline last, and writes the results."""
-    from blemish.data import find_categories
     from blemish.features.devices import is_main_process
     from blemish.runs.run import run, write_run
+    from blemish.runs.steps import categories_of
 
     evaluations = []
-    for category in find_categories(config.data_path, config.category):
+    for category in categories_of(config):
         with shown_progress(category.name, errors) as phases:
             evaluation = run(config.for_category(category.name), phases)
         evaluations.append(evaluation)
