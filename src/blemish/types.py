@@ -155,5 +155,7 @@ class Evaluation:
     """Phase -> seconds: fit, predict (scores and maps of the test images), test (predict and evaluation)."""
     validation: list[dict[str, Any]] = field(default_factory=list)
     """One row per held-out good image: path, score."""
+    official: dict[str, float | None] = field(default_factory=dict)
+    """Figure by which the authors of the data set judge -> its value; empty where they define none of their own."""
     calibration: dict[str, Any] | None = None
     """The `Calibration` computed from `validation`, as plain data; None without one."""

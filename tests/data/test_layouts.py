@@ -162,7 +162,7 @@ def test_visa_s_table_is_read_strictly(tmp_path: Path):
         with pytest.raises(BlemishError, match=message):
             find_categories(root)
     table(root / "split_csv/1cls.csv", header[:4], ["candle", "train", "normal", "candle/x.JPG"])
-    with pytest.raises(BlemishError, match="has the columns object, split, label, image; object, .*mask are needed"):
+    with pytest.raises(BlemishError, match=r"has the columns object, split, label, image; object, .*mask are needed"):
         find_categories(root)
 
 

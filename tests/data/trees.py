@@ -210,7 +210,7 @@ def dagm(root: Path) -> Path:
 
 
 def severstal(root: Path) -> Path:
-    """Images 8 and 9 have defects, 9 of two classes. The first run is the upper left of the image, two columns of 10."""
+    """Images 8 and 9 have defects: the upper 10 pixels of the first two columns, and the last pixel in 9."""
     for index in range(10):
         box = (slice(0, 10), slice(0, 2))
         image(root / f"train_images/{index:09x}.jpg", bad=index > 7, size=(256, 1600), box=box)

@@ -13,7 +13,7 @@ from typer.exceptions import TyperException
 
 import blemish
 from blemish.cli.boundary import INTERRUPTED, boundary, interrupted
-from blemish.cli.commands import calibrate, data, evaluate, export, fit, predict, report, train
+from blemish.cli.commands import calibrate, data, evaluate, export, fit, predict, report, submit, train
 from blemish.cli.help import Command, Group
 from blemish.cli.terminal import console, errors, show_log
 from blemish.errors import BlemishError
@@ -29,6 +29,7 @@ HEADINGS = {
     "metrics": "Compare methods on a data set",
     "compare": "Compare methods on a data set",
     "report": "Compare methods on a data set",
+    "submit": "Compare methods on a data set",
     "data": "Data sets",
     "synth": "Data sets",
     "demo": "Data sets",
@@ -45,6 +46,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "metrics": evaluate.metrics_command,
     "compare": report.compare_command,
     "report": report.report_command,
+    "submit": submit.submit_command,
     "synth": data.synth_command,
     "demo": data.demo_command,
 }

@@ -181,7 +181,7 @@ def find_category(path: Path, name: str, *, layout: str = AUTO, group: str = "")
 def layout_of(provenance: Mapping[str, Any]) -> dict[str, str]:
     """The arguments `layout` and `group` of `find_categories` with which a model's data set was read."""
     config = provenance.get("config", {})
-    return {name: config[name] for name in ("layout", "group") if name in config}
+    return {name: config[name] for name in ("layout", "group") if config.get(name)}
 
 
 def part_name(category: Category) -> str:

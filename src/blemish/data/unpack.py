@@ -44,10 +44,10 @@ def unpack(archive: Path, out: Path, progress: Progress = no_progress) -> int:
     """
     check_file(archive)
     limit = max(SMALLEST_LIMIT, LARGEST_RATIO * archive.stat().st_size)
-    with new_folder(out) as folder:
-        left, count = min(limit, shutil.disk_usage(folder).free), 0
-        for member in _members(archive):
-            count += 1
+    count = 0
+    with new_folder(out) as folder, _readable(archive):
+        left = min(limit, shutil.disk_usage(folder).free)
+        for count, member in enumerate(_of_zip(archive) if zipfile.is_zipfile(archive) else _of_tar(archive), start=1):
             if count > MOST_FILES:
                 raise BlemishError(
                     f"{archive}: has more than {number_of(MOST_FILES, 'file')}. Unpack it by other means."
@@ -57,13 +57,11 @@ def unpack(archive: Path, out: Path, progress: Progress = no_progress) -> int:
     return count
 
 
-def _members(archive: Path) -> Iterator[Member]:
-    """The members that are not folders; raises BlemishError where the file is no archive, or damaged."""
+@contextmanager
+def _readable(archive: Path) -> Iterator[None]:
+    """A context that turns the errors of a damaged archive, or of a file that is none, into a BlemishError."""
     try:
-        if zipfile.is_zipfile(archive):
-            yield from _of_zip(archive)
-        else:
-            yield from _of_tar(archive)
+        yield
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise BlemishError(f"{archive}: not a zip or tar file that can be read ({error}). Copy it anew.") from None
 

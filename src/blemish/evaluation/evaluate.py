@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from blemish.data.category import Category
 from blemish.data.kept import NOTHING_KEPT, KeptImages
 from blemish.errors import BlemishError
+from blemish.evaluation.official import Measured, official_figures
 from blemish.files import read_bytes
 from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.mask_sources import read_defects
@@ -65,10 +66,12 @@ def evaluate(
     num_resamples: int = 0,
     roi: Roi | None = None,
     pixel_threshold: float | None = None,
+    layout: str = "",
 ) -> Evaluation:
     """The metrics of the predictions; the arguments are those of `evaluate_in_detail`."""
     options: Any = {"method": method, "category": category, "root": root, "num_resamples": num_resamples, "roi": roi}
-    return evaluate_in_detail(predictions, samples, **options, pixel_threshold=pixel_threshold).evaluation
+    options |= {"pixel_threshold": pixel_threshold, "layout": layout}
+    return evaluate_in_detail(predictions, samples, **options).evaluation
 
 
 def evaluate_in_detail(
@@ -82,6 +85,7 @@ def evaluate_in_detail(
     roi: Roi | None = None,
     pixel_threshold: float | None = None,
     kept: KeptImages = NOTHING_KEPT,
+    layout: str = "",
 ) -> EvaluationDetails:
     """The metrics of predictions, which are in the order of `samples` and are consumed one at a time.
 
@@ -90,7 +94,7 @@ def evaluate_in_detail(
     from that many bootstrap resamples of the images. SegF1 takes pixels above `pixel_threshold` as detected. A metric
     without its input (the threshold for SegF1, saturation areas for AU-sPRO) is left out of the evaluation; one that
     is not defined for these images is None. Without samples there are no metrics. Masks come from `kept`, or else from
-    their files.
+    their files. `layout` names the data set, whose official figures are added.
     """
     if not samples:
         return EvaluationDetails(Evaluation(method, category, {}))
@@ -102,13 +106,15 @@ def evaluate_in_detail(
     found = evaluate_rankings(images, pixels, pixel_threshold=reported)
     values = {name: value for name, value in found.items() if _has_input(METRICS[name], pixels, reported)}
     resamples = _resamples([images, pixels], num_resamples, reported) if num_resamples else {}
+    metrics = {name: value.value for name, value in values.items()}
     evaluation = Evaluation(
         method,
         category,
-        {name: value.value for name, value in values.items()},
+        metrics,
         {name: value.reason for name, value in values.items() if value.reason},
         {name: (found.interval().low, found.interval().high) for name, found in resamples.items()},
         rows,
+        official=official_figures(layout, Measured(rows, pixels, metrics)),
     )
     return EvaluationDetails(evaluation, resamples, _points(pixels))
 

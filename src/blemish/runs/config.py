@@ -54,11 +54,8 @@ class RunConfig(BaseModel):
     data_path: Path = Field(description="root of the data set, or one category's folder")
     ckpt_path: Path = Field(description="directory for models, results and figures")
     category: tuple[str, ...] = Field((), description="category to run, repeatable; default: all")
-    layout: str = Field(AUTO, description="layout of the data set, as in docs/layouts.md; auto: as it is found")
-    group: str = Field(
-        "",
-        description="regular expression for paths: where it is equal, images show one part and are held out together",
-    )
+    layout: str = Field(AUTO, description="layout of the data set")
+    group: str | None = Field(None, description="regular expression for one part's paths; default: none")
     aspect: Literal["squash", "pad"] = Field("squash", description="how images become square")
     align: Align = Field(
         "auto",

@@ -53,6 +53,7 @@ def evaluate_on(
         num_resamples=num_resamples,
         roi=inspector.preprocess.roi,
         pixel_threshold=inspector.calibration.pixel_threshold if inspector.calibration else None,
+        layout=category.layout,
     )
     calibration = to_dict(inspector.calibration) if inspector.calibration else None
     return replace(evaluation, calibration=calibration)

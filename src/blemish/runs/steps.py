@@ -181,7 +181,7 @@ def provenance_of(fitted: Fitted) -> dict[str, Any]:
 
 def categories_of(config: RunConfig) -> list[Category]:
     """The categories that the configuration names, or all of its data set."""
-    return find_categories(config.data_path, config.category, layout=config.layout, group=config.group)
+    return find_categories(config.data_path, config.category, layout=config.layout, group=config.group or "")
 
 
 def only_category(config: RunConfig) -> Category:

@@ -71,6 +71,7 @@ def metrics_command(
             category=found.name,
             root=found.root,
             num_resamples=resamples,
+            layout=found.layout,
         )
         write_evaluation(measured, previews, {}, (out or maps) / found.name)
         evaluations.append(measured.evaluation)
@@ -85,10 +86,16 @@ def _refuse_file(out: Path | None) -> None:
 
 def _show(evaluations: list[Evaluation], out: Path) -> None:
     """Prints all metrics, and writes the result files to `out`."""
-    from blemish.evaluation.results import comparison_tables, methods_of, metrics_tables, write_results
+    from blemish.evaluation.results import (
+        comparison_tables,
+        methods_of,
+        metrics_tables,
+        official_tables,
+        write_results,
+    )
 
     for method in methods_of(evaluations):
-        for table in metrics_tables(evaluations, method):
+        for table in [*metrics_tables(evaluations, method), *official_tables(evaluations, method)]:
             console.print(table)
             console.print()
     if len(methods_of(evaluations)) > 1:

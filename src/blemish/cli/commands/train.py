@@ -35,6 +35,7 @@ def train_command(config_path: Path | None, fields: dict[str, Any], options: dic
 
 def train(config: RunConfig) -> list[Evaluation]:
     """Runs every category, prints a line for each and the headline last, and writes the results."""
+    from blemish.evaluation.results import official_tables
     from blemish.features.devices import is_main_process
     from blemish.runs.run import run, write_run
     from blemish.runs.steps import categories_of
@@ -48,6 +49,8 @@ def train(config: RunConfig) -> list[Evaluation]:
             console.print(_line(evaluation), soft_wrap=True)
     if is_main_process():
         write_run(evaluations, config.ckpt_path)
+        for table in official_tables(evaluations, config.model):
+            console.print(table)
         fewest = min(len(evaluation.validation) for evaluation in evaluations)
         for line in closing_lines.too_few(fewest, config.validation):
             console.print(f"{number_of(fewest, 'good image')} held out per category; {line}", soft_wrap=True)
