@@ -53,6 +53,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 """The other commands."""
 DATA_COMMANDS: dict[str, Callable[..., None]] = {
     "check": data.check_command,
+    "import": data.import_command,
     "unpack": data.unpack_command,
 }
 """The commands of the group `blemish data`."""

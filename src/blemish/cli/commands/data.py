@@ -38,6 +38,41 @@ def demo_command(
     demo(out, console, errors)
 
 
+def import_command(
+    annotations: Annotated[Path, typer.Argument(help="File or folder of the annotations.")],
+    images: Annotated[Path, typer.Argument(help="Folder of the images that were annotated.")],
+    out: Annotated[Path, typer.Option(help="Folder to create.")],
+    format_name: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="coco, labelme, cvat, yolo, supervisely or label_studio; default: recognised.",
+        ),
+    ] = "",
+    boxes: Annotated[bool, typer.Option("--boxes", help="Take bounding boxes as masks.")] = False,
+    unannotated_good: Annotated[
+        bool, typer.Option("--unannotated-good", help="Take images without annotations as good.")
+    ] = False,
+) -> None:
+    """Import annotated images: a folder of good ones, one for each type of defect, and masks.
+
+    An image with anything that cannot be taken is left out, and the reason is said.
+    """
+    from blemish.data.annotations.importing import import_annotations
+
+    options = {"format_name": format_name, "boxes": boxes, "unannotated_good": unannotated_good}
+    with shown_progress("", errors) as phases:
+        done = import_annotations(annotations, images, out, **options, progress=phases("importing"))  # type: ignore[arg-type]
+    counts = ", ".join(f"{kind} {count:,}" for kind, count in sorted(done.counts.items()))
+    console.print(f"{number_of(done.counts.total(), 'image')} of {done.format} in {out}: {counts}", soft_wrap=True)
+    for line in done.lines:
+        console.print(line, soft_wrap=True)
+    if not done.counts["good"]:
+        console.print(f"there are no good images yet: put them into {quoted(out / 'good')}", soft_wrap=True)
+    console.print(f"next: blemish data check {quoted(out)}", soft_wrap=True)
+
+
 def unpack_command(
     archive: Annotated[Path, typer.Argument(help="zip or tar file of a data set, compressed or not.")],
     out: Annotated[Path, typer.Option(help="Folder to create.")],
