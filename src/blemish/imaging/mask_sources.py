@@ -38,6 +38,9 @@ def understand_source(mask: MaskSource, max_pixels: int = MAX_PIXELS, content: C
     images = [decode_image(read(path), path, max_pixels) for path in mask.files]
     parts = [_not_zero(image) for image in images]
     _refuse_other_sizes(parts, mask.files)
+    for image, path in zip(images, mask.files, strict=True):
+        if mask.saturations:
+            _saturation_of(image, path, mask.saturations)
     return Mask(np.logical_or.reduce(parts), NOT_ZERO, max(len(np.unique(image)) for image in images))
 
 
@@ -46,20 +49,22 @@ def read_defects(mask: MaskFiles, max_pixels: int = MAX_PIXELS) -> tuple[list[Ma
 
     Raises BlemishError where a file marks nothing, holds several defects, or one of a value without a saturation.
     """
-    known = {saturation.pixel_value: saturation for saturation in mask.saturations}
-    marks, areas = [], []
-    for path in mask.files:
-        image = decode_image(read_content(path, max_pixels), path, max_pixels)
-        values = np.unique(image[image > 0])
-        if len(values) != 1 or int(values[0]) not in known:
-            allowed = ", ".join(map(str, sorted(known)))
-            raise BlemishError(
-                f"{path}: has the values {_few(values)}; one of those in defects_config.json: {allowed}."
-            )
-        marks.append(_not_zero(image))
-        areas.append(saturation_area(known[int(values[0])], int(marks[-1].sum())))
+    images = [decode_image(read_content(path, max_pixels), path, max_pixels) for path in mask.files]
+    marks = [_not_zero(image) for image in images]
     _refuse_other_sizes(marks, mask.files)
+    found = [_saturation_of(image, path, mask.saturations) for image, path in zip(images, mask.files, strict=True)]
+    areas = [saturation_area(one, int(part.sum())) for one, part in zip(found, marks, strict=True)]
     return marks, areas
+
+
+def _saturation_of(image: Image, path: Path, saturations: Sequence[Saturation]) -> Saturation:
+    """The saturation of the defect that a file marks by its value."""
+    values = np.unique(image[image > 0]).tolist()
+    fitting = [one for one in saturations if [one.pixel_value] == values]
+    if not fitting:
+        allowed = ", ".join(str(one.pixel_value) for one in saturations)
+        raise BlemishError(f"{path}: has the values {_few(values)}; one of those in defects_config.json: {allowed}.")
+    return fitting[0]
 
 
 def saturation_area(saturation: Saturation, area: int) -> float:
@@ -101,7 +106,7 @@ def _not_zero(image: Image) -> Marks:
     return np.any(image != 0, axis=2) if image.ndim == 3 else np.asarray(image != 0)
 
 
-def _few(values: Image) -> str:
+def _few(values: Sequence[int]) -> str:
     return ", ".join(map(str, values[:5])) + (", ..." if len(values) > 5 else "") or "0 alone"
 
 
