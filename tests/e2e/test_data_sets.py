@@ -34,11 +34,10 @@ def test_loco_is_trained_on_and_judged(tmp_path: Path, capsys):
     evaluations = read_results(tmp_path / "run")
     assert [len(one.official) for one in evaluations] == [6, 6]
     assert [len(one.validation) for one in evaluations] == [3, 3]
-    code, said = run(
-        capsys, "evaluate", tmp_path / "run", "--data-path", root, "--resamples", 0, "--out", tmp_path / "o"
-    )
+    again = tmp_path / "again"
+    code, _ = run(capsys, "evaluate", tmp_path / "run", "--data-path", root, "--resamples", 0, "--out", again)
     assert code == 0
-    assert [one.official for one in read_results(tmp_path / "o")] == [
+    assert [one.official for one in read_results(again)] == [
         pytest.approx(one.official, abs=1e-6) for one in evaluations
     ]
 
