@@ -61,6 +61,11 @@ def test_groups_are_held_out_together(tmp_path: Path, capsys):
     assert code == 0
     assert about["provenance"]["config"]["group"] == r"(\w)_\d"
     assert [len(about["provenance"][name]) for name in ("learned_from", "held_out")] == [18, 6]
+    code, said = run(capsys, "calibrate", tmp_path / "m", "--folds", 9)
+    assert (code, "allowed are 2 to 8, the number of different images" in said) == (2, True)
+    code, _ = run(capsys, "calibrate", tmp_path / "m", "--folds", 4)
+    assert code == 0
+    assert len(json.loads((tmp_path / "m/model.json").read_text())["calibration"]["good_scores"]) == 24
 
 
 def test_annotations_are_imported(tmp_path: Path, capsys):

@@ -184,6 +184,11 @@ def layout_of(provenance: Mapping[str, Any]) -> dict[str, str]:
     return {name: config[name] for name in ("layout", "group") if config.get(name)}
 
 
+def find_learned(path: Path, name: str, provenance: Mapping[str, Any]) -> Category:
+    """`find_category` with the layout and groups of the data set that a model was fitted to."""
+    return find_category(path, name, **layout_of(provenance))
+
+
 def part_name(category: Category) -> str:
     """The name of the part that a category shows, under which a detector fitted to it is saved.
 
@@ -214,9 +219,11 @@ def left_out(category: Category) -> list[LeftOut]:
     if not category.layout:
         return []
     listing, files = list_images(category.root), set(category.files)
+    known = LAYOUTS[category.layout].others if category.layout in LAYOUTS else frozenset()
     above = {folder for file in files for folder in file.parents}
-    others = [LeftOut(image, OUTSIDE) for image in listing.images if image not in files]
-    return [*(left for left in listing.left_out if left.path not in above | files), *others]
+    found = [left for left in listing.left_out if left.path not in above | files]
+    found += [LeftOut(image, OUTSIDE) for image in listing.images if image not in files]
+    return [left for left in found if known.isdisjoint(left.path.relative_to(category.root).parts)]
 
 
 def log_left_out(category: Category) -> Category:
@@ -245,7 +252,7 @@ def hold_out(category: Category, fraction: float, seed: int, digests: Mapping[Pa
     if category.brings_validation:
         return category
     contents = [digests[sample.image] if digests else str(sample.image) for sample in good]
-    unit_of = {sample.image: unit for sample, unit in zip(good, _units(contents, good), strict=True)}
+    unit_of = {sample.image: unit for sample, unit in zip(good, units_of(contents, good), strict=True)}
     units = list(dict.fromkeys(unit_of.values()))
     order = np.random.default_rng(seed).permutation(len(units))
     drawn = {units[row] for row in order[: num_held_out(len(units), fraction)]}
@@ -254,7 +261,7 @@ def hold_out(category: Category, fraction: float, seed: int, digests: Mapping[Pa
     return replace(category, samples=tuple(samples))
 
 
-def _units(contents: Sequence[str], samples: Sequence[Sample]) -> list[str]:
+def units_of(contents: Sequence[str], samples: Sequence[Sample]) -> list[str]:
     """Per sample a text that is the same for those that stay together: of equal content or group, or through others."""
     above: dict[str, str] = {}
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from blemish.data.category import find_category, layout_of
+from blemish.data.category import find_learned
 from blemish.errors import BlemishError, short_repr
 from blemish.library.learning import configuration
 from blemish.library.model import Model, load
@@ -27,7 +27,7 @@ def evaluate(model: Model | AnyPath, data_path: AnyPath, num_resamples: int = 0)
     data has no test images.
     """
     found = model if isinstance(model, Model) else load(model)
-    category = find_category(Path(data_path), found.category, **layout_of(found.provenance))
+    category = find_learned(Path(data_path), found.category, found.provenance)
     if not category.of("test"):
         raise BlemishError(f"data_path {data_path}: category {category.name} has no test images.")
     return evaluate_on(category, found.inspector(), found.method, num_resamples)

@@ -35,4 +35,4 @@ def _read_category(folder: Path) -> list[Sample]:
     return samples
 
 
-LAYOUT = Layout(read_autovi, EXPECTED)
+LAYOUT = Layout(read_autovi, EXPECTED, frozenset({CONFIG}))

@@ -42,4 +42,4 @@ def _read_split(folder: Path, split: Split) -> list[Sample]:
     ]
 
 
-LAYOUT = Layout(read_dagm, EXPECTED)
+LAYOUT = Layout(read_dagm, EXPECTED, frozenset({"Labels.txt"}))

@@ -31,6 +31,8 @@ class Layout:
     read: Reader
     expected: str = ""
     """A sentence that says what is expected where, for error messages."""
+    others: frozenset[str] = frozenset()
+    """Names of files and folders that belong to the data set, but are neither images of it nor masks."""
     has_split: bool = True
     """Whether the data set says which good images are for testing; where it does not, every fifth is."""
 

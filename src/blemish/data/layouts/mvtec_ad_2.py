@@ -40,4 +40,4 @@ def _read_object(folder: Path) -> list[Sample]:
     ]
 
 
-LAYOUT = Layout(read_mvtec_ad_2, EXPECTED)
+LAYOUT = Layout(read_mvtec_ad_2, EXPECTED, frozenset(PRIVATE))

@@ -37,4 +37,4 @@ def _read_category(folder: Path) -> list[Sample]:
     return samples
 
 
-LAYOUT = Layout(read_mvtec_loco, EXPECTED)
+LAYOUT = Layout(read_mvtec_loco, EXPECTED, frozenset({CONFIG}))

@@ -39,4 +39,4 @@ def _sample(image: Path, runs: dict[str, str], table: Path) -> Sample:
     return Sample(image, True, MaskRuns(table, SHAPE, tuple(runs[name] for name in sorted(runs))), kind, "test")
 
 
-LAYOUT = Layout(read_severstal, EXPECTED, has_split=False)
+LAYOUT = Layout(read_severstal, EXPECTED, frozenset({"test_images", "sample_submission.csv"}), has_split=False)

@@ -53,7 +53,8 @@ def _samples(row: dict[str, str], root: Path, table: Path) -> list[Sample]:
     return [Sample(inside(root, row["image"], table), label, mask, row["label"] if label else GOOD, split)]
 
 
-LAYOUT = Layout(read_visa, EXPECTED.format("1cls"))
-FEWSHOT, HIGHSHOT = (
-    Layout(partial(read_visa, split=split), EXPECTED.format(split)) for split in ("2cls_fewshot", "2cls_highshot")
-)
+def _split(name: str) -> Layout:
+    return Layout(partial(read_visa, split=name), EXPECTED.format(name), frozenset({"image_anno.csv"}))
+
+
+LAYOUT, FEWSHOT, HIGHSHOT = _split("1cls"), _split("2cls_fewshot"), _split("2cls_highshot")
