@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections import Counter, defaultdict
@@ -86,27 +87,61 @@ def import_annotations(
     good. Raises BlemishError where the annotations are of no known format, or nothing can be taken.
     """
     name = _checked(format_name) or _recognised(annotations)
-    index, done, names = ImageIndex(images), Imported(name), Names()
+    index, done = ImageIndex(images), Imported(name)
     with new_folder(out) as folder:
-        seen: set[Path] = set()
+        writer = _Writer(folder, index, done, boxes)
         for labelled in FORMATS[name].read(annotations):
-            image = index.find(labelled.name)
-            if image is None or image in seen:
-                reason = "no such image, or several of this name" if image is None else "annotated twice"
-                done.not_taken[reason].append(labelled.name)
-                continue
-            seen.add(image)
-            _write(labelled, image, folder, names, index, boxes, done)
-            progress(len(seen), len(index.images))
-        for image in index.images:
-            if image not in seen and unannotated_good:
-                _write(Labelled(image.name), image, folder, names, index, boxes, done)
-            elif image not in seen:
-                done.not_taken["no annotations (--unannotated-good takes them as good)"].append(image.name)
+            writer.add(labelled)
+            progress(len(writer.seen), len(index.images))
+        writer.add_rest(unannotated_good)
         if not done.counts:
             why = f" {done.lines[0]}." if done.not_taken else ""
             raise BlemishError(f"{annotations}: nothing could be taken.{why}")
     return done
+
+
+class _Writer:
+    """Writes images and masks into a folder, and notes what was not taken."""
+
+    def __init__(self, folder: Path, index: ImageIndex, done: Imported, boxes: bool):
+        self.folder, self.index, self.done, self.boxes = folder, index, done, boxes
+        self.names = Names()
+        self.seen: set[Path] = set()
+
+    def add(self, labelled: Labelled) -> None:
+        """Writes the image of this name, unless there is none, or it was annotated before."""
+        image = self.index.find(labelled.name)
+        if image is None or image in self.seen:
+            reason = "no such image, or several of this name" if image is None else "annotated twice"
+            self.done.not_taken[reason].append(labelled.name)
+            return
+        self.seen.add(image)
+        self._write(labelled, image)
+
+    def add_rest(self, are_good: bool) -> None:
+        """Writes the images that were not annotated as good ones, or notes them."""
+        for image in self.index.images:
+            if image not in self.seen and are_good:
+                self._write(Labelled(image.name), image)
+            elif image not in self.seen:
+                self.done.not_taken["no annotations (--unannotated-good takes them as good)"].append(image.name)
+
+    def _write(self, labelled: Labelled, image: Path) -> None:
+        shapes = [shape for shape in labelled.shapes if not is_good(shape.label)]
+        try:
+            marks = _marks(labelled, shapes, image, self.boxes)
+        except BlemishError as error:
+            self.done.not_taken[str(error).removeprefix(f"{image}: ")].append(labelled.name)
+            return
+        kind = type_name(sorted({shape.label for shape in shapes})) if shapes else GOOD
+        name = self.names.new(PurePosixPath(image.relative_to(self.index.folder).as_posix()))
+        (self.folder / kind).mkdir(exist_ok=True)
+        shutil.copyfile(image, self.folder / kind / name)
+        if marks is not None:
+            place = self.folder / "masks" / kind / Path(name).with_suffix(".png")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(imagecodecs.png_encode(marks.astype(np.uint8) * 255))
+        self.done.counts[kind] += 1
 
 
 def _checked(name: str) -> str:
@@ -116,7 +151,7 @@ def _checked(name: str) -> str:
 
 
 def _recognised(path: Path) -> str:
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - never raises
         raise BlemishError(f"{path}: no such file or folder. Give the annotations.")
     found = next((name for name, one in FORMATS.items() if one.matches(path)), "")
     if not found:
@@ -125,27 +160,6 @@ def _recognised(path: Path) -> str:
             "for images, or the folder of LabelMe, Supervisely or YOLO segmentation; --format NAME says which it is."
         )
     return found
-
-
-def _write(
-    labelled: Labelled, image: Path, folder: Path, names: Names, index: ImageIndex, boxes: bool, done: Imported
-) -> None:
-    """Copies an image and writes its mask, or notes why not."""
-    shapes = [shape for shape in labelled.shapes if not is_good(shape.label)]
-    try:
-        marks = _marks(labelled, shapes, image, boxes)
-    except BlemishError as error:
-        done.not_taken[str(error).removeprefix(f"{image}: ")].append(labelled.name)
-        return
-    kind = type_name(sorted({shape.label for shape in shapes})) if shapes else GOOD
-    name = names.new(PurePosixPath(image.relative_to(index.folder).as_posix()))
-    (folder / kind).mkdir(exist_ok=True)
-    shutil.copyfile(image, folder / kind / name)
-    if marks is not None:
-        place = folder / "masks" / kind
-        place.mkdir(parents=True, exist_ok=True)
-        (place / Path(name).with_suffix(".png")).write_bytes(imagecodecs.png_encode(marks.astype(np.uint8) * 255))
-    done.counts[kind] += 1
 
 
 def _marks(labelled: Labelled, shapes: list[Shape], image: Path, boxes: bool) -> Marks | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from blemish.data.layouts.layout import Found, Layout
-from blemish.data.layouts.mvtec_ad import read_mvtec
+from blemish.data.layouts.mvtec_ad import is_category, read_mvtec
+from blemish.data.listing import list_folders
 from blemish.files import absolute
 
 CATEGORIES = frozenset({"bracket_black", "bracket_brown", "bracket_white", "connector", "metal_plate", "tubes"})
@@ -17,8 +18,8 @@ EXPECTED = (
 
 def read_mpdd(path: Path) -> Found:
     """What `read_mvtec` finds, where all categories have names of MPDD; else empty."""
-    found = read_mvtec(path)
-    return found if {absolute(folder).name for folder in found} <= CATEGORIES else {}
+    folders = [folder for folder in (path, *list_folders(path)) if is_category(folder)]
+    return read_mvtec(path) if {absolute(folder).name for folder in folders} <= CATEGORIES else {}
 
 
 LAYOUT = Layout(read_mpdd, EXPECTED)

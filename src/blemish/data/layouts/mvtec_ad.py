@@ -16,10 +16,11 @@ EXPECTED = "MVTec AD has <category>/train/good, test/good, test/<type> and groun
 
 def read_mvtec(path: Path) -> Found:
     """{folder of a category: its samples} for `path`, a category's folder or the folder of several; else empty."""
-    return categories_under(path, _is_category, _read_category)
+    return categories_under(path, is_category, _read_category)
 
 
-def _is_category(folder: Path) -> bool:
+def is_category(folder: Path) -> bool:
+    """Whether the folder is that of a category."""
     return os.path.isdir(folder / "train")  # noqa: PTH112 - the method raises where the folder cannot be entered
 
 
