@@ -11,7 +11,7 @@ import pytest
 from trees import SATURATIONS, SIDE, TREES
 
 from blemish.data import find_categories
-from blemish.evaluation.evaluate import evaluate
+from blemish.evaluation.evaluate import evaluate, predictions_from_maps
 from blemish.evaluation.results import official_tables
 from blemish.imaging.mask_sources import marks_of, read_defects, saturation_area
 from blemish.types import MaskFiles, Prediction, Saturation
@@ -142,3 +142,15 @@ def test_real_iad(tmp_path: Path):
         images = {label: [p.score for p in found if p.sample.label is label] for label in (False, True)}
         assert measured.official["I-AUROC"] == pytest.approx(roc_area(images[False], images[True]))
         assert measured.official["P-AUPRO"] == measured.metrics["aupro"]
+
+
+def test_maps_may_lie_as_their_images_do(tmp_path: Path):
+    """As the offline code of MVTec AD 2 writes them: <object>/test_public/<type>/<stem>.tiff."""
+    (can, _) = find_categories(TREES["mvtec_ad_2"](tmp_path / "data"))
+    found = predictions(can.of("test"))
+    for one in found:
+        path = tmp_path / "maps/can" / one.sample.image.relative_to(can.root).with_suffix(".tiff")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(path), one.map)
+    read = list(predictions_from_maps(tmp_path / "maps", can))
+    assert all(np.array_equal(one.map, other.map) for one, other in zip(read, found, strict=True))

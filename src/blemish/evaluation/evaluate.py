@@ -123,13 +123,15 @@ def predictions_from_maps(maps_path: Path, category: Category) -> Iterator[Predi
     """Predictions for the test images of a category, from anomaly maps in files of any program.
 
     An image's score is the maximum of its map. The layout is that of the official MVTec AD evaluation:
-    `<maps_path>/<category>/test/<type>/<stem>.tiff`, or .tif or .npy. Raises BlemishError if a map is missing,
-    unreadable, or differs in size from its image.
+    `<maps_path>/<category>/test/<type>/<stem>.tiff`, or .tif or .npy; or a map lies in `<maps_path>/<category>` as its
+    image lies in the category's folder. Raises BlemishError if a map is missing, unreadable, or differs in size from
+    its image.
     """
     for sample in category.of("test"):
         inner = sample.image.relative_to(category.root).with_suffix("")
-        base = maps_path / category.name / "test" / (inner.relative_to("test") if inner.parts[0] == "test" else inner)
-        anomaly_map = _read_map(base)
+        within = maps_path / category.name
+        base = within / "test" / (inner.relative_to("test") if inner.parts[0] == "test" else inner)
+        anomaly_map = _read_map(base, within / inner)
         expected = read_image(sample.image, max(MAX_PIXELS, anomaly_map.size)).shape[:2]
         if anomaly_map.shape != expected:
             shapes = " x ".join(map(str, anomaly_map.shape)), " x ".join(map(str, expected))
@@ -137,8 +139,10 @@ def predictions_from_maps(maps_path: Path, category: Category) -> Iterator[Predi
         yield Prediction(sample, float(anomaly_map.max()), anomaly_map)
 
 
-def _read_map(base: Path) -> NDArray[Any]:
-    path = next((path for suffix in MAP_SUFFIXES if (path := Path(f"{base}{suffix}")).is_file()), None)
+def _read_map(base: Path, other: Path) -> NDArray[Any]:
+    """The map whose path without its extension is `base` or `other`."""
+    places = (Path(f"{place}{suffix}") for place in (base, other) for suffix in MAP_SUFFIXES)
+    path = next((path for path in places if path.is_file()), None)
     if path is None:
         raise BlemishError(f"{base}.tiff: no such map (nor .tif or .npy). Every test image needs one.")
     data = read_bytes(path)

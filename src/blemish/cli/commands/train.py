@@ -41,7 +41,8 @@ def train(config: RunConfig) -> list[Evaluation]:
     from blemish.runs.steps import categories_of
 
     evaluations = []
-    for category in categories_of(config):
+    categories = categories_of(config)
+    for category in categories:
         with shown_progress(category.name, errors) as phases:
             evaluation = run(config.for_category(category.name), phases)
         evaluations.append(evaluation)
@@ -52,7 +53,8 @@ def train(config: RunConfig) -> list[Evaluation]:
         for table in official_tables(evaluations, config.model):
             console.print(table)
         fewest = min(len(evaluation.validation) for evaluation in evaluations)
-        for line in closing_lines.too_few(fewest, config.validation):
+        drawn = not any(category.brings_validation for category in categories)
+        for line in closing_lines.too_few(fewest, config.validation if drawn else 0):
             console.print(f"{number_of(fewest, 'good image')} held out per category; {line}", soft_wrap=True)
         console.print(_headline(evaluations, config), soft_wrap=True)
     return evaluations
