@@ -124,7 +124,7 @@ MISSING = [
     ("dagm", "Class10/Train", "Class10/Train: missing. DAGM has"),
     ("severstal", "train_images/000000008.jpg", "train_images/000000008.jpg: missing. Severstal has"),
     ("magnetic_tile", "MT_Free", "MT_Free: missing. The magnetic tile set has"),
-    ("magnetic_tile", "MT_Fray/Imgs/exp2_num_700.png", "exp2_num_700.png: missing. The magnetic tile set has"),
+    ("magnetic_tile", "MT_Fray/Imgs/exp3_num_9000.png", "exp3_num_9000.png: missing. The magnetic tile set has"),
     ("autovi", "engine_wiring/train", "does not have the layout autovi. AutoVI has"),
 ]
 
@@ -274,10 +274,31 @@ def test_wrong_runs_are_problems_of_their_image(runs, tmp_path: Path):
 def test_shots_of_a_tile_stay_on_one_side(tmp_path: Path):
     (category,) = find_categories(TREES["magnetic_tile"](tmp_path))
     tested = {sample.image.stem for sample in category.of("test") if not sample.label}
-    # 100 and 101 show the tile that has a blowhole at 102; the fifth of the other six tiles is drawn.
-    assert tested == {"exp1_num_100", "exp1_num_101", "exp1_num_125", "exp1_num_126"}
+    # The first tile has a blowhole in another exposure; the fifth of the other six is drawn.
+    assert tested == {"exp1_num_20", "exp2_num_40", "exp1_num_5020", "exp2_num_5040"}
+    learned = {sample.image.stem: sample.group for sample in category.of("train")}
+    assert learned["exp1_num_5070"] == learned["exp2_num_5090"] == "tile 5070"
     held = hold_out(category, 0.2, seed=1)
     assert not {sample.group for sample in held.of("val")} & {sample.group for sample in held.of("train")}
+
+
+@pytest.mark.parametrize(
+    ("names", "tiles"),
+    [
+        (["exp1_num_7", "exp1_num_8", "exp1_num_9"], ["tile 7"] * 3),  # whatever the exposure
+        (["exp1_num_7", "exp2_num_27", "exp4_num_99"], ["tile 7"] * 3),
+        (["exp1_num_7", "exp2_num_208"], ["tile 7", "tile 208"]),
+        (["exp2_num_7", "exp1_num_27"], ["tile 7", "tile 27"]),
+        (["exp1_num_7", "other", "exp2_num_9"], ["tile 7", "", "tile 7"]),
+    ],
+)
+def test_which_shots_show_one_tile(names, tiles, tmp_path: Path):
+    for name in names:
+        image(tmp_path / f"MT_Free/Imgs/{name}.jpg")
+        mask(tmp_path / f"MT_Free/Imgs/{name}.png", box=None)
+    (category,) = find_categories(tmp_path)
+    group_of = {sample.image.stem: sample.group for sample in category.samples}
+    assert [group_of[name] for name in names] == tiles
 
 
 def test_groups_by_a_pattern(tmp_path: Path):

@@ -226,15 +226,18 @@ def severstal(root: Path) -> Path:
 
 
 def magnetic_tile(root: Path) -> Path:
-    """Good tiles of two shots each, 100 and 101, 103 and 104, ...; 100 also has a shot with a blowhole, 102."""
+    """Seven good tiles of two exposures each; the first one also has an exposure with a blowhole.
+
+    The last two tiles were shot one right after the other.
+    """
     for tile in range(7):
-        for shot in range(2):
-            number = 100 + 3 * tile + shot + (tile > 0) * 10
-            image(root / f"MT_Free/Imgs/exp1_num_{number}.jpg")
-            mask(root / f"MT_Free/Imgs/exp1_num_{number}.png", box=None)
-    for kind, number in (("Blowhole", 102), ("Break", 500), ("Crack", 600), ("Fray", 700), ("Uneven", 800)):
-        image(root / f"MT_{kind}/Imgs/exp2_num_{number}.jpg", bad=True)
-        mask(root / f"MT_{kind}/Imgs/exp2_num_{number}.png")
+        for exposure in (1, 2):
+            number = 1000 * min(tile, 5) + 20 * exposure + 50 * (tile == 6)
+            image(root / f"MT_Free/Imgs/exp{exposure}_num_{number}.jpg")
+            mask(root / f"MT_Free/Imgs/exp{exposure}_num_{number}.png", box=None)
+    for kind, number in (("Blowhole", 55), ("Break", 7000), ("Crack", 8000), ("Fray", 9000), ("Uneven", 10000)):
+        image(root / f"MT_{kind}/Imgs/exp3_num_{number}.jpg", bad=True)
+        mask(root / f"MT_{kind}/Imgs/exp3_num_{number}.png")
     return root
 
 
