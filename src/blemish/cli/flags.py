@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from blemish.cli.help import format_default
 from blemish.detectors import DETECTORS, detector_class
+from blemish.runs.benchmark.config import SETTINGS, BenchmarkConfig
 from blemish.runs.config import RunConfig, read_toml
 
 Flags = dict[str, inspect.Parameter]
@@ -74,6 +75,21 @@ def fit_flags(model: str) -> Flags:
         "category": _flag("category", fields["category"], (), text="category of a data set; default: its only one"),
     }
     return {name: flag for name, flag in (run_flags(model) | others).items() if name not in NOT_OF_FIT}
+
+
+def benchmark_flags() -> Flags:
+    """A flag for each field of BenchmarkConfig that fits a command line, and for each setting of every run."""
+    own = {
+        name: field for name, field in BenchmarkConfig.model_fields.items() if name not in ("settings", "approaches")
+    }
+    text = "anomaly maps of another program, as NAME=FOLDER"
+    own["maps"] = FieldInfo(annotation=tuple[str, ...], default=(), description=text)
+    heading = {name: title for title, names in SECTIONS.items() for name in names}
+    flags = {name: _flag(name, field, field.default) for name, field in own.items()}
+    for name in SETTINGS:
+        field = RunConfig.model_fields[name]
+        flags[name] = _flag(name, field, field.default, heading.get(name, "Training"))
+    return flags
 
 
 def _owned_defaults(model: str) -> tuple[dict[str, Any], bool]:

@@ -64,6 +64,8 @@ def averages(summary: JsonDict, metric: JsonDict) -> Figure:
         axis.bar(at, mean, width=0.62, color=BARS[at % len(BARS)], alpha=0.85, label=method)
         known = [value for value in values.values() if value is not None]
         axis.scatter(at + np.linspace(-0.2, 0.2, len(known) + 2)[1:-1], known, s=12, color="black", zorder=3)
+        if (spread := rows[-1]["cells"][at].get("spread")) is not None:
+            axis.errorbar(at, mean, spread, color=ACCENT, capsize=4, zorder=4)
         axis.text(at, 1.02, f"{mean:.3f}", ha="center", transform=axis.get_xaxis_transform())
     axis.set_xticks(range(len(methods)), methods)
     lower = ", lower is better" if metric["direction"] == "lower" else ""
