@@ -154,7 +154,9 @@ def test_maps_of_another_program_join_the_table(data, done, tmp_path, capsys):
     assert (noise.label, [run.seed for run in noise.runs]) == ("noise", [None])
     code, text, _ = run(["compare", str(tmp_path / "out"), str(done), "--out", str(tmp_path / "c")], capsys)
     assert code == 0
-    assert "padim (out)" in text  # the same approach in two folders
+    compared = json.loads((tmp_path / "c" / "tables" / "results.json").read_text())
+    twice = {f"{name} ({out})" for name in ("padim", "patchcore") for out in (tmp_path / "out", done)}
+    assert {row["method"] for row in compared["overview"]} == {"noise", *twice}
     assert {path.name for path in (tmp_path / "c").iterdir()} == {"benchmark.html", "figures", "tables"}
 
 

@@ -48,6 +48,7 @@ COMMANDS = (
     Command("metrics", (), ("--maps", "maps", "--data_path", "data", "--out", "out", "--resamples", "0")),
     Command("report", ("run",), ("--out", "page.html")),
     Command("compare", ("run", "run")),
+    Command("benchmark", (), ("--data-path", "data", "--out", "out", "--methods", "padim", "--sizes", "32")),
     Command("synth", ("out",), ("--category", "gear", "--size", "64")),
     Command("demo", ("out",)),
     Command("data check", ("data",)),

@@ -357,7 +357,7 @@ def test_the_tables_for_other_programs(summary):
     assert r"\toprule" in files["pixel_auroc.tex"]
     assert f"pixel_auroc,average,good eyes,{first['value']}" in files["results.csv"]
     assert json.loads(files["results.json"])["cost"][0] == {
-        "method": "good eyes", "fit_seconds": 4.0, "milliseconds": 10.0, "num_images": 32
+        "method": "good eyes", "fit_seconds": 4.0, "num_categories": 2, "milliseconds": 10.0, "num_images": 32
     }  # fmt: skip
 
 

@@ -9,12 +9,15 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from blemish.evaluation.results import HEADLINE
 from blemish.reporting.benchmark import mean_accuracy, pareto, seconds_per_category
-from blemish.reporting.report_figures import FIGURES_STYLE, averages
+from blemish.reporting.report_figures import FIGURES_STYLE, averages, shortened
 from blemish.reporting.run_figures import ACCENT, BARS, INK, MUTED
 from blemish.reporting.sheet import new_figure
 
 JsonDict = dict[str, Any]
+FIGURED = (*HEADLINE, "aupro")
+"""The metrics that have figures."""
 COSTS = {
     "training": ("training per category in seconds", seconds_per_category),
     "predicting": ("prediction per image in milliseconds", lambda row: row["milliseconds"]),
@@ -23,8 +26,8 @@ COSTS = {
 
 
 def comparison_figures(summary: JsonDict) -> Iterator[tuple[str, Figure]]:
-    """(name, figure) for each metric: averages, critical differences, cost beside accuracy; as far as there are any."""
-    for metric in summary["metrics"]:
+    """(name, figure) for each metric of FIGURED: averages, critical differences, cost; as far as there are any."""
+    for metric in (metric for metric in summary["metrics"] if metric["name"] in FIGURED):
         yield f"average-{metric['name']}", averages(summary, metric)
         if summary["ranks"][metric["name"]] is not None:
             yield f"ranks-{metric['name']}", critical_differences(summary, metric)
@@ -40,7 +43,8 @@ def critical_differences(summary: JsonDict, metric: JsonDict) -> Figure:
     half = (len(order) + 1) // 2
     groups = found["groups"]
     top = 0.3 + 0.16 * len(groups)
-    figure = new_figure(6.4, 1.2 + 0.22 * half + 0.12 * len(groups))
+    names = [shortened(method) for method in methods]
+    figure = new_figure(4.4 + 0.15 * max(map(len, names)), 1.2 + 0.22 * half + 0.12 * len(groups))
     axis = figure.add_subplot()
     axis.set(xlim=(0.6, len(methods) + 0.4), ylim=(top + 0.4 * half + 0.2, -0.1), title=_words(found, metric))
     axis.xaxis.tick_top()
@@ -51,7 +55,7 @@ def critical_differences(summary: JsonDict, metric: JsonDict) -> Figure:
     for place, row in enumerate(order):
         is_left = place < half
         depth = top + 0.4 * (place if is_left else len(order) - 1 - place)
-        _arm(axis, found["ranks"][row], depth, f"{methods[row]}  {found['ranks'][row]:.2f}", is_left=is_left)
+        _arm(axis, found["ranks"][row], depth, f"{names[row]}  {found['ranks'][row]:.2f}", is_left=is_left)
     for level, group in enumerate(groups):
         ends = [found["ranks"][row] for row in group]
         axis.plot(
@@ -88,7 +92,11 @@ def costs(summary: JsonDict, metric: JsonDict) -> Figure:
         for row, price, value in points:
             axis.scatter(price, value, s=36, color=BARS[row % len(BARS)], zorder=3)
             axis.annotate(
-                summary["methods"][row], (price, value), (6, 4), textcoords="offset points", annotation_clip=False
+                shortened(summary["methods"][row]),
+                (price, value),
+                (6, 4),
+                textcoords="offset points",
+                annotation_clip=False,
             )
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter("{x:g}")  # the default formatters use math text

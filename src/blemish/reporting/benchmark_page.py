@@ -9,18 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from blemish.evaluation.results import applicable, format_value
-from blemish.files import csv_cells, write_text
+from blemish.files import csv_cells, read_bytes, write_text
 from blemish.reporting.benchmark import Compared, seconds_per_category, value_with_spread
 from blemish.reporting.benchmark_figures import comparison_figures
 from blemish.reporting.export import save_figure
 from blemish.reporting.read_runs import Approach
-from blemish.reporting.report_figures import FIGURES_STYLE
 from blemish.reporting.tables import tables_of
 
 PAGE, TABLE = "benchmark.html", "cells.csv"
@@ -35,9 +32,8 @@ def write_comparison(compared: Compared, approaches: Sequence[Approach], folder:
     write_text(folder / "tables" / TABLE, to_cells(approaches))
     pictures = {}
     for name, figure in comparison_figures(summary):
-        for kind in ("svg", "png"):
-            save_figure(figure, folder / "figures" / f"{name}.{kind}")
-        pictures[name] = _address(figure)
+        save_figure(figure, folder / "figures" / f"{name}.png")
+        pictures[name] = _address(save_figure(figure, folder / "figures" / f"{name}.svg"))
     write_text(folder / PAGE, render_comparison(summary, pictures))
     return folder / PAGE
 
@@ -67,9 +63,6 @@ def render_comparison(summary: JsonDict, pictures: dict[str, str]) -> str:
     return environment.get_template("benchmark.html").render(summary=summary, pictures=pictures)
 
 
-@mpl.rc_context(FIGURES_STYLE)
-def _address(figure: Figure) -> str:
-    """The figure as a data address of an SVG file."""
-    content = io.BytesIO()
-    figure.savefig(content, format="svg", metadata={"Date": None})
-    return f"data:image/svg+xml;base64,{b64encode(content.getvalue()).decode()}"
+def _address(svg: Path) -> str:
+    """The content of an SVG file as an address."""
+    return f"data:image/svg+xml;base64,{b64encode(read_bytes(svg)).decode()}"
