@@ -18,6 +18,7 @@ PURPOSES = {
     "onnx": "exporting",
     "openvino": "exporting to OpenVINO and inspecting with it",
     "timm": "networks as backbones",
+    "bulk": "scoring the images of a manifest",
 }
 """Optional extra of the package -> its purpose."""
 EXTRAS = {
@@ -27,6 +28,8 @@ EXTRAS = {
     "safetensors": "train",
     "scipy": "train",
     "timm": "timm",
+    "fsspec": "bulk",
+    "pyarrow": "bulk",
     "torch": "train",
     "onnxruntime": "runtime",
     "onnx": "onnx",

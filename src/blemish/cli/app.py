@@ -13,7 +13,7 @@ from typer.exceptions import TyperException
 
 import blemish
 from blemish.cli.boundary import INTERRUPTED, boundary, interrupted
-from blemish.cli.commands import benchmark, calibrate, data, evaluate, export, fit, predict, report, train
+from blemish.cli.commands import benchmark, calibrate, data, evaluate, export, fit, predict, report, score, train
 from blemish.cli.help import Command, Group
 from blemish.cli.terminal import console, errors, show_log
 from blemish.errors import BlemishError
@@ -22,6 +22,7 @@ QUIET = "--quiet"
 HEADINGS = {
     "fit": "Learn from good images, then inspect",
     "predict": "Learn from good images, then inspect",
+    "score": "Learn from good images, then inspect",
     "calibrate": "Learn from good images, then inspect",
     "export": "Learn from good images, then inspect",
     "train": "Compare methods on a data set",
@@ -44,6 +45,7 @@ LEARNING: dict[str, Callable[..., None]] = {
 EPILOGS = {"fit": fit.EPILOG, "train": train.EPILOG, "benchmark": benchmark.EPILOG}
 COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predict.predict_command,
+    "score": score.score_command,
     "calibrate": calibrate.calibrate_command,
     "export": export.export_command,
     "evaluate": evaluate.evaluate_command,
