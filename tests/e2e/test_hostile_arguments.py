@@ -43,6 +43,7 @@ COMMANDS = (
     Command("fit", ("data/part/train/good",), ("--out", "out", "--model", "padim", "--size", "32")),
     Command("calibrate", ("run/part",)),
     Command("predict", ("run/part", "data/part/test/bad"), ("--out", "out")),
+    Command("score", ("list.csv",), ("--model", "run/part", "--out", "out", "--shard-size", "2")),
     Command("export", ("run/part",)),
     Command("evaluate", ("run",), ("--data_path", "data", "--out", "out", "--resamples", "0")),
     Command("metrics", (), ("--maps", "maps", "--data_path", "data", "--out", "out", "--resamples", "0")),
@@ -93,6 +94,7 @@ def make_hostile_files() -> None:
     Path("roi.json").write_text('{"size": [1e400, -1], "polygons": [[[0, 0]]]}')
     Path("run.toml").write_text('epochs = "\\u0000"\ndata_path = "a\\u0000b"')
     Path("text").write_text("words")
+    Path("list.csv").write_text("path\ndata/part/test/bad/000.png\ntext\n")
     Path("empty.png").touch()
     for name, mode in (("unreadable.png", 0), ("locked", 0)):
         Path(name).mkdir() if name == "locked" else Path(name).write_bytes(noise)
