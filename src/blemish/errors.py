@@ -18,6 +18,7 @@ PURPOSES = {
     "onnx": "exporting",
     "openvino": "exporting to OpenVINO and inspecting with it",
     "timm": "networks as backbones",
+    "ray": "computing on a Ray cluster",
     "bulk": "scoring the images of a manifest",
 }
 """Optional extra of the package -> its purpose."""
@@ -30,6 +31,7 @@ EXTRAS = {
     "timm": "timm",
     "fsspec": "bulk",
     "pyarrow": "bulk",
+    "ray": "ray",
     "torch": "train",
     "onnxruntime": "runtime",
     "onnx": "onnx",

@@ -179,7 +179,7 @@ def test_memory_does_not_grow_with_the_manifest(place, tmp_path, monkeypatch):
     """Of a stream of images, few are waiting at any time."""
     from blemish.data.manifest import Manifest
     from blemish.inference.inspector import Inspector
-    from blemish.runs.score import score
+    from blemish.runs.score import Job, score
     from blemish.types import Prediction
 
     waiting = [0, 0]
@@ -193,8 +193,8 @@ def test_memory_does_not_grow_with_the_manifest(place, tmp_path, monkeypatch):
 
     monkeypatch.setattr("blemish.runs.score.to_parquet", lambda rows, _: waiting.__setitem__(0, waiting[0] - len(rows)))
     monkeypatch.setattr(Store, "write", lambda *_: None)
+    monkeypatch.setattr("blemish.runs.score.Inspector", Stub)
     (tmp_path / "many.txt").write_text("".join(f"{index}.png\n" for index in range(20_000)))
-    stub = Stub.load(place / "model")
-    found = score(stub, Manifest.read(str(tmp_path / "many.txt")), str(tmp_path / "s"), identity={}, shard_size=100)
-    assert found.num_images == 20_000
+    job = Job(place / "model", "torch", {}, str(tmp_path / "s"))
+    assert score(job, Manifest.read(str(tmp_path / "many.txt")), shard_size=100).num_images == 20_000
     assert waiting[1] < 120

@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from blemish.data.addresses import Store
 from blemish.data.manifest import Manifest, sample_of
 from blemish.errors import BlemishError
+from blemish.inference.backends import identity_of
 from blemish.inference.inspector import Inspector
 from blemish.inference.maps import encode_map
 from blemish.inference.rows import Row, to_row
 from blemish.inference.scored import to_parquet
+from blemish.model.folder import read_model
 from blemish.parallel import map_ahead
 from blemish.progress import Progress, no_progress
+from blemish.runs.cluster import Task, computed_on
 from blemish.types import Prediction, Sample, Unreadable
 
 SETTINGS, SCORES, MAPS = "score.json", "scores", "maps"
@@ -48,6 +52,42 @@ class Share:
         return number % self.count == self.index
 
 
+@dataclass(frozen=True)
+class Job:
+    """What a process needs to score shards: where the model is, and where the scores go."""
+
+    model: Path
+    """The folder of the fitted detector."""
+    backend: str
+    settings: Mapping[str, Any]
+    """Further arguments of `Inspector.load`."""
+    out: str
+    """A folder, or an address of fsspec."""
+    maps_above: float | None = None
+    """Maps of the images whose score is above are written; None: no maps."""
+
+    def inspector(self) -> Inspector:
+        """The inspector of the model."""
+        return Inspector.load(self.model, self.backend, **self.settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Counts over the images of a shard."""
+
+    num_images: int
+    num_defects: int
+    num_unreadable: int
+    first_error: str
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> Counts:
+        """The counts of the rows."""
+        errors = [str(row["error"]) for row in rows if row.get("error")]
+        defects = sum(row.get("decision") == "defect" for row in rows)
+        return cls(len(rows), defects, sum("score" not in row for row in rows), next(iter(errors), ""))
+
+
 @dataclass
 class Scored:
     """Counts over the images of this call."""
@@ -63,13 +103,12 @@ class Scored:
     """The error of the first image that could not be used."""
     seconds: float = 0.0
 
-    def add(self, rows: Iterable[Row]) -> None:
-        """Counts the rows of a shard."""
-        for row in rows:
-            self.num_images += 1
-            self.num_defects += row.get("decision") == "defect"
-            self.num_unreadable += "score" not in row
-            self.first_error = self.first_error or str(row.get("error") or "")
+    def add(self, shard: Counts) -> None:
+        """Adds the counts of a shard."""
+        self.num_images += shard.num_images
+        self.num_defects += shard.num_defects
+        self.num_unreadable += shard.num_unreadable
+        self.first_error = self.first_error or shard.first_error
 
 
 def shard_name(number: int) -> str:
@@ -78,51 +117,80 @@ def shard_name(number: int) -> str:
 
 
 def score(
-    inspector: Inspector,
+    job: Job,
     manifest: Manifest,
-    out: str,
-    *,
-    identity: Mapping[str, Any],
     share: Share = Share(),
     shard_size: int = SHARD_SIZE,
-    maps_above: float | None = None,
+    ray: str | None = None,
     progress: Progress = no_progress,
 ) -> Scored:
-    """Scores the images of a share of the manifest, and writes `scores/part-NNNNNN.parquet` to `out`.
+    """Scores the images of a share of the manifest, and writes `scores/part-NNNNNN.parquet` to `job.out`.
 
     Row i of shard s belongs to row s * shard_size + i of the manifest. A shard that is there is not computed again, so
     a call that was stopped or killed can be repeated, and several processes can each take a share. A file that cannot
     be used has a row with its error.
 
     Args:
-        inspector: Computes the predictions.
+        job: The model, and where the scores go.
         manifest: The images.
-        out: A folder, or an address of fsspec.
-        identity: The model and the backend, from `identity_of`.
         share: The shards of this process.
         shard_size: Images in a shard.
-        maps_above: Maps of the images whose score is above are written; None: no maps.
+        ray: The address of a Ray cluster whose nodes compute the shards; None: this process does.
         progress: Is called with the number of finished images and the total of this call.
 
-    Raises BlemishError if `out` holds shards of another model, manifest or settings, or cannot be written.
+    Raises BlemishError if `job.out` holds shards of another model, manifest or settings, or cannot be written.
     """
-    store = Store(out)
+    inspector = job.inspector() if ray is None else None
+    store, identity = Store(job.out), identity_of(read_model(job.model), job.backend)
     settings = {"manifest": manifest.sha256, "num_rows": manifest.num_rows, "shard_size": shard_size}
-    _check_settings(store, settings | {"maps_above": maps_above, "identity": dict(identity)})
+    settings |= {"maps_above": job.maps_above, "identity": identity}
+    _check_settings(store, settings)
     written = store.names(SCORES)
     own = [number for number in range(-(-manifest.num_rows // shard_size)) if share.has(number)]
     missing = {number for number in own if shard_name(number) not in written}
-    found = Scored(len(own), len(own) - len(missing))
     total = sum(min(shard_size, manifest.num_rows - number * shard_size) for number in missing)
-    about = {"blemish": json.dumps(settings | {"identity": dict(identity)})}
-    started = time.monotonic()
+    found, started = Scored(len(own), len(own) - len(missing)), time.monotonic()
     blocks = manifest.blocks(shard_size, missing.__contains__)
-    for number, rows in _shards(inspector, blocks, store, maps_above):
-        store.write(f"{SCORES}/{shard_name(number)}", to_parquet(rows, about))
-        found.add(rows)
+    about = json.dumps(settings)
+    for counts in _here(inspector, job, blocks, about) if inspector else _there(job, blocks, about, ray or "auto"):
+        found.add(counts)
         progress(found.num_images, total)
     found.seconds = time.monotonic() - started
     return found
+
+
+def _here(inspector: Inspector, job: Job, blocks: Iterable[tuple[int, list[str]]], about: str) -> Iterator[Counts]:
+    """Computes the shards in this process."""
+    store = Store(job.out)
+    for number, rows in _shards(inspector, blocks, store, job.maps_above):
+        store.write(f"{SCORES}/{shard_name(number)}", to_parquet(rows, {"blemish": about}))
+        yield Counts.of(rows)
+
+
+def _there(job: Job, blocks: Iterable[tuple[int, list[str]]], about: str, address: str) -> Iterator[Counts]:
+    """Computes the shards on a Ray cluster, each on as many CPUs as the job has threads."""
+    cpus = job.settings.get("threads") or 1
+    needs_gpu = job.backend == "torch" and job.settings.get("device") != "cpu"
+    tasks = (Task(_score_block, (job, *block, about), needs_gpu, cpus) for block in blocks)
+    for _, found in computed_on(address, tasks):
+        if isinstance(found, BlemishError):
+            raise found
+        yield found
+
+
+def _score_block(job: Job, number: int, addresses: list[str], about: str) -> Counts:
+    """Computes a shard in any process, which keeps the model for the next one."""
+    if about not in _inspectors:
+        _inspectors.clear()
+        _inspectors[about] = job.inspector()
+    store = Store(job.out)
+    ((_, rows),) = _shards(_inspectors[about], [(number, addresses)], store, job.maps_above)
+    store.write(f"{SCORES}/{shard_name(number)}", to_parquet(rows, {"blemish": about}))
+    return Counts.of(rows)
+
+
+_inspectors: dict[str, Inspector] = {}
+"""What the scores are of -> the loaded model, in a process of a cluster."""
 
 
 def _check_settings(store: Store, settings: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from blemish.imaging.limits import MAX_PIXELS
 from blemish.progress import shown_progress
 
 if TYPE_CHECKING:
-    from blemish.inference.inspector import Inspector
+    from blemish.calibration.thresholds import Calibration
     from blemish.runs.score import Scored
 
 
@@ -39,6 +39,9 @@ def score_command(
     threads: Annotated[int, typer.Option(min=0, help="Threads that compute; 0: one per core.")] = 0,
     device: Annotated[str, typer.Option(help="Device of torch: auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     max_pixels: MaxPixels = MAX_PIXELS,
+    ray: Annotated[
+        str | None, typer.Option(help="Address of a Ray cluster that computes the shards, or 'auto'. Default: none.")
+    ] = None,
 ) -> None:
     """Score the images of a manifest, also millions: one parquet file per shard.
 
@@ -47,39 +50,28 @@ def score_command(
     stays 0.
     """
     from blemish.data.manifest import Manifest
-    from blemish.inference.backends import identity_of
-    from blemish.inference.inspector import Inspector
     from blemish.model.folder import find_model, read_model
-    from blemish.runs.score import Share, score
+    from blemish.runs.score import Job, Share, score
 
     share = Share.parse(shard)
-    folder = find_model(model)
+    calibration = read_model(folder := find_model(model)).calibration
     settings: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "threads": threads, "device": device}
-    inspector = Inspector.load(folder, backend, **settings, max_pixels=max_pixels)
-    options: dict[str, Any] = {"share": share, "shard_size": shard_size, "maps_above": _level(maps_above, inspector)}
-    identity = identity_of(read_model(folder), backend)
+    job = Job(folder, backend, settings | {"max_pixels": max_pixels}, out, _level(maps_above, calibration))
     with shown_progress("", errors) as phases:
-        found = score(
-            inspector,
-            Manifest.read(manifest, root, column),
-            out,
-            identity=identity,
-            progress=phases("scoring"),
-            **options,
-        )
-    for line in _lines(found, out, is_calibrated=inspector.calibration is not None):
+        found = score(job, Manifest.read(manifest, root, column), share, shard_size, ray, phases("scoring"))
+    for line in _lines(found, out, is_calibrated=calibration is not None):
         console.print(line, soft_wrap=True)
     if found.first_error:
         errors.print(f"the first error: {found.first_error}", soft_wrap=True)
 
 
-def _level(text: str | None, inspector: Inspector) -> float | None:
+def _level(text: str | None, calibration: Calibration | None) -> float | None:
     if text is None:
         return None
     if text == "threshold":
-        if inspector.calibration is None:
+        if calibration is None:
             raise BlemishError("maps-above: the model has no threshold. Run 'blemish calibrate', or give a number.")
-        return inspector.calibration.threshold
+        return calibration.threshold
     try:
         level = float(text)
     except ValueError:

@@ -67,7 +67,7 @@ def _compute(cells: Sequence[Cell], config: BenchmarkConfig, phases: Phases) -> 
     left = {folder: len(own) for folder, own in by_category(cells)}
     progress, failed = phases("benchmark"), []
     try:
-        for done, outcome in enumerate(compute_all(cells, config.jobs), start=1):
+        for done, outcome in enumerate(compute_all(cells, config.jobs, config.ray), start=1):
             logger.info("%s", _line(outcome))
             progress(done, len(cells), unit="cells")
             if outcome.error:

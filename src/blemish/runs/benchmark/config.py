@@ -33,6 +33,7 @@ class BenchmarkConfig(BaseModel):
     seeds: tuple[Seed, ...] = Field((0,), description="seeds of each method")
     sizes: tuple[Side, ...] = Field((), description="sides of the square input; default: each method's own")
     jobs: int = Field(1, ge=1, le=256, description="processes that compute cells at the same time")
+    ray: str | None = Field(None, description="address of a Ray cluster that computes the cells; default: none")
     maps: dict[str, Path] = Field({}, description="name of another program -> folder of its anomaly maps")
     settings: dict[str, Any] = Field({}, description="settings of every run")
     approaches: dict[str, dict[str, Any]] = Field({}, description="name -> settings that differ from `settings`")

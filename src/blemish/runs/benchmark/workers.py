@@ -19,6 +19,7 @@ from typing import Any
 from blemish.detectors import DETECTORS
 from blemish.errors import BlemishError, one_line
 from blemish.runs.benchmark.cells import Cell
+from blemish.runs.cluster import Task, computed_on
 
 TRIES = 2
 """Times that a cell is computed whose process dies."""
@@ -48,11 +49,19 @@ def compute(cell: Cell, workers: int = 0) -> Outcome:
     return Outcome(cell, time.monotonic() - started, metrics=evaluation.metrics)
 
 
-def compute_all(cells: Sequence[Cell], jobs: int = 1) -> Iterator[Outcome]:
+def compute_all(cells: Sequence[Cell], jobs: int = 1, ray: str | None = None) -> Iterator[Outcome]:
     """The outcomes of the cells as they finish, `jobs` at a time, each in a process of its own if several.
 
-    A cell whose process dies, for example for want of memory, is computed once more, and then is an error.
+    A cell whose process dies, for example for want of memory, is computed once more, and then is an error. With the
+    address of a Ray cluster its nodes compute the cells, each on one CPU, and on a GPU if there are any and its device
+    is not "cpu".
     """
+    if ray is not None:
+        tasks = (Task(_compute_there, (cell, _registered()), _needs_gpu(cell)) for cell in cells)
+        for task, found in computed_on(ray, tasks):
+            cell = task.arguments[0]
+            yield Outcome(cell, error=str(found)) if isinstance(found, BlemishError) else found
+        return
     if jobs == 1 or len(cells) < 2:
         yield from map(compute, cells)
         return
@@ -65,6 +74,20 @@ def compute_all(cells: Sequence[Cell], jobs: int = 1) -> Iterator[Outcome]:
             yield found
     finally:
         workers.stop()
+
+
+def _compute_there(cell: Cell, registered: dict[str, Any]) -> Outcome:
+    DETECTORS.update(registered)
+    return compute(cell, 1)
+
+
+def _needs_gpu(cell: Cell) -> bool:
+    return cell.run is not None and cell.run.device != "cpu"
+
+
+def _registered() -> dict[str, Any]:
+    """The detectors that the caller has registered, which other processes do not know."""
+    return {name: cls for name, cls in DETECTORS.items() if not isinstance(cls, str)}
 
 
 class _Workers:
@@ -115,9 +138,8 @@ class _Workers:
             _end(pool)
 
     def _started(self) -> ProcessPoolExecutor:
-        registered = {name: cls for name, cls in DETECTORS.items() if not isinstance(cls, str)}
         context = multiprocessing.get_context("spawn")  # torch does not survive a fork
-        pool = ProcessPoolExecutor(1, context, _begin, (self._threads, registered, os.getpid()))
+        pool = ProcessPoolExecutor(1, context, _begin, (self._threads, _registered(), os.getpid()))
         self._pools.add(pool)
         return pool
 
