@@ -15,14 +15,16 @@ THREADS = 2
 LIBRARIES = ("OMP", "MKL", "OPENBLAS", "NUMEXPR")
 
 
-def measure(script: Path, *arguments: str | float | Path, python: str = sys.executable) -> dict[str, Any]:
-    """What the script prints as its last line, a JSON object, run with `THREADS` threads.
+def measure(
+    script: Path, *arguments: str | float | Path, python: str = sys.executable, threads: int = THREADS
+) -> dict[str, Any]:
+    """What the script prints as its last line, a JSON object, run with so many threads.
 
     Raises RuntimeError with the end of what it wrote where it fails.
     """
-    threads = {f"{library}_NUM_THREADS": str(THREADS) for library in LIBRARIES}
+    limits = {f"{library}_NUM_THREADS": str(threads) for library in LIBRARIES}
     command = [python, str(script), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | threads, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | limits, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}\n{done.stderr[-2000:]}")
     return dict(json.loads(done.stdout.splitlines()[-1]))

@@ -16,7 +16,7 @@ PURPOSES = {
     "train": "training, evaluation and inspecting with torch",
     "runtime": "inspecting with ONNX Runtime",
     "onnx": "exporting",
-    "openvino": "exporting to OpenVINO and inspecting with it",
+    "openvino": "exporting to OpenVINO, inspecting with it, and fast networks",
     "timm": "networks as backbones",
     "ray": "computing on a Ray cluster",
     "bulk": "scoring the images of a manifest",

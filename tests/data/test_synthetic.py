@@ -30,12 +30,17 @@ def whole_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def shape_of(category: str) -> tuple[int, int]:
+    return (SIZE // 2, 4 * SIZE) if CATEGORIES[category].long else (SIZE, SIZE)
+
+
 def test_the_set_has_enough_textures_objects_and_defects():
     kinds = [recipe.kind for recipe in CATEGORIES.values()]
     assert kinds.count("texture") >= 3
     assert kinds.count("object") >= 4
     assert all(len(set(recipe.defects)) >= 3 for recipe in CATEGORIES.values())
     assert {recipe.grey for recipe in CATEGORIES.values()} == {True, False}
+    assert {recipe.long for recipe in CATEGORIES.values()} == {True, False}
 
 
 @pytest.mark.parametrize("category", sorted(CATEGORIES))
@@ -53,11 +58,11 @@ def test_pictures_and_masks_have_the_right_shape_and_values(whole_set: Path, cat
         image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         assert image.dtype == np.uint8
         if "ground_truth" in path.parts:
-            assert image.shape == (SIZE, SIZE)
+            assert image.shape == shape_of(category)
             assert set(np.unique(image)) == {0, 255}
             assert 0.0009 <= (image > 0).mean() <= 0.15
         else:
-            assert image.reshape(SIZE, SIZE, -1).shape[2] == channels
+            assert image.reshape(*shape_of(category), -1).shape[2] == channels
             assert image.std() > 3
             assert (image == 255).mean() < 0.1, "blown out"
 
@@ -116,8 +121,34 @@ def test_another_seed_gives_other_pictures():
 def test_a_picture_looks_alike_at_every_size(category: str):
     """The scene is laid out in fractions of the side; only the finest grain may differ."""
     small, large = (render_image(category, "train", "good", 2, size, 0)[0].mean(axis=-1) for size in (64, 192))
-    shrunk = cv2.resize(large, (64, 64), interpolation=cv2.INTER_AREA)
+    assert large.shape == (3 * small.shape[0], 3 * small.shape[1])
+    shrunk = cv2.resize(large, small.shape[::-1], interpolation=cv2.INTER_AREA)
     assert abs(shrunk.mean() - small.mean()) < 8
+
+
+def test_the_roller_turns_in_a_dark_noisy_scene():
+    """Dark corners with more noise than other sensors have, and other sides of the part in other images."""
+    images = [render_image("roller", "train", "good", index, 128, 0)[0].astype(float) for index in range(4)]
+    corner, usual = images[0][:24, :24], render_image("gear", "train", "good", 0, 128, 0)[0][:24, :24]
+    assert corner.mean() < 25
+    assert corner.std(axis=(0, 1)).mean() > 1.4 * usual.std(axis=(0, 1)).mean()
+    fine, coarse = (
+        np.stack([cv2.GaussianBlur(image.mean(axis=-1), (0, 0), sigma)[40:88, 44:84] for image in images])
+        for sigma in (1, 6)
+    )
+    assert np.corrcoef((fine - coarse).reshape(4, -1)).min() < 0.4
+
+
+def test_small_and_fine_defects_stay_small():
+    """The roller's cover about 0.2 % of the image; a crack in concrete is at most four pixels across at 256."""
+    shares = [
+        (render_image("roller", "test", defect, index, 256, 0)[1] > 0).mean()
+        for defect in CATEGORIES["roller"].defects
+        for index in (0, 1)
+    ]
+    assert 0.0009 <= np.mean(shares) <= 0.003
+    crack = render_image("concrete", "test", "hair_crack", 2, 256, 0)[1]
+    assert cv2.distanceTransform(crack, cv2.DIST_L2, 5).max() <= 3
 
 
 def test_a_complete_category_is_kept(whole_set: Path):

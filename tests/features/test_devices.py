@@ -13,6 +13,7 @@ from blemish.detectors import base, detector_class
 from blemish.detectors.base import Detector
 from blemish.errors import BlemishError
 from blemish.features.devices import device_named, is_main_process, uses_bfloat16
+from blemish.features.engine import computes_in_bfloat16
 from blemish.features.timm_features import NetworkFeatures
 from blemish.imaging.preprocess import Preprocess
 from blemish.model import artifact as artifact
@@ -191,7 +192,7 @@ def test_the_first_process_is_the_one_that_writes(monkeypatch, rank, is_main):
 
 def test_auto_is_what_the_hardware_has():
     cpu = torch.device("cpu")
-    assert uses_bfloat16("auto", cpu) == bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    assert uses_bfloat16("auto", cpu) == computes_in_bfloat16()
     assert uses_bfloat16("bfloat16", cpu)
     assert not uses_bfloat16("float32", cpu)
     assert not uses_bfloat16("auto", torch.device("mps"))

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from blemish.errors import BlemishError
-from blemish.features import timm_features as networks
+from blemish.features import timm_networks as networks
 from blemish.features.registry import create_backbone
 
 SMALL = "resnet10t"

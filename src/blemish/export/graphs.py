@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemish.errors import BlemishError
+from blemish.features.engine import import_openvino
 from blemish.inference.backends import (
     BATCH,
     HEIGHT,
@@ -24,7 +25,6 @@ from blemish.inference.backends import (
     SIDE_STEP,
     SMALLEST_SIDE,
     WIDTH,
-    import_openvino,
 )
 
 if TYPE_CHECKING:

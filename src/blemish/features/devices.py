@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from blemish.errors import BlemishError, number_of
+from blemish.features.engine import computes_in_bfloat16
 
 if TYPE_CHECKING:
     import torch
@@ -74,16 +75,7 @@ def uses_bfloat16(precision: Precision, device: torch.device) -> bool:
         return precision == "bfloat16"
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return has_onednn(device, torch.bfloat16)
-
-
-def has_onednn(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether torch computes with oneDNN in this data type: on a CPU that supports it, in a build with oneDNN."""
-    import torch
-
-    if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return False
-    return dtype != torch.bfloat16 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return device.type == "cpu" and computes_in_bfloat16()
 
 
 def _refuse_missing(name: str) -> None:

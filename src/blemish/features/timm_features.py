@@ -1,35 +1,44 @@
-"""Features from any network of timm, with weights from a package, the Hugging Face hub, a file, or random ones."""
+"""Features from any network of timm, computed by OpenVINO on a processor where it is installed."""
 
 from __future__ import annotations
 
-import difflib
 import logging
-import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from functools import cache
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from copy import deepcopy
+from threading import Lock
 from typing import Any, Self
-from urllib.parse import urlparse
-from urllib.request import getproxies
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from blemish.data.source import ImageSource
 from blemish.errors import BlemishError
-from blemish.features.base import FILTER_BANKS, Backbone
+from blemish.features.base import Backbone
+from blemish.features.engine import Engine, EngineError, Graph
 from blemish.features.optimise import optimise
-from blemish.features.pretrained import PACKAGES, packaged_weights
+from blemish.features.timm_networks import build, default_layers, patch_size, timm_name, with_weights
 from blemish.progress import Progress, no_progress
 
-STRIDES = (8, 16)
-"""Strides of the default levels of a CNN: layers 2 and 3 of a ResNet, as in PatchCore."""
+logger = logging.getLogger("blemish")
+
+_builds: ContextVar[bool] = ContextVar("builds", default=True)
+_arranging = Lock()
+
+
+@contextmanager
+def without_networks() -> Iterator[None]:
+    """Features that are made within are of weights alone, to be loaded: their graph needs neither timm nor its time.
+
+    The network is built where torch has to compute it after all.
+    """
+    token = _builds.set(False)
+    try:
+        yield
+    finally:
+        _builds.reset(token)
 
 
 class NetworkFeatures(Backbone):
@@ -39,32 +48,33 @@ class NetworkFeatures(Backbone):
     0. The defaults are the layers of stride 8 and 16, and for a ViT the blocks at half and at three quarters.
     The network computes in `dtype`; its input and its feature maps are float32.
     The weights are uninitialised until `fit` loads them, or a saved model's state is loaded.
+
+    On a processor an `Engine` computes the network. Its graph is made at the first image, and is part of the state.
     """
 
     neighbourhood, selection, reweighting = 3, "greedy", True  # as in the paper
     mean: Tensor
     deviation: Tensor
+    graph: Tensor
+    """The packed `Graph` of the network, for images of the size that came last; empty where torch computes it."""
 
     def __init__(
         self, name: str, layers: Sequence[int] = (), weights: str = "hub", dtype: torch.dtype = torch.float32
     ) -> None:
         super().__init__()
-        self.name, self.weights, self.dtype = name, weights, dtype
-        network = timm_name(name)
-        self.layers = tuple(layers) or _default_layers(network)
-        self.network = _build(network, self.layers).to(dtype)
-        self._optimised: tuple[tuple[Any, ...], nn.Module] | None = None
-        self.patch = _strides(network)[0] if _is_transformer(_strides(network)) else 1
-        self.register_buffer("mean", _per_channel(self.network, "mean"), persistent=False)
-        self.register_buffer("deviation", _per_channel(self.network, "std"), persistent=False)
-        self.eval().requires_grad_(False)
+        self.name, self.layers, self.weights, self.dtype = name, tuple(layers), weights, dtype
+        self.network: nn.Module = _Weights()
+        self._arranged: tuple[tuple[int, ...], Engine | None] | None = None
+        """(1, 3, H, W) of images, and what computes them; None: torch."""
+        self.register_buffer("graph", torch.empty(0, dtype=torch.uint8))
+        if _builds.get():
+            self._build()
 
     def fit(self, images: ImageSource, seed: int, progress: Progress = no_progress) -> Self:  # noqa: ARG002
         """Loads the weights from a package, the hub or a file, or draws random ones; BlemishError where that fails."""
-        network = _with_weights(self.name, self.layers, self.weights, seed)
-        self.network = network.to(self.mean.device, self.dtype)
-        self._optimised = None
-        self.eval().requires_grad_(False)
+        self.layers = self.layers or default_layers(timm_name(self.name))
+        self._take(with_weights(self.name, self.layers, self.weights, seed))
+        self.graph, self._arranged = self.graph.new_empty(0), None
         return self
 
     def train(self, mode: bool = True) -> Self:  # noqa: ARG002 - torch's own signature
@@ -73,250 +83,127 @@ class NetworkFeatures(Backbone):
 
     def levels(self, images: Tensor) -> list[Tensor]:
         """The feature maps (B, C, h, w) of each layer, in the order of the layers."""
-        if self.patch > 1:  # the sides of a transformer's input are multiples of its patch size
-            sides = [max(1, round(side / self.patch)) * self.patch for side in images.shape[-2:]]
-            images = F.interpolate(images, size=sides, mode="bilinear")
-        return [level.float() for level in self._network_levels(self._normalised(images))]
+        is_traced = type(images) is not Tensor  # an export passes tensors of its own classes
+        if images.device.type == "cpu" and not is_traced and not (images.requires_grad and torch.is_grad_enabled()):
+            engine = self._engine((1, *images.shape[1:]))
+            if engine is not None:
+                return engine(images.detach().float())
+        found: list[Tensor] = self._by_torch()(images)
+        return found
 
-    def _normalised(self, images: Tensor) -> Tensor:
-        return ((images - self.mean) / self.deviation).to(self.dtype)
+    def _engine(self, shape: tuple[int, ...]) -> Engine | None:
+        """What computes images of this shape; None where torch has to."""
+        with _arranging:
+            if self._arranged is None or self._arranged[0] != shape or not _is_usable(self._arranged[1]):
+                self._arranged = shape, self._kept_engine(shape) or self._new_engine(shape)
+            return self._arranged[1]
 
-    def _network_levels(self, images: Tensor) -> list[Tensor]:
-        """The levels, computed by the network or by its optimised copy, which is made at the first image."""
-        if torch.compiler.is_exporting() or (images.requires_grad and torch.is_grad_enabled()):
-            network = self.network
-        else:
-            kind, optimised = (images.shape[1:], images.dtype, images.device), self._optimised
-            if optimised is None or optimised[0] != kind:
-                self._optimised = optimised = kind, optimise(self.network, images[:1])
-            network = optimised[1]
-        levels: list[Tensor] = network(images)
-        return levels
+    def _kept_engine(self, shape: tuple[int, ...]) -> Engine | None:
+        """The engine of the graph in the state, where it is for images of this shape."""
+        if not len(self.graph):
+            return None
+        try:
+            engine = Engine(Graph.unpacked(self.graph.numpy()), self.dtype == torch.bfloat16)
+        except EngineError as error:
+            logger.info("the network is arranged anew for this processor: %s", error)
+            return None
+        return engine if engine.shape == shape else None
+
+    def _new_engine(self, shape: tuple[int, ...]) -> Engine | None:
+        """The engine of a new graph for images of this shape, which is kept in the state."""
+        found = optimise(self._in_float32(), torch.empty(shape), self.dtype)
+        self.graph = torch.from_numpy(found[0].packed()) if found else self.graph.new_empty(0)
+        return found[1] if found else None
+
+    def _in_float32(self) -> _Levels:
+        """What computes the levels in float32, by the network with its weights as they are."""
+        levels = self._by_torch()
+        return levels if self.dtype == torch.float32 else deepcopy(levels).to(torch.float32)
+
+    def _by_torch(self) -> _Levels:
+        """What computes the levels in torch; the network is built first where there are weights alone."""
+        if isinstance(self.network, _Weights):
+            self._build_from(self.network)
+        return _Levels(self.network, self.mean, self.deviation, patch_size(timm_name(self.name)))
+
+    def _build(self) -> None:
+        """Builds the network with weights that are not initialised."""
+        name = timm_name(self.name)
+        self.layers = self.layers or default_layers(name)
+        self._take(build(name, self.layers))
+
+    def _build_from(self, weights: _Weights) -> None:
+        self._build()
+        try:
+            self.network.load_state_dict(weights.state_dict())
+        except RuntimeError as error:
+            self.network, reason = weights, str(error).strip().rpartition("\n")[2].strip()
+            raise BlemishError(f"the model's weights do not fit {self.name} ({reason[:200]}). Fit it again.") from None
+
+    def _take(self, network: nn.Module) -> None:
+        self.network = network.to(self.graph.device, self.dtype)
+        for name, key in (("mean", "mean"), ("deviation", "std")):
+            per_channel = torch.tensor(network.pretrained_cfg[key])[:, None, None]  # type: ignore[index]
+            self.register_buffer(name, per_channel.to(self.graph.device), persistent=False)
+        self.eval().requires_grad_(False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_optimised": None}  # oneDNN's weights cannot be copied
+        return self.__dict__ | {"_arranged": None}  # what is compiled cannot be copied
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        self._optimised = None  # the weights change
+        self._arranged = None
         moved: Self = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return moved
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        self._optimised = None
+        self._arranged = None
         state_dict.pop(f"{prefix}ranges", None)  # saved by earlier versions with int8; the weights are float32
+        saved = state_dict.setdefault(f"{prefix}graph", self.graph.new_empty(0))  # earlier versions kept none
+        if saved.ndim == 1:
+            self.graph = self.graph.new_empty(saved.shape)
+        if isinstance(self.network, _Weights):
+            start = f"{prefix}network."
+            found = {name.removeprefix(start): value for name, value in state_dict.items() if name.startswith(start)}
+            self.network = _Weights(found, self.dtype).to(self.graph.device)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
-def _per_channel(network: Any, name: str) -> Tensor:
-    return torch.tensor(network.pretrained_cfg[name])[:, None, None]
+class _Weights(nn.Module):
+    """The weights of a network by their names, without the network."""
+
+    def __init__(self, tensors: Mapping[str, Tensor] = {}, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        for name, value in tensors.items():
+            *path, last = name.split(".")
+            place: nn.Module = self
+            for part in path:
+                if part not in place._modules:
+                    place.add_module(part, nn.Module())
+                place = place.get_submodule(part)
+            place.register_buffer(last, torch.empty_like(value, dtype=dtype if value.is_floating_point() else None))
 
 
-def timm_name(name: str) -> str:
-    """timm's name of a backbone's network."""
-    return PACKAGES[name].network if name in PACKAGES else name
+class _Levels(nn.Module):
+    """A network from images in [0, 1] to its levels in float32; it computes in the precision of its weights."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, network: nn.Module, mean: Tensor, deviation: Tensor, patch: int):
+        super().__init__()
+        self.network, self.patch = network, patch
+        self.register_buffer("mean", mean)
+        self.register_buffer("deviation", deviation)
+        self.eval()
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """The levels, each (B, C, h, w)."""
+        if self.patch > 1:  # the sides of a transformer's input are multiples of its patch size
+            sides = [max(1, round(side / self.patch)) * self.patch for side in images.shape[-2:]]
+            images = F.interpolate(images, size=sides, mode="bilinear")
+        normal = ((images - self.mean) / self.deviation).to(next(self.network.parameters()).dtype)
+        return [level.float() for level in self.network(normal)]
 
 
-def _with_weights(name: str, layers: tuple[int, ...], weights: str, seed: int) -> nn.Module:
-    network = timm_name(name)
-    if weights == "random":
-        return _build(network, layers, seed)
-    if weights == "hub":
-        return _from_package(name, layers) if name in PACKAGES else _from_hub(network, layers)
-    return _from_file(network, layers, Path(weights))
-
-
-def _from_package(name: str, layers: tuple[int, ...]) -> nn.Module:
-    """The network with the weights of an installed package."""
-    network = timm_name(name)
-    with torch.device("meta"):
-        whole = _timm().create_model(network)
-    expected = {key: value.shape for key, value in whole.state_dict().items()}
-    return _from_state(network, layers, packaged_weights(name, expected))
-
-
-def _from_hub(name: str, layers: tuple[int, ...]) -> nn.Module:
-    """The network with weights from the hub, or from its cache, which needs no internet connection."""
-    if cached := _cached_weights(name):
-        return _from_file(name, layers, cached)
-    if not _has_address(str(urlparse(_hub().constants.ENDPOINT).hostname)):  # timm would try for a minute
-        raise BlemishError(_unavailable(name, "its host cannot be found"))
-    try:
-        return _build(name, layers, pretrained=True)
-    except BlemishError:
-        raise
-    except Exception as error:  # the hub, its cache and the connection have no common exception
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise BlemishError(_unavailable(name, reason.rstrip("."))) from None
-
-
-def _unavailable(name: str, reason: str) -> str:
-    return (
-        f"backbone {name}: its weights cannot be loaded from the hub ({reason}). "
-        f"Give a file with --weights FILE, or use --backbone {' or '.join(FILTER_BANKS)}, which need none."
-    )
-
-
-def _cached_weights(name: str) -> Path | None:
-    """The file with the network's weights in the hub's cache; None where it is missing."""
-    config = _timm().get_pretrained_cfg(name)
-    files = (config.hf_hub_filename,) if config.hf_hub_filename else ("model.safetensors", "pytorch_model.bin")
-    if not config.hf_hub_id:
-        return None
-    cached = (_hub().try_to_load_from_cache(config.hf_hub_id, file) for file in files)
-    return next((Path(path) for path in cached if isinstance(path, str)), None)
-
-
-def _from_state(name: str, layers: tuple[int, ...], weights: dict[str, Tensor]) -> nn.Module:
-    """The network with these weights; raises RuntimeError or KeyError where one is missing or does not fit."""
-    classifier = _timm().get_pretrained_cfg(name).classifier or ()
-    heads = tuple(f"{head}." for head in ((classifier,) if isinstance(classifier, str) else classifier))
-    state = {key: value for key, value in weights.items() if not key.startswith(heads)}
-    # Without a classifier in the network and in the weights, timm requires that every weight fits.
-    overlay = {"state_dict": state, "num_classes": 0, "classifier": None}
-    return _build(name, layers, pretrained=True, pretrained_cfg_overlay=overlay)
-
-
-def _from_file(name: str, layers: tuple[int, ...], path: Path) -> nn.Module:
-    try:
-        return _from_state(name, layers, _read_weights(path))
-    except (RuntimeError, KeyError) as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise BlemishError(
-            f"weights {path}: do not fit {name} ({reason[:200]}). Give a file that was saved for {name}."
-        ) from None
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors or .pth file, loaded without running code; raises BlemishError where it fails."""
-    if not path.is_file():
-        raise BlemishError(f"weights {path}: no such file. Give hub, random, or a .safetensors or .pth file.")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError) as error:
-        raise BlemishError(f"weights {path}: damaged ({error}). Copy the file again.") from None
-    except Exception as error:  # torch raises its own errors, and those of pickle and zipfile
-        raise BlemishError(
-            f"weights {path}: not a file of tensors only ({str(error).splitlines()[0][:120]}). "
-            "Save the state_dict, best as .safetensors."
-        ) from None
-    for key in ("state_dict", "model", "teacher"):
-        content = content[key] if isinstance(content, dict) and isinstance(content.get(key), dict) else content
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise BlemishError(f"weights {path}: holds no state_dict. Save the network's state_dict alone.")
-    return content
-
-
-def _build(name: str, layers: tuple[int, ...], seed: int | None = None, **options: Any) -> nn.Module:
-    """timm's feature extractor up to the last of the layers; its weights are drawn from `seed`, None: uninitialised."""
-    strides = _strides(name)
-    if not layers or min(layers) < 0 or max(layers) >= len(strides):
-        wrong = " ".join(map(str, layers)) or "none"
-        raise BlemishError(f"layers: {wrong} was given; {name} has 0 to {len(strides) - 1}. Choose among them.")
-    if _is_transformer(strides):
-        options["dynamic_img_size"] = True
-    try:
-        with torch.random.fork_rng(devices=[]), _Uninitialised() if seed is None else nullcontext():
-            torch.manual_seed(seed or 0)
-            with _without_warnings_of_unused_weights():
-                network: nn.Module = _timm().create_model(name, features_only=True, out_indices=layers, **options)
-            # The channels-last memory format is a sixth faster in bfloat16.
-            return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-    except TypeError as error:
-        raise BlemishError(
-            f"backbone {name}: timm has no feature maps of it for images of any size ({error}). Choose another network."
-        ) from None
-
-
-@contextmanager
-def _without_warnings_of_unused_weights() -> Iterator[None]:
-    """Suppresses timm's warnings of weights that feature extraction does not use, such as the classifier's."""
-
-    def is_other_warning(record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith("Unexpected keys")
-
-    builder = logging.getLogger("timm.models._builder")
-    builder.addFilter(is_other_warning)
-    try:
-        yield
-    finally:
-        builder.removeFilter(is_other_warning)
-
-
-class _Uninitialised(TorchFunctionMode):
-    """Skips drawing random weights, which for a large network takes a second, where others are loaded afterwards."""
-
-    def __torch_function__(
-        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Called by torch in place of each of its functions."""
-        return args[0] if function in (Tensor.normal_, Tensor.uniform_) else function(*args, **(kwargs or {}))
-
-
-def _default_layers(name: str) -> tuple[int, ...]:
-    """The layers of stride 8 and 16, or the blocks at half and at three quarters of a transformer."""
-    strides = _strides(name)
-    if _is_transformer(strides):
-        return len(strides) // 2, len(strides) * 3 // 4
-    return tuple(level for level, stride in enumerate(strides) if stride in STRIDES)
-
-
-def _is_transformer(strides: list[int]) -> bool:
-    return len(strides) > 1 and len(set(strides)) == 1
-
-
-@cache
-def _strides(name: str) -> list[int]:
-    """The stride in pixels of each layer. Raises BlemishError where timm has no network of this name."""
-    timm = _timm()
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), 3)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise BlemishError(f"backbone {name}: neither {', '.join(FILTER_BANKS)} nor a network of timm.{hint}")
-    try:
-        with torch.device("meta"):
-            network = timm.create_model(name)
-    except NotImplementedError:  # the network's shape depends on computed values, which the meta device does not have
-        network = timm.create_model(name)
-    info = getattr(network, "feature_info", None) or []
-    return [level["reduction"] for level in info]
-
-
-@cache
-def _timm() -> ModuleType:
-    """The module timm, imported so that it also works where torchvision's compiled operators cannot be loaded.
-
-    That is so beside a CPU-only torch. The networks do not use the operators, but importing torchvision needs the
-    schemas of two of them, which are then defined here.
-    """
-    try:
-        with suppress(RuntimeError):
-            import torchvision  # noqa: F401 - first: it fails to load its operators where their schemas are defined
-        for name in ("nms", "qnms"):
-            if not hasattr(torch.ops.torchvision, name):
-                arguments = "(Tensor dets, Tensor scores, float iou_threshold)"
-                torch.library.define(f"torchvision::{name}", f"{arguments} -> Tensor")
-        import timm
-    except ImportError:
-        raise BlemishError(
-            "a network as backbone needs timm: pip install 'blemish[timm]'. "
-            f"The backbones {' and '.join(FILTER_BANKS)} need nothing."
-        ) from None
-    return timm
-
-
-def _hub() -> ModuleType:
-    import huggingface_hub
-    import huggingface_hub.constants
-
-    return huggingface_hub
-
-
-def _has_address(host: str) -> bool:
-    if getproxies():
-        return True  # the proxy looks up the address
-    try:
-        return bool(socket.getaddrinfo(host, 443))
-    except OSError:
-        return False
+def _is_usable(engine: Engine | None) -> bool:
+    return engine is None or engine.is_usable

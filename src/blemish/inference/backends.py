@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blemish.errors import BlemishError, one_line
+from blemish.features.engine import import_openvino
 from blemish.inference.export_files import ADVICE, check_openvino, external_files
 from blemish.inference.subprocess_check import check_in_subprocess
 from blemish.model.folder import DOCUMENT, ModelFolder
@@ -149,12 +147,6 @@ def _check_size(size: Sequence[int], fixed: Sequence[int | None]) -> None:
         return
     allowed = " x ".join(map(str, fixed)) if all(fixed) else f"multiples of {SIDE_STEP}, at least {SMALLEST_SIDE}"
     raise BlemishError(f"images of {size[0]} x {size[1]} were given; this export takes {allowed}. Resize the images.")
-
-
-def import_openvino() -> ModuleType:
-    """The openvino module with telemetry disabled; by default each import sends a report over the network."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # makes it import a stub
-    return import_module("openvino")
 
 
 def onnx_backend(model: ModelFolder, threads: int = 0, device: str = "auto") -> OnnxBackend:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from xml.etree import ElementTree
 
 from blemish.errors import BlemishError
+from blemish.features.engine import graph_problem
 
 ADVICE = "Export again with 'blemish export', or copy the whole folder anew."
 
@@ -43,26 +43,8 @@ def external_files(path: Path) -> set[str]:
 
 def check_openvino(xml: Path, weights: Path) -> None:
     """Raises BlemishError if the two files are not an OpenVINO graph, or a constant lies outside the weights."""
-    try:
-        problem = _openvino_problem(xml.read_bytes(), weights.stat().st_size)
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        problem = str(error)
-    if problem:
+    if problem := graph_problem(xml.read_bytes(), weights.stat().st_size):
         raise BlemishError(f"{xml}: not a graph of OpenVINO, or damaged ({problem}). {ADVICE}")
-
-
-def _openvino_problem(xml: bytes, num_bytes: int) -> str | None:
-    """What is wrong with an OpenVINO graph whose weights have `num_bytes` bytes; None if it is valid."""
-    if b"<!" in xml.replace(b"<!--", b""):
-        return "it declares a document type"
-    net = ElementTree.fromstring(xml)  # safe: without a document type there are no entities to expand
-    if net.tag != "net":
-        return f"its root is {net.tag}"
-    for data in net.iterfind("layers/layer[@type='Const']/data"):
-        start, length = int(data.attrib["offset"]), int(data.attrib["size"])
-        if min(start, length) < 0 or start + length > num_bytes:
-            return "a constant lies outside its weights"
-    return None
 
 
 def _locations(content: memoryview) -> Iterator[str]:

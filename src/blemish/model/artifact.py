@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from blemish.detectors import detector_class
 from blemish.detectors.base import Detector
 from blemish.errors import BlemishError, one_line
 from blemish.features.devices import device_named, uses_bfloat16
+from blemish.features.timm_features import without_networks
 from blemish.files import make_folder, write_tensors
 from blemish.imaging.preprocess import Preprocess
 from blemish.model.changes import locked_folder, staging, write_model
@@ -94,12 +96,13 @@ def load_detector(model: ModelFolder, device: str = "cpu", *, in_float32: bool =
     do not fit the detector.
     """
     place, path, options = device_named(device), model.file(TENSORS), dict(model.options)
-    precision, has_bfloat16 = options.get("precision"), not in_float32 and uses_bfloat16("auto", place)
-    if precision == "int8" or (precision == "bfloat16" and not has_bfloat16):  # int8: written by an earlier version
-        options["precision"] = "float32"
+    precision = options.get("precision")
+    if precision == "int8" or (precision == "bfloat16" and (in_float32 or not uses_bfloat16("auto", place))):
+        options["precision"] = "float32"  # int8: written by an earlier version
     try:
         tensors = load_file(path)
-        detector = detector_class(model.model).create(**completed(model.model, options, tensors))
+        with nullcontext() if in_float32 or place.type != "cpu" else without_networks():
+            detector = detector_class(model.model).create(**completed(model.model, options, tensors))
         _check_size(model, detector)
         detector.load_state_dict(renamed(model.model, tensors))
         detector.is_fitted = True

@@ -17,7 +17,9 @@ from blemish.progress import shown_progress
 def synth_command(
     out: Annotated[Path, typer.Argument(help="Folder to write the data set to.")],
     category: Annotated[list[str] | None, typer.Option(help="Category to create, repeatable; default: all.")] = None,
-    size: Annotated[int, typer.Option(help="Side length of the images in pixels.")] = 256,
+    size: Annotated[
+        int, typer.Option(help="Side length of the images in pixels; rail: half as high, four times as wide.")
+    ] = 256,
     seed: Annotated[int, typer.Option(help="Seed of the random generator.")] = 0,
 ) -> None:
     """Create the built-in data set: synthetic images of parts, with and without defects, in the layout of MVTec AD."""

@@ -1,6 +1,6 @@
 """The built-in synthetic data set: rendered images of parts, in the layout of MVTec AD, reproducible from a seed.
 
-Four textures and five objects, each with four to six defect types and exact masks, for first runs, tests and
+Six textures and six objects, each with four to six defect types and exact masks, for first runs, tests and
 demonstrations.
 """
 
@@ -62,8 +62,8 @@ def synthesize(
 
     A category consists of `<category>/train/good/000.png`, `<category>/test/<good or defect>/000.png` and
     `<category>/ground_truth/<defect>/000_mask.png`: images of `size` x `size` pixels with 8 bits, in colour or (some
-    categories) grey, and masks of 0 and 255. `categories` chooses from `CATEGORIES`, by default all; `num_per_defect`
-    is the number of images of each defect type.
+    categories) grey, and masks of 0 and 255. Those of a line camera (`rail`) are half as high and four times as wide.
+    `categories` chooses from `CATEGORIES`, by default all; `num_per_defect` is the number of images of a defect type.
 
     An image depends only on `seed`, `size`, its category, split, defect type and number, to the byte. `workers` is the
     number of threads, by default that of the cores. `progress` is called with the number of images done and of all

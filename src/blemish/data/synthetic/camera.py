@@ -13,7 +13,7 @@ from blemish.data.synthetic.canvas import SUPERSAMPLE, Field, blur
 
 @dataclass(frozen=True)
 class Shot:
-    """The settings of one exposure. Slopes are over the image's side; `focus` is the blur's sigma in image sides."""
+    """The settings of one exposure. Slopes are over the image's sides; `focus` is the blur's sigma in image heights."""
 
     gain: float
     slope_x: float
@@ -37,14 +37,14 @@ class Shot:
 
 
 def develop(light: Field, shot: Shot) -> Field:
-    """The noise-free image (size, size, 3) in [0, 1], encoded with gamma 2, of linear light (3, n, n)."""
-    n = light.shape[1]
-    size = n // SUPERSAMPLE
-    axis = ((np.arange(size) + 0.5) / size - 0.5).astype(np.float32)
-    x, y = axis[None, :], axis[:, None]
+    """The noise-free image (height, width, 3) in [0, 1], encoded with gamma 2, of linear light (3, n, m)."""
+    _, n, m = light.shape
+    height, width = n // SUPERSAMPLE, m // SUPERSAMPLE
+    along, down = (((np.arange(side) + 0.5) / side - 0.5).astype(np.float32) for side in (width, height))
+    x, y = along[None, :], down[:, None]
     illumination = shot.gain * (1 + shot.slope_x * x + shot.slope_y * y) * (1 - shot.vignette * 2 * (x * x + y * y))
     planes = [
-        np.asarray(cv2.resize(blur(plane, shot.focus * n), (size, size), interpolation=cv2.INTER_AREA), np.float32)
+        np.asarray(cv2.resize(blur(plane, shot.focus * n), (width, height), interpolation=cv2.INTER_AREA), np.float32)
         * np.float32(white)
         for plane, white in zip(light, shot.white, strict=True)
     ]
@@ -54,14 +54,14 @@ def develop(light: Field, shot: Shot) -> Field:
 
 
 def grey(image: Field) -> Field:
-    """The image (size, size, 3) of a monochrome sensor: (size, size, 1)."""
+    """The image (height, width, 3) of a monochrome sensor: (height, width, 1)."""
     return np.asarray(np.sqrt((image * image).mean(axis=-1, keepdims=True)), np.float32)
 
 
-def expose(image: Field, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The image in [0, 1] with shot and read noise, in 8 bits."""
+def expose(image: Field, rng: np.random.Generator, noise: float = 1.0) -> NDArray[np.uint8]:
+    """The image in [0, 1] with shot and read noise, in 8 bits; `noise` multiplies it: above 1, a sensor in the dark."""
     # Shot noise grows with the square root of the light, so with gamma 2 it is the same at every level; read noise
     # dominates in dark areas.
-    deviation = 0.006 + 0.0012 / np.maximum(image, 0.08)
+    deviation = np.float32(noise) * (0.006 + 0.0012 / np.maximum(image, 0.08))
     noisy = image + deviation * rng.standard_normal(image.shape, dtype=np.float32)
     return np.round(255 * np.clip(noisy, 0, 1)).astype(np.uint8)

@@ -1,7 +1,8 @@
 """The canvas that parts are drawn on: colour, relief and gloss on a grid, illuminated from one side.
 
-Lengths are fractions of the image's side, so that a part looks the same at every size. The image spans [-0.5, 0.5] in x
-(to the right) and y (down). The grid is twice as fine as the image; the camera averages it, which smooths edges.
+Lengths are fractions of the image's height, so that a part looks the same at every size. The image spans [-0.5, 0.5] in
+y (down) and [-aspect / 2, aspect / 2] in x (to the right); most are square. The grid is twice as fine as the image; the
+camera averages it, which smooths edges.
 """
 
 from __future__ import annotations
@@ -43,13 +44,13 @@ def blur(field: Field, sigma: float) -> Field:
     return np.asarray(cv2.GaussianBlur(field, (0, 0), sigma), np.float32)
 
 
-def noise(rng: np.random.Generator, n: int, cells: float, octaves: int = 1) -> Field:
-    """Smooth noise (n, n) of unit deviation, `cells` hills per side; an octave is twice as fine and half as strong."""
-    total = np.zeros((n, n), np.float32)
+def noise(rng: np.random.Generator, n: int, cells: float, octaves: int = 1, aspect: int = 1) -> Field:
+    """Smooth noise (n, aspect * n), `cells` hills per height, of deviation 1; octaves are finer and half as strong."""
+    total = np.zeros((n, aspect * n), np.float32)
     for octave in range(octaves):
-        points = max(2, round(cells * 2**octave)) + 1
-        hills = rng.standard_normal((points, points), dtype=np.float32)
-        total += 0.5**octave * np.asarray(cv2.resize(hills, (n, n), interpolation=cv2.INTER_CUBIC), np.float32)
+        points = max(2, round(cells * 2**octave))
+        hills = rng.standard_normal((points + 1, aspect * points + 1), dtype=np.float32)
+        total += 0.5**octave * np.asarray(cv2.resize(hills, (aspect * n, n), interpolation=cv2.INTER_CUBIC), np.float32)
     return total
 
 
@@ -82,24 +83,29 @@ class Pose:
 
 
 @lru_cache(maxsize=4)
-def _grid(n: int) -> tuple[Field, Field]:
-    axis = ((np.arange(n) + 0.5) / n - 0.5).astype(np.float32)
-    x, y = np.meshgrid(axis, axis)
+def _grid(n: int, aspect: int) -> tuple[Field, Field]:
+    along, down = (((np.arange(k * n) + 0.5) / n - 0.5 * k).astype(np.float32) for k in (aspect, 1))
+    x, y = np.meshgrid(along, down)
     x.flags.writeable = y.flags.writeable = False
     return x, y
 
 
 class Canvas:
-    """The scene: linear `albedo` (3, n, n), `height` (n, n) in image sides, `gloss` (n, n) from 0 (matt) to 1."""
+    """The scene: linear `albedo` (3, n, m), `height` (n, m) in image heights, `gloss` (n, m) from 0 (matt) to 1.
 
-    def __init__(self, size: int, colour: Colour, gloss: float = 0.0):
+    `size` is the image's height in pixels, `n` that of the grid, and m = `aspect` * n.
+    """
+
+    def __init__(self, size: int, colour: Colour, gloss: float = 0.0, aspect: int = 1):
         self.size = size
+        self.aspect = aspect
         self.n = n = SUPERSAMPLE * size
-        self.x, self.y = _grid(n)
-        self.albedo: Field = np.empty((3, n, n), np.float32)
+        self.shape = n, aspect * n
+        self.x, self.y = _grid(n, aspect)
+        self.albedo: Field = np.empty((3, *self.shape), np.float32)
         self.albedo[:] = np.asarray(colour, np.float32)[:, None, None]
-        self.height: Field = np.zeros((n, n), np.float32)
-        self.gloss: Field = np.full((n, n), gloss, np.float32)
+        self.height: Field = np.zeros(self.shape, np.float32)
+        self.gloss: Field = np.full(self.shape, gloss, np.float32)
         # Where the mask may be, None: anywhere. A bent part is masked where it is, not where it should be.
         self.fault: Field | None = None
 
@@ -129,13 +135,13 @@ class Canvas:
 
     def polygons(self, outlines: Sequence[Points]) -> Field:
         """The coverage (n, n) of filled polygons, each (k, 2) in image coordinates."""
-        mask = np.zeros((self.n, self.n), np.uint8)
+        mask = np.zeros(self.shape, np.uint8)
         cv2.fillPoly(mask, [self._fixed(outline) for outline in outlines], 255, cv2.LINE_AA, _SUBPIXEL_BITS)
         return mask.astype(np.float32) / 255
 
     def strokes(self, paths: Sequence[Points], width: float, fade: bool = False) -> Field:
         """The coverage (n, n) of lines through points (k, 2); with `fade`, both ends fade out."""
-        mask = np.zeros((self.n, self.n), np.uint8)
+        mask = np.zeros(self.shape, np.uint8)
         thickness = max(1, round(width * self.n))
         for path in paths:
             fixed = self._fixed(path)
@@ -155,7 +161,7 @@ class Canvas:
 
     def discs(self, centres: Points, radius: float) -> Field:
         """The coverage (n, n) of discs around centres (k, 2)."""
-        mask = np.zeros((self.n, self.n), np.uint8)
+        mask = np.zeros(self.shape, np.uint8)
         for centre in self._fixed(centres):
             reach = round(radius * self.n * 2**_SUBPIXEL_BITS)
             cv2.circle(mask, centre.tolist(), reach, 255, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
@@ -163,21 +169,22 @@ class Canvas:
 
     def text(self, lines: Sequence[str], pose: Pose, line_height: float) -> Field:
         """The coverage (n, n) of printed lines, centred on the pose."""
-        mask = np.zeros((self.n, self.n), np.uint8)
-        pitch, middle = line_height * self.n, self.n / 2
+        mask = np.zeros(self.shape, np.uint8)
+        pitch, middle, across = line_height * self.n, self.n / 2, self.shape[1] / 2
         thickness = max(1, round(pitch / 9))
         for row, line in enumerate(lines):
             scale = 0.6 * pitch / 22
             (width, tall), _ = cv2.getTextSize(line, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
             baseline = middle + (row - (len(lines) - 1) / 2) * pitch + tall / 2
-            origin = round(middle - width / 2), round(baseline)
+            origin = round(across - width / 2), round(baseline)
             cv2.putText(mask, line, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, 255, thickness, cv2.LINE_AA)
-        turn = cv2.getRotationMatrix2D((middle, middle), -float(np.degrees(pose.angle)), pose.scale)
+        turn = cv2.getRotationMatrix2D((across, middle), -float(np.degrees(pose.angle)), pose.scale)
         move = np.array([[0, 0, pose.x * self.n], [0, 0, pose.y * self.n]])
-        return np.asarray(cv2.warpAffine(mask, turn + move, (self.n, self.n)), np.float32) / 255
+        return np.asarray(cv2.warpAffine(mask, turn + move, self.shape[::-1]), np.float32) / 255
 
     def _fixed(self, points: Points) -> NDArray[np.int32]:
-        scaled = ((np.asarray(points) + 0.5) * self.n - 0.5) * 2**_SUBPIXEL_BITS
+        corner = np.array([0.5 * self.aspect, 0.5])
+        scaled = ((np.asarray(points) + corner) * self.n - 0.5) * 2**_SUBPIXEL_BITS
         return np.asarray(np.round(scaled), np.int32)
 
 
@@ -210,7 +217,7 @@ class Lamp:
 
 
 def illuminate(canvas: Canvas, lamp: Lamp) -> Field:
-    """The light (3, n, n) from the scene: Lambert and Blinn reflection, cast shadows, ambient occlusion."""
+    """The light (3, n, m) from the scene: Lambert and Blinn reflection, cast shadows, ambient occlusion."""
     lx, ly, lz = (np.float32(part) for part in lamp.direction)
     # The Scharr filter gives the slope; both axes are in image sides.
     slope_x, slope_y = (
@@ -230,24 +237,24 @@ def illuminate(canvas: Canvas, lamp: Lamp) -> Field:
 
 def _sunlight(height: Field, lamp: Lamp) -> Field:
     """1 where the lamp is visible, towards 0 in a cast shadow; computed on a coarse grid, since shadows are soft."""
-    n = height.shape[0]
-    small = np.asarray(cv2.resize(height, (n // 2, n // 2), interpolation=cv2.INTER_AREA), np.float32)
+    n, m = height.shape
+    small = np.asarray(cv2.resize(height, (m // 2, n // 2), interpolation=cv2.INTER_AREA), np.float32)
     lx, ly, lz = lamp.direction
     rise = lz / np.hypot(lx, ly)
     shadow = np.zeros_like(small)
     for reach in (0.006, 0.012, 0.02, 0.03, 0.042):
         step = reach / np.hypot(lx, ly) * n / 2
         move = np.array([[1, 0, -lx * step], [0, 1, -ly * step]], np.float64)
-        ahead = cv2.warpAffine(small, move, (n // 2, n // 2), borderMode=cv2.BORDER_REPLICATE)
+        ahead = cv2.warpAffine(small, move, (m // 2, n // 2), borderMode=cv2.BORDER_REPLICATE)
         shadow = np.maximum(shadow, np.clip((ahead - small - reach * rise) / 0.012, 0, 1))
     soft = blur(shadow.astype(np.float32), 0.004 * n)
-    return 1 - np.asarray(cv2.resize(soft, (n, n), interpolation=cv2.INTER_LINEAR), np.float32)
+    return 1 - np.asarray(cv2.resize(soft, (m, n), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _openness(height: Field) -> Field:
     """Ambient occlusion from 0.45 to 1: less light beside a step and in a crevice."""
-    n = height.shape[0]
-    small = np.asarray(cv2.resize(height, (n // 2, n // 2), interpolation=cv2.INTER_AREA), np.float32)
+    n, m = height.shape
+    small = np.asarray(cv2.resize(height, (m // 2, n // 2), interpolation=cv2.INTER_AREA), np.float32)
     around = blur(small, 0.006 * n)
-    wider = np.asarray(cv2.resize(around, (n, n), interpolation=cv2.INTER_LINEAR), np.float32)
+    wider = np.asarray(cv2.resize(around, (m, n), interpolation=cv2.INTER_LINEAR), np.float32)
     return 1 - np.clip((wider - height) * 30, 0, 0.55)

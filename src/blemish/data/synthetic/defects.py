@@ -32,11 +32,11 @@ class Flaw:
 
 
 def blob(canvas: Canvas, rng: np.random.Generator, at: tuple[float, float], radius: float, rough: float) -> Field:
-    """The signed distance (n, n) from the edge of a ragged spot, in image sides, negative inside; `rough` in [0, 1]."""
+    """The signed distance (n, m) from a ragged spot's edge, in image heights, negative inside; `rough` in [0, 1]."""
     stretch = np.float32(rng.uniform(0.75, 1.3))
     x, y = (canvas.x - np.float32(at[0])) * stretch, (canvas.y - np.float32(at[1])) / stretch
     # The tanh limits the noise; otherwise small pieces of the spot would appear far away from it.
-    ragged = np.tanh(noise(rng, canvas.n, 0.9 / radius, octaves=4))
+    ragged = np.tanh(noise(rng, canvas.n, 0.9 / radius, octaves=4, aspect=canvas.aspect))
     distance = np.sqrt(x * x + y * y) * (1 + np.float32(0.4 * rough) * ragged) - np.float32(radius)
     return np.asarray(distance)
 

@@ -30,9 +30,10 @@ _ATTEMPTS = 40
 def render_image(
     category: str, split: str, defect: str, index: int, size: int, seed: int
 ) -> tuple[Image, Image | None]:
-    """The image (size, size, C), C being 1 or 3 (RGB), and its mask (size, size) of 0 and 255, None for a good image.
+    """The image (height, width, C), C being 1 or 3 (RGB), and its mask (height, width) of 0 and 255, None if good.
 
-    The result depends only on the arguments. `index` counts the images of a split and defect type.
+    Height and width are `size`; of a long category, they are half of it and four times as much. The result depends only
+    on the arguments. `index` counts the images of a split and defect type.
     """
     recipe = CATEGORIES[category]
     names = [crc32(name.encode()) for name in (category, split, defect)]
@@ -42,19 +43,19 @@ def render_image(
     image, mask = good, None
     if defect != "good":
         image, mask = _with_defect(recipe, size, part, shot, flaws, defect, index, good)
-    return expose(image, np.random.default_rng(sensor)), mask
+    return expose(image, np.random.default_rng(sensor), recipe.noise), mask
 
 
 def _noise_free(
     recipe: Recipe, size: int, part: np.random.SeedSequence, shot: np.random.SeedSequence, flaw: Flaw
 ) -> tuple[Field, Field]:
-    """The image (size, size, 1 or 3) without noise, and the pixels (size, size), 1 or 0, that may be in its mask."""
+    """The image (height, width, 1 or 3) without noise, and the pixels, 1 or 0, that may be in its mask."""
     camera = np.random.default_rng(shot)
     lamp, setting = Lamp.jitter(camera), Shot.draw(camera, recipe.light)
-    canvas = recipe.draw(size, np.random.default_rng(part), flaw)
+    canvas = recipe.draw(recipe.height(size), np.random.default_rng(part), flaw)
     image = develop(illuminate(canvas, lamp), setting)
     fault = np.ones((2, 2), np.float32) if canvas.fault is None else canvas.fault
-    region = np.asarray(cv2.resize(fault, (size, size), interpolation=cv2.INTER_AREA) > 0.3, np.float32)
+    region = np.asarray(cv2.resize(fault, image.shape[1::-1], interpolation=cv2.INTER_AREA) > 0.3, np.float32)
     return grey(image) if recipe.grey else image, region
 
 
@@ -84,14 +85,13 @@ def _with_defect(
 
 def exact_mask(change: Field) -> Image:
     """The mask (h, w) of 0 and 255 of a change (h, w) in [0, 1]: thresholded, gaps closed, small specks removed."""
-    size = change.shape[0]
     threshold = max(_VISIBLE, _OF_PEAK * float(change.max()))
     found = (change > threshold).astype(np.uint8)
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(size / 170) + 1,) * 2)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(len(change) / 170) + 1,) * 2)
     closed = np.asarray(cv2.morphologyEx(found, cv2.MORPH_CLOSE, disc), np.uint8)
-    smallest = max(4, round(1.2e-4 * size * size))
+    smallest = max(4, round(1.2e-4 * change.size))
     solid = _without_specks(closed, smallest)
-    filled = 1 - _without_specks(1 - solid, round(_FILLED * size * size))
+    filled = 1 - _without_specks(1 - solid, round(_FILLED * change.size))
     return np.asarray(255 * filled, np.uint8)
 
 
