@@ -19,6 +19,7 @@ PURPOSES = {
     "openvino": "exporting to OpenVINO, inspecting with it, and fast networks",
     "timm": "networks as backbones",
     "ray": "computing on a Ray cluster",
+    "sweep": "searching the options of a method",
     "bulk": "scoring the images of a manifest",
 }
 """Optional extra of the package -> its purpose."""
@@ -32,6 +33,8 @@ EXTRAS = {
     "fsspec": "bulk",
     "pyarrow": "bulk",
     "ray": "ray",
+    "optuna": "sweep",
+    "sklearn": "sweep",
     "torch": "train",
     "onnxruntime": "runtime",
     "onnx": "onnx",

@@ -13,7 +13,7 @@ from typer.exceptions import TyperException
 
 import blemish
 from blemish.cli.boundary import INTERRUPTED, boundary, interrupted
-from blemish.cli.commands import benchmark, calibrate, data, evaluate, export, fit, predict, report, score, train
+from blemish.cli.commands import benchmark, calibrate, data, evaluate, export, fit, predict, report, score, sweep, train
 from blemish.cli.help import Command, Group
 from blemish.cli.terminal import console, errors, show_log
 from blemish.errors import BlemishError
@@ -27,6 +27,7 @@ HEADINGS = {
     "export": "Learn from good images, then inspect",
     "train": "Compare methods on a data set",
     "benchmark": "Compare methods on a data set",
+    "sweep": "Compare methods on a data set",
     "evaluate": "Compare methods on a data set",
     "metrics": "Compare methods on a data set",
     "compare": "Compare methods on a data set",
@@ -40,9 +41,10 @@ LEARNING: dict[str, Callable[..., None]] = {
     "fit": fit.fit_command,
     "train": train.train_command,
     "benchmark": benchmark.benchmark_command,
+    "sweep": sweep.sweep_command,
 }
 """Commands with a flag for each setting of a run; `fit` and `train` also for each option of the chosen detector."""
-EPILOGS = {"fit": fit.EPILOG, "train": train.EPILOG, "benchmark": benchmark.EPILOG}
+EPILOGS = {"fit": fit.EPILOG, "train": train.EPILOG, "benchmark": benchmark.EPILOG, "sweep": sweep.EPILOG}
 COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predict.predict_command,
     "score": score.score_command,
@@ -128,8 +130,8 @@ def _learning_parser(command: str, given: list[str], line: list[str]) -> tuple[C
     from blemish.cli import flags
     from blemish.runs.config import FIT_MODEL, RunConfig
 
-    if command == "benchmark":
-        fields = flags.benchmark_flags()
+    if command in flags.OF_SEVERAL_RUNS:
+        fields = flags.several_runs_flags(command)
         return flags.with_flags(LEARNING[command], fields, {}), flags.one_value_each(given, fields)
     with errors.status("starting"):
         usual = FIT_MODEL if command == "fit" else RunConfig.model_fields["model"].default

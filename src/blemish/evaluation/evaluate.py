@@ -62,10 +62,11 @@ def evaluate(
     num_resamples: int = 0,
     roi: Roi | None = None,
     pixel_threshold: float | None = None,
+    kept: KeptImages = NOTHING_KEPT,
 ) -> Evaluation:
     """The metrics of the predictions; the arguments are those of `evaluate_in_detail`."""
     options: Any = {"method": method, "category": category, "root": root, "num_resamples": num_resamples, "roi": roi}
-    return evaluate_in_detail(predictions, samples, **options, pixel_threshold=pixel_threshold).evaluation
+    return evaluate_in_detail(predictions, samples, **options, pixel_threshold=pixel_threshold, kept=kept).evaluation
 
 
 def evaluate_in_detail(

@@ -130,8 +130,12 @@ def _of_benchmark(folder: Path, with_previews: bool) -> list[Approach]:
 
 
 def _seeded(label: str, seed: int | None, paths: Sequence[Path], folder: Path, with_previews: bool) -> Run:
-    run = _run([_read_part(path, with_previews) for path in paths], folder)
-    return replace(_renamed(run, label), seed=seed)
+    return replace(read_run(label, paths, folder, with_previews=with_previews), seed=seed)
+
+
+def read_run(label: str, paths: Sequence[Path], folder: Path, *, with_previews: bool = False) -> Run:
+    """The run with this label whose results are in these files, each the EVALUATION of a category."""
+    return _renamed(_run([_read_part(path, with_previews) for path in paths], folder), label)
 
 
 def _run(parts: Sequence[Part], folder: Path) -> Run:

@@ -22,26 +22,17 @@ def benchmark_command(config_path: Path | None, fields: dict[str, Any], options:
     continues after an interruption, and computes only the cells that are missing. Exit code 2 also if a cell has no
     result; the tables then show all others.
     """
+    from blemish.cli.flags import merged_several
     from blemish.runs.benchmark.benchmark import benchmark
     from blemish.runs.benchmark.config import BenchmarkConfig, read_benchmark_toml
 
-    from_file = read_benchmark_toml(config_path) if config_path else {}
-    own = {name: value for name, value in fields.items() if name in BenchmarkConfig.model_fields}
-    if "maps" in own:
-        own["maps"] = dict(map(_named_folder, own["maps"]))
-    settings = {name: value for name, value in fields.items() if name not in own}
-    merged = {**from_file, **own}
-    if settings:
-        given = from_file.get("settings", {})
-        merged["settings"] = {**given, **settings} if isinstance(given, dict) else given
-    for required in ("data_path", "out"):
-        if required not in merged:
-            described = BenchmarkConfig.model_fields[required].description
-            raise BlemishError(f"--{required.replace('_', '-')} is missing: {described}.")
+    if "maps" in fields:
+        fields = fields | {"maps": dict(map(_named_folder, fields["maps"]))}
+    merged = merged_several("benchmark", config_path, fields, read_benchmark_toml)
     config = BenchmarkConfig.create(**merged)
     with shown_progress("", errors) as phases:
         found = benchmark(config, phases)
-    _show(found.compared)
+    show(found.compared)
     reused = f", {found.num_reused} of them from before" if found.num_reused else ""
     console.print(f"{number_of(found.num_cells, 'cell')}{reused}; the page is {found.page}", soft_wrap=True)
     if found.failed:
@@ -76,12 +67,13 @@ def compare_command(
     compared = compare_approaches(approaches)
     if not compared.verdicts:
         raise BlemishError(f"{runs[0]}, {runs[-1]}: no category has metrics of two. Run both on the same data set.")
-    _show(compared)
+    show(compared)
     if out is not None:
         console.print(f"the page is {write_comparison(compared, approaches, out)}", soft_wrap=True)
 
 
-def _show(compared: Compared) -> None:
+def show(compared: Compared) -> None:
+    """Prints the tables of a comparison."""
     from blemish.reporting.benchmark import tables_for_terminal
 
     for table in tables_for_terminal(compared):

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import blemish
 from blemish.data.category import Category, data_hash, find_categories
@@ -21,6 +21,7 @@ from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import MAP_SUFFIXES, NUM_RESAMPLES
 from blemish.evaluation.results import EVALUATION
 from blemish.files import read_bytes
+from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.roi import Roi, read_roi
 from blemish.progress import Phases, no_phases, with_progress
 from blemish.reporting.read_runs import CELLS
@@ -29,7 +30,7 @@ from blemish.runs.config import RunConfig
 from blemish.runs.evaluate import evaluate_maps
 from blemish.runs.provenance import identity_of
 from blemish.runs.run import run_planned
-from blemish.runs.steps import plan
+from blemish.runs.steps import Planned, plan
 from blemish.types import Evaluation
 
 DECODED = "decoded"
@@ -58,6 +59,8 @@ class Cell:
     run: RunConfig | None = None
     maps: Path | None = None
     """The folder of the maps of another program, where there is no run."""
+    result: ClassVar[str] = EVALUATION
+    """The file with the metrics, which is written last."""
 
     @property
     def folder(self) -> Path:
@@ -66,8 +69,20 @@ class Cell:
 
     @property
     def is_finished(self) -> bool:
-        """Whether its results are there: its evaluation is written last."""
-        return (self.folder / self.data.category.name / EVALUATION).exists()
+        """Whether its results are there."""
+        return self.path.exists()
+
+    @property
+    def path(self) -> Path:
+        """The file with the metrics."""
+        return self.folder / self.data.category.name / self.result
+
+    def metrics(self) -> dict[str, float | None]:
+        """The metrics of a finished cell; raises BlemishError where their file is damaged."""
+        try:
+            return dict(json.loads(read_bytes(self.path))["metrics"])
+        except (ValueError, KeyError, TypeError):
+            raise BlemishError(f"{self.path}: damaged. Remove it, and run the command again.") from None
 
     @property
     def seed(self) -> int | None:
@@ -93,6 +108,14 @@ class Cell:
         """The folder of the category's decoded images."""
         return self.out / DECODED / self.data.sha256[:16]
 
+    def planned(self, category: Category, workers: int) -> Planned:
+        """The run on a category, planned, with images that are decoded once for all processes."""
+        assert self.run is not None
+        config = self.run.model_copy(update={"workers": self.run.workers or workers, "ckpt_path": self.folder})
+        config = config.for_category(category.name)
+        shared = SharedReader(self.decoded(), self.data.digests, config.max_pixels, config.memory_budget)
+        return plan(config, category, reader=shared)
+
     def compute(self, workers: int = 0) -> Evaluation:
         """Computes the results and writes them; what a killed process has finished of them is reused.
 
@@ -101,32 +124,41 @@ class Cell:
         if self.run is None:
             assert self.maps is not None
             return evaluate_maps(self.maps, self.data.category, self.approach, self.folder, NUM_RESAMPLES)
-        config = self.run.model_copy(update={"workers": self.run.workers or workers, "ckpt_path": self.folder})
-        config = config.for_category(self.data.category.name)
-        shared = SharedReader(self.decoded(), self.data.digests, config.max_pixels, config.memory_budget)
-        return run_planned(plan(config, self.data.category, reader=shared))
+        return run_planned(self.planned(self.data.category, workers))
 
 
 def cells_of(config: BenchmarkConfig, phases: Phases = no_phases) -> list[Cell]:
     """All cells in the order of their computation: category by category, so that few images are kept decoded.
 
-    Every file of the data set is read once to be hashed. Raises BlemishError where the data cannot be read.
+    Raises BlemishError where the data cannot be read.
     """
     runs = list(config.seeded_runs())
-    limit = max((run.max_pixels for _, run in runs), default=FileReader().max_pixels)
+    limit = max((run.max_pixels for _, run in runs), default=MAX_PIXELS)
     found = []
-    categories = find_categories(config.data_path, config.category)
-    for category in with_progress(categories, len(categories), phases("hashing the data"), "categories"):
-        if not category.of("test"):
-            raise BlemishError(f"{category.root}: category {category.name} has no test images to compare methods on.")
-        digests = file_digests(category.samples, reader=FileReader(limit))
-        data = Data(category, digests, data_hash(category, digests))
-        found += [_run_cell(label, run, data, config.out) for label, run in runs]
+    for data in read_data(config.data_path, config.category, limit, phases):
+        found += [run_cell(label, run, data, config.out) for label, run in runs]
         found += [_maps_cell(name, folder, data, config.out) for name, folder in config.maps.items()]
     return found
 
 
-def _run_cell(label: str, run: RunConfig, data: Data, out: Path) -> Cell:
+def read_data(
+    data_path: Path, names: Sequence[str], max_pixels: int = MAX_PIXELS, phases: Phases = no_phases
+) -> list[Data]:
+    """The categories with the hashes of all their files, each of which is read once.
+
+    Raises BlemishError where one has no test images.
+    """
+    found, categories = [], find_categories(data_path, names)
+    for category in with_progress(categories, len(categories), phases("hashing the data"), "categories"):
+        if not category.of("test"):
+            raise BlemishError(f"{category.root}: category {category.name} has no test images to compare methods on.")
+        digests = file_digests(category.samples, reader=FileReader(max_pixels))
+        found.append(Data(category, digests, data_hash(category, digests)))
+    return found
+
+
+def run_cell(label: str, run: RunConfig, data: Data, out: Path) -> Cell:
+    """The cell of a run on a category."""
     identity = identity_of(run, data.sha256, _roi(run.roi))
     return Cell(_key(identity, data), label, data, out, run=run)
 
