@@ -49,6 +49,7 @@ COMMANDS = (
     Command("metrics", (), ("--maps", "maps", "--data_path", "data", "--out", "out", "--resamples", "0")),
     Command("report", ("run",), ("--out", "page.html")),
     Command("compare", ("run", "run")),
+    Command("sweep", (), ("--data-path", "data", "--out", "out", "--model", "padim", "--trials", "2")),
     Command("benchmark", (), ("--data-path", "data", "--out", "out", "--methods", "padim", "--sizes", "32")),
     Command("synth", ("out",), ("--category", "gear", "--size", "64")),
     Command("demo", ("out",)),
@@ -148,6 +149,7 @@ def stand_in(*_: object, **__: object) -> None:
 def walk(command: Command, count: int, place: Path, capsys, monkeypatch) -> None:
     """Runs so many of the command's cases, evenly among them."""
     monkeypatch.setattr("blemish.runs.demo.demo", stand_in)
+    monkeypatch.setattr("blemish.cli.commands.sweep.show_sweep", stand_in)
     wrong = []
     found = list(cases(command, options_of(command.name, capsys)))
     step = max(1, len(found) // count) | 1  # odd: it meets all values, whose number is even, in turn

@@ -12,6 +12,7 @@ from blemish.errors import number_of
 from blemish.progress import shown_progress
 
 if TYPE_CHECKING:
+    from blemish.runs.sweep.config import SweepConfig
     from blemish.runs.sweep.sweep import Swept
 
 
@@ -24,9 +25,14 @@ def sweep_command(config_path: Path | None, fields: dict[str, Any], options: dic
     """
     from blemish.cli.flags import merged_several
     from blemish.runs.sweep.config import SweepConfig, read_sweep_toml
+
+    show_sweep(SweepConfig.create(**merged_several("sweep", config_path, fields, read_sweep_toml)))
+
+
+def show_sweep(config: SweepConfig) -> None:
+    """Runs a sweep and prints its tables and what was chosen."""
     from blemish.runs.sweep.sweep import sweep
 
-    config = SweepConfig.create(**merged_several("sweep", config_path, fields, read_sweep_toml))
     with shown_progress("", errors) as phases:
         found = sweep(config, phases)
     show(found.compared)
