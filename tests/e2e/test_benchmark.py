@@ -103,6 +103,7 @@ def test_the_tables_are_those_of_train(data, done, tmp_path, capsys):
     assert cells[0].startswith("method,category,seed,image_auroc,")
 
 
+@pytest.mark.slow
 def test_processes_compute_the_same(data, done, tmp_path, capsys):
     assert run(command(data, tmp_path / "out", "--jobs", "2"), capsys)[0] == 0
     names = set(finished(done))
@@ -112,6 +113,7 @@ def test_processes_compute_the_same(data, done, tmp_path, capsys):
         assert first | {"durations": 0} == second | {"durations": 0}
 
 
+@pytest.mark.slow
 def test_other_settings_or_data_are_other_cells(data, done, tmp_path, capsys):
     shutil.copytree(data, tmp_path / "data")
     shutil.copytree(done, tmp_path / "out")
@@ -140,6 +142,7 @@ def test_a_cell_that_cannot_be_computed_is_named_and_the_others_are_there(data, 
     assert "<script" not in page
 
 
+@pytest.mark.slow
 def test_maps_of_another_program_join_the_table(data, done, tmp_path, capsys):
     for category in find_categories(data):
         for index, sample in enumerate(category.of("test")):
@@ -160,6 +163,7 @@ def test_maps_of_another_program_join_the_table(data, done, tmp_path, capsys):
     assert {path.name for path in (tmp_path / "c").iterdir()} == {"benchmark.html", "figures", "tables"}
 
 
+@pytest.mark.slow
 def test_the_library_gives_the_same_cells(data, done, tmp_path):
     out = blemish.benchmark(
         ["padim", "patchcore"], data, tmp_path / "out", seeds=[0, 1], sizes=[32], align="off", category=["bolt"]

@@ -1,4 +1,4 @@
-"""`blemish sweep`: what is chosen never depends on the test images that it is reported on, and a killed one continues."""
+"""`blemish sweep`: what is chosen never depends on the test images that it is reported on; a killed one continues."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from blemish.runs.sweep.study import Tried
 from blemish.runs.sweep.sweep import _choose
 
 SMALL = ["--model", "padim", "--trials", "4", "--align", "off", "--validation", "0.3"]
-SPACE = "[settings]\nsize = 32\n[space]\ndimensions = {low = 5, high = 60}\nsmoothing = [1.0, 2.0, 4.0]\n"
+SPACE = "[settings]\nsize = 32\n[space]\ndimensions = {low = 5, high = 120}\nsmoothing = [1.0, 2.0, 4.0]\n"
 
 
 def run(arguments: list[str], capsys) -> tuple[int, str, str]:
@@ -43,6 +43,7 @@ def command(data: Path, out: Path, *more: str) -> list[str]:
     return ["sweep", *config, *SMALL, *more]
 
 
+@pytest.mark.slow
 def test_drawn_defects_choose_and_no_test_image_has_a_say(data, make_category, tmp_path, capsys):
     code, text, _ = run(command(data, tmp_path / "s"), capsys)
     assert code == 0
@@ -50,7 +51,7 @@ def test_drawn_defects_choose_and_no_test_image_has_a_say(data, make_category, t
     assert "4 trials; the page is" in text
     document = json.loads((tmp_path / "s" / "sweep.json").read_text())
     first, *_ = document["trials"]
-    assert (first["number"], first["values"]) == (0, {"smoothing": 4.0})  # the defaults, as far as the space has them
+    assert (first["number"], first["values"]) == (0, {"dimensions": 100, "smoothing": 4.0})  # the defaults
     best = max((t for t in document["trials"] if t["value"] is not None), key=lambda t: t["value"])
     assert {row["trial"] for row in document["chosen"].values()} == {best["number"]}
     files = {path.name for path in (tmp_path / "s" / "figures").iterdir()}

@@ -41,7 +41,7 @@ def history(document: JsonDict, complete: Sequence[JsonDict]) -> Figure:
     axis = figure.add_subplot()
     axis.scatter(numbers, values, s=14, color=BARS[0], label="trial")
     axis.step(numbers, best, where="post", color=ACCENT, linewidth=1, label="best so far")
-    axis.set(xlabel="trial; 0: the defaults", ylabel=f"{document['metric']}, {document['objective']}")
+    axis.set(xlabel="trial", ylabel=f"{document['metric']}, {document['objective']}")
     axis.legend()
     return figure
 

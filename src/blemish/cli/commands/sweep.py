@@ -51,7 +51,7 @@ def _chosen(found: Swept) -> Iterator[str]:
             for name, value in trial.values.items()
         )
         where = "all categories" if len(names) == len(found.chosen) else ", ".join(names)
-        yield f"tuned for {where}: {values} (trial {number}{', the defaults' if number == 0 else ''})"
+        yield f"tuned for {where}: {values} (trial {number})"
 
 
 EPILOG = "Underscores are taken: --data_path. A space of one's own: see docs/compare-methods.md"

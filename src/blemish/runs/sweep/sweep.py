@@ -88,8 +88,9 @@ def _about(config: SweepConfig, categories: Sequence[Data]) -> dict[str, Any]:
 
 
 def _cells(config: SweepConfig, categories: Sequence[Data], values: Mapping[str, Value]) -> list[Cell]:
-    """The cells of a configuration, one for each category."""
-    run = config.run(dict(values))
+    """The cells of a configuration, one for each category; values that are the defaults make no other cell."""
+    space = config.search_space
+    run = config.run({name: value for name, value in values.items() if value != space[name].default})
     return [run_cell(TUNED, run, data, config.out) for data in categories]
 
 
