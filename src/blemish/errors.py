@@ -18,6 +18,9 @@ PURPOSES = {
     "onnx": "exporting",
     "openvino": "exporting to OpenVINO, inspecting with it, and fast networks",
     "timm": "networks as backbones",
+    "ray": "computing on a Ray cluster",
+    "sweep": "searching the options of a method",
+    "bulk": "scoring the images of a manifest",
 }
 """Optional extra of the package -> its purpose."""
 EXTRAS = {
@@ -27,6 +30,11 @@ EXTRAS = {
     "safetensors": "train",
     "scipy": "train",
     "timm": "timm",
+    "fsspec": "bulk",
+    "pyarrow": "bulk",
+    "ray": "ray",
+    "optuna": "sweep",
+    "sklearn": "sweep",
     "torch": "train",
     "onnxruntime": "runtime",
     "onnx": "onnx",

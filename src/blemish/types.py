@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -76,9 +77,9 @@ class Sample:
     split: Split = "test"
     group: str = ""
     """Images with the same group show the same part, so they are never learned from and held out; empty: no group."""
-    content: bytes | NDArray[Any] | None = field(default=None, compare=False, repr=False)
-    """The file's content, or its pixels (H, W) or (H, W, 3) as a decoder gives them, where the image is in memory and
-    `image` is its name alone."""
+    content: bytes | NDArray[Any] | Callable[[], bytes] | None = field(default=None, compare=False, repr=False)
+    """The file's content, or its pixels (H, W) or (H, W, 3) as a decoder gives them, where the image is in memory; or a
+    function that fetches the content, where it is on no disk. `image` is then its name alone."""
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -11,7 +11,9 @@ from blemish.detectors import DETECTORS, detector_class
 
 COMMANDS = [
     [],
-    *([name] for name in ("fit", "predict", "calibrate", "export", "train", "evaluate", "metrics", "compare")),
+    *([name] for name in ("fit", "predict", "score", "calibrate", "export", "train", "evaluate", "metrics", "compare")),
+    ["benchmark"],
+    ["sweep"],
     *([name] for name in ("report", "data", "synth", "demo")),
     ["data", "check"],
     *(["fit", "--model", model] for model in sorted(DETECTORS)),

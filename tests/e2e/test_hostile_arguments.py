@@ -44,11 +44,14 @@ COMMANDS = (
     Command("fit", ("data/part/train/good",), ("--out", "out", "--model", "padim", "--size", "32")),
     Command("calibrate", ("run/part",)),
     Command("predict", ("run/part", "data/part/test/bad"), ("--out", "out")),
+    Command("score", ("list.csv",), ("--model", "run/part", "--out", "out", "--shard-size", "2")),
     Command("export", ("run/part",)),
     Command("evaluate", ("run",), ("--data_path", "data", "--out", "out", "--resamples", "0")),
     Command("metrics", (), ("--maps", "maps", "--data_path", "data", "--out", "out", "--resamples", "0")),
     Command("report", ("run",), ("--out", "page.html")),
     Command("compare", ("run", "run")),
+    Command("sweep", (), ("--data-path", "data", "--out", "out", "--model", "padim", "--trials", "2")),
+    Command("benchmark", (), ("--data-path", "data", "--out", "out", "--methods", "padim", "--sizes", "32")),
     Command("synth", ("out",), ("--category", "gear", "--size", "64")),
     Command("demo", ("out",)),
     Command("submit", ("mvtec_ad_2", "run"), ("--out", "archive.tar.gz")),
@@ -99,6 +102,7 @@ def make_hostile_files() -> None:
     Path("roi.json").write_text('{"size": [1e400, -1], "polygons": [[[0, 0]]]}')
     Path("run.toml").write_text('epochs = "\\u0000"\ndata_path = "a\\u0000b"')
     Path("text").write_text("words")
+    Path("list.csv").write_text("path\ndata/part/test/bad/000.png\ntext\n")
     Path("empty.png").touch()
     for name, mode in (("unreadable.png", 0), ("locked", 0)):
         Path(name).mkdir() if name == "locked" else Path(name).write_bytes(noise)
@@ -152,6 +156,7 @@ def stand_in(*_: object, **__: object) -> None:
 def walk(command: Command, count: int, place: Path, capsys, monkeypatch) -> None:
     """Runs so many of the command's cases, evenly among them."""
     monkeypatch.setattr("blemish.runs.demo.demo", stand_in)
+    monkeypatch.setattr("blemish.cli.commands.sweep.show_sweep", stand_in)
     wrong = []
     found = list(cases(command, options_of(command.name, capsys)))
     step = max(1, len(found) // count) | 1  # odd: it meets all values, whose number is even, in turn

@@ -16,11 +16,11 @@ from blemish.data.layouts import LAYOUTS
 from blemish.detectors import DETECTORS
 from blemish.detectors.base import Detector
 from blemish.detectors.padim import PaDiM
-from blemish.evaluation.results import read_results
 from blemish.features.base import FILTER_BANKS, Backbone
 from blemish.features.gabor import GaborFeatures
 from blemish.metrics import METRICS, Metric
 from blemish.metrics.registry import _METRICS
+from blemish.reporting.read_runs import read_runs
 from blemish.types import Sample
 
 SMALL = {"size": 32, "align": "off"}
@@ -82,11 +82,11 @@ def test_a_metric_is_in_every_evaluation_from_then_on(tmp_path, make_category):
 
     blemish.register_metric("image_youden", Metric("image", "higher", "image Youden's J", "counts", most_apart))
     assert list(METRICS)[-1] == "image_youden"
-    (run,) = blemish.benchmark(["padim"], make_category(tmp_path), tmp_path / "runs", **SMALL)
-    (evaluation,) = read_results(run)
+    run = blemish.benchmark(["padim"], make_category(tmp_path), tmp_path / "runs", **SMALL)
+    ((evaluation,),) = ([part.evaluation for part in found.parts] for found in read_runs([run]))
     assert evaluation.metrics["image_youden"] == 1.0
     assert evaluation.intervals["image_youden"] == [1.0, 1.0]
-    assert "image_youden" in (run / "results.csv").read_text()
+    assert "image_youden" in (run / "tables/results.csv").read_text()
     assert "image Youden's J" in blemish.report(run, tmp_path / "report.html").read_text().replace("&#39;", "'")
 
 

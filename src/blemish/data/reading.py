@@ -72,7 +72,7 @@ class FileReader:
         try:
             if isinstance(sample.content, np.ndarray):
                 return Opened(digest_in_memory(sample), Decoded(sample.content))
-            data = data or sample.content
+            data = data or (sample.content() if callable(sample.content) else sample.content)
             data = read_content(sample.image, self.max_pixels) if data is None else data
             digest = hashlib.sha256(data).hexdigest()
             return Opened(digest, decode_file(data, sample.image, self.max_pixels))
@@ -107,6 +107,6 @@ def digest_in_memory(sample: Sample) -> str:
     """SHA-256 of a sample's content, or of its pixels together with their type and shape."""
     content = sample.content
     if not isinstance(content, np.ndarray):
-        return hashlib.sha256(content or b"").hexdigest()
+        return hashlib.sha256((content() if callable(content) else content) or b"").hexdigest()
     kind = f"{content.dtype.str}{content.shape}".encode()
     return hashlib.sha256(kind + np.ascontiguousarray(content).tobytes()).hexdigest()

@@ -67,10 +67,11 @@ def evaluate(
     roi: Roi | None = None,
     pixel_threshold: float | None = None,
     layout: str = "",
+    kept: KeptImages = NOTHING_KEPT,
 ) -> Evaluation:
     """The metrics of the predictions; the arguments are those of `evaluate_in_detail`."""
     options: Any = {"method": method, "category": category, "root": root, "num_resamples": num_resamples, "roi": roi}
-    options |= {"pixel_threshold": pixel_threshold, "layout": layout}
+    options |= {"pixel_threshold": pixel_threshold, "layout": layout, "kept": kept}
     return evaluate_in_detail(predictions, samples, **options).evaluation
 
 

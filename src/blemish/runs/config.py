@@ -147,14 +147,19 @@ class RunConfig(BaseModel):
         return self.model_dump(mode="json", exclude=NOT_PART_OF_THE_RESULT)
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The settings in a TOML file; raises BlemishError where it cannot be read or has an unknown setting."""
+def load_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file; raises BlemishError where it cannot be read."""
     try:
-        found = tomllib.loads(read_bytes(path, LARGEST_TOML).decode())
+        return tomllib.loads(read_bytes(path, LARGEST_TOML).decode())
     except BlemishError as error:
         raise BlemishError(f"config {error}") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise BlemishError(f"config {path}: {error}.") from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file; raises BlemishError where it cannot be read or has an unknown setting."""
+    found = load_toml(path)
     unknown = sorted(set(found) - set(RunConfig.model_fields))
     if unknown:
         known = ", ".join(RunConfig.model_fields)

@@ -1,4 +1,4 @@
-"""Evaluates the detectors of an earlier run on the test images of any data set."""
+"""Evaluates the detectors of an earlier run, or the anomaly maps of any program, on the test images of a data set."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from pathlib import Path
 from blemish.calibration.thresholds import to_dict
 from blemish.data.category import Category, find_categories, find_category, layout_of
 from blemish.errors import BlemishError
-from blemish.evaluation.evaluate import evaluate
+from blemish.evaluation.evaluate import evaluate, evaluate_in_detail, predictions_from_maps
+from blemish.evaluation.report_data import collect_previews, write_evaluation
 from blemish.inference.inspector import Inspector
+from blemish.inference.previews import Preview
 from blemish.model.folder import DOCUMENT, ModelFolder, read_model
 from blemish.progress import Phases, no_phases, with_progress
 from blemish.types import Evaluation
@@ -57,6 +59,26 @@ def evaluate_on(
     )
     calibration = to_dict(inspector.calibration) if inspector.calibration else None
     return replace(evaluation, calibration=calibration)
+
+
+def evaluate_maps(maps: Path, category: Category, name: str, out: Path, num_resamples: int = 0) -> Evaluation:
+    """Evaluates the anomaly maps that any program wrote for the test images of a category.
+
+    `out/<category>` then holds what reports and comparisons need. `name` is the method that the evaluation carries;
+    `maps` is laid out as `predictions_from_maps` says, which raises BlemishError for a map that is missing or wrong.
+    """
+    previews: list[Preview] = []
+    measured = evaluate_in_detail(
+        collect_previews(predictions_from_maps(maps, category), category.root, previews),
+        category.of("test"),
+        method=name,
+        category=category.name,
+        root=category.root,
+        num_resamples=num_resamples,
+        layout=category.layout,
+    )
+    write_evaluation(measured, previews, {}, out / category.name)
+    return measured.evaluation
 
 
 def _detectors(folder: Path, data_path: Path, names: Sequence[str], layout: str) -> list[tuple[Category, ModelFolder]]:

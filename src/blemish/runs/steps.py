@@ -104,9 +104,14 @@ class Calibrated:
         return Artifact(name, self.fitted.detector, preprocess, provenance, self.calibration, category=category)
 
 
-def plan(config: RunConfig, category: Category, phases: Phases = no_phases) -> Planned:
-    """Hashes the files of the category, draws the validation images, reads the region of interest."""
-    reader = FileReader(config.max_pixels, config.memory_budget)
+def plan(
+    config: RunConfig, category: Category, phases: Phases = no_phases, reader: FileReader | None = None
+) -> Planned:
+    """Hashes the files of the category, draws the validation images, reads the region of interest.
+
+    `reader` may know the hashes, and images that were decoded before.
+    """
+    reader = reader or FileReader(config.max_pixels, config.memory_budget)
     contents = file_digests(category.samples, phases("hashing"), reader)
     roi = read_roi(config.roi) if config.roi else None
     category, data_sha256 = hold_out(category, config.validation, config.seed, contents), data_hash(category, contents)

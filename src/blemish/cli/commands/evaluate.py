@@ -54,27 +54,13 @@ def metrics_command(
     The score of an image is the maximum of its map.
     """
     from blemish.data import find_categories
-    from blemish.evaluation.evaluate import evaluate_in_detail, predictions_from_maps
-    from blemish.evaluation.report_data import collect_previews, write_evaluation
-    from blemish.inference.previews import Preview
+    from blemish.runs.evaluate import evaluate_maps
 
     if not maps.is_dir():
         raise BlemishError(f"maps {maps}: no such folder. Expected {maps}/<category>/test/<type>/<stem>.tiff.")
     _refuse_file(out)
-    evaluations = []
-    for found in find_categories(data_path, category or (), layout=layout):
-        previews: list[Preview] = []
-        measured = evaluate_in_detail(
-            collect_previews(predictions_from_maps(maps, found), found.root, previews),
-            found.of("test"),
-            method=name,
-            category=found.name,
-            root=found.root,
-            num_resamples=resamples,
-            layout=found.layout,
-        )
-        write_evaluation(measured, previews, {}, (out or maps) / found.name)
-        evaluations.append(measured.evaluation)
+    found = find_categories(data_path, category or (), layout=layout)
+    evaluations = [evaluate_maps(maps, one, name, out or maps, resamples) for one in found]
     _show(evaluations, out or maps)
 
 
