@@ -21,6 +21,8 @@ PURPOSES = {
     "ray": "computing on a Ray cluster",
     "sweep": "searching the options of a method",
     "bulk": "scoring the images of a manifest",
+    "serve": "the station, `blemish serve`",
+    "postgresql": "a station's database on a PostgreSQL server",
 }
 """Optional extra of the package -> its purpose."""
 EXTRAS = {
@@ -40,6 +42,14 @@ EXTRAS = {
     "onnx": "onnx",
     "onnxscript": "onnx",
     "openvino": "openvino",
+    "alembic": "serve",
+    "argon2": "serve",
+    "fastapi": "serve",
+    "prometheus_client": "serve",
+    "python_multipart": "serve",
+    "sqlalchemy": "serve",
+    "uvicorn": "serve",
+    "psycopg": "postgresql",
 }
 """Imported package -> the extra that installs it."""
 

@@ -14,7 +14,7 @@ COMMANDS = [
     *([name] for name in ("fit", "predict", "score", "calibrate", "export", "train", "evaluate", "metrics", "compare")),
     ["benchmark"],
     ["sweep"],
-    *([name] for name in ("report", "data", "synth", "demo")),
+    *([name] for name in ("report", "data", "synth", "demo", "serve")),
     ["data", "check"],
     *(["fit", "--model", model] for model in sorted(DETECTORS)),
     *(["train", "--model", model] for model in sorted(DETECTORS)),
