@@ -19,7 +19,7 @@ from blemish.errors import BlemishError
 from blemish.features.base import Backbone
 from blemish.features.engine import Engine, EngineError, Graph
 from blemish.features.optimise import optimise
-from blemish.features.timm_networks import build, default_layers, patch_size, timm_name, with_weights
+from blemish.features.timm_networks import STRIDES, build, default_layers, patch_size, timm_name, with_weights
 from blemish.progress import Progress, no_progress
 
 logger = logging.getLogger("blemish")
@@ -45,7 +45,7 @@ class NetworkFeatures(Backbone):
     """The feature maps of some layers of a network.
 
     Layers have the numbers of timm's `features_only`: the stages of a ResNet are 1 to 4, the blocks of a ViT begin at
-    0. The defaults are the layers of stride 8 and 16, and for a ViT the blocks at half and at three quarters.
+    0. The defaults are the layers of these `strides`, and for a ViT the blocks at half and at three quarters.
     The network computes in `dtype`; its input and its feature maps are float32.
     The weights are uninitialised until `fit` loads them, or a saved model's state is loaded.
 
@@ -59,10 +59,16 @@ class NetworkFeatures(Backbone):
     """The packed `Graph` of the network, for images of the size that came last; empty where torch computes it."""
 
     def __init__(
-        self, name: str, layers: Sequence[int] = (), weights: str = "hub", dtype: torch.dtype = torch.float32
+        self,
+        name: str,
+        layers: Sequence[int] = (),
+        weights: str = "hub",
+        dtype: torch.dtype = torch.float32,
+        strides: Sequence[int] = STRIDES,
     ) -> None:
         super().__init__()
         self.name, self.layers, self.weights, self.dtype = name, tuple(layers), weights, dtype
+        self.strides = strides
         self.network: nn.Module = _Weights()
         self._arranged: tuple[tuple[int, ...], Engine | None] | None = None
         """(1, 3, H, W) of images, and what computes them; None: torch."""
@@ -72,7 +78,7 @@ class NetworkFeatures(Backbone):
 
     def fit(self, images: ImageSource, seed: int, progress: Progress = no_progress) -> Self:  # noqa: ARG002
         """Loads the weights from a package, the hub or a file, or draws random ones; BlemishError where that fails."""
-        self.layers = self.layers or default_layers(timm_name(self.name))
+        self.layers = self.layers or default_layers(timm_name(self.name), self.strides)
         self._take(with_weights(self.name, self.layers, self.weights, seed))
         self.graph, self._arranged = self.graph.new_empty(0), None
         return self
@@ -129,7 +135,7 @@ class NetworkFeatures(Backbone):
     def _build(self) -> None:
         """Builds the network with weights that are not initialised."""
         name = timm_name(self.name)
-        self.layers = self.layers or default_layers(name)
+        self.layers = self.layers or default_layers(name, self.strides)
         self._take(build(name, self.layers))
 
     def _build_from(self, weights: _Weights) -> None:
