@@ -21,7 +21,7 @@ from blemish.detectors.patchcore import PatchCore
 from blemish.errors import BlemishError
 from blemish.features import engine as engine_module
 from blemish.features import timm_features
-from blemish.features.engine import Engine, EngineError, Graph, computes_in_bfloat16
+from blemish.features.engine import Engine, EngineError, Graph
 from blemish.features.optimise import optimise
 from blemish.features.threads import computing_on
 from blemish.features.timm_features import NetworkFeatures, without_networks
@@ -118,14 +118,13 @@ def test_the_same_network_is_the_same_graph_whatever_was_arranged_before():
     assert first == second
 
 
-def test_float32_is_float32_and_bfloat16_is_not():
+def test_float32_is_float32_and_bfloat16_is_near():
     network, images = made(), pictures()
     exact, rounded = (optimise(network, images, dtype)[1](images) for dtype in (torch.float32, torch.bfloat16))
     for one, other, expected in zip(exact, rounded, network(images), strict=True):
         norm = torch.linalg.vector_norm
         assert norm(one - expected) < 1e-6 * norm(expected)
-        if computes_in_bfloat16():
-            assert 1e-4 * norm(expected) < norm(other - expected) < 0.05 * norm(expected)
+        assert norm(other - expected) < 0.05 * norm(expected)  # where a processor has no bfloat16 it is exact
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -159,7 +158,6 @@ def test_without_openvino_torch_computes_the_same(monkeypatch, caplog):
     with caplog.at_level("INFO", "blemish"):
         found = features_of()(images)
     assert "pip install 'blemish[openvino]'" in caplog.text
-    assert not computes_in_bfloat16()
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from blemish.errors import BlemishError, number_of
-from blemish.features.engine import computes_in_bfloat16
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +74,8 @@ def uses_bfloat16(precision: Precision, device: torch.device) -> bool:
         return precision == "bfloat16"
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and computes_in_bfloat16()
+    has_onednn = device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(has_onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _refuse_missing(name: str) -> None:

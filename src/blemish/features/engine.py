@@ -134,15 +134,6 @@ def to_graph(network: nn.Module, example: Tensor) -> Graph:
     return _serialised(model)
 
 
-def computes_in_bfloat16() -> bool:
-    """Whether OpenVINO is installed, and takes bfloat16 on this processor by itself since it is faster."""
-    try:
-        precision = _core().get_property("CPU", "INFERENCE_PRECISION_HINT")
-    except EngineError:
-        return False
-    return bool(precision == _openvino().Type.bf16)
-
-
 def graph_problem(xml: bytes, num_bytes: int) -> str | None:
     """What is wrong with a graph of OpenVINO whose weights have `num_bytes` bytes; None if it is valid."""
     if b"<!" in xml.replace(b"<!--", b""):
