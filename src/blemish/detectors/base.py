@@ -17,11 +17,11 @@ from blemish.data.source import ImageSource
 from blemish.detectors.parts.fitted import Fitted
 from blemish.detectors.parts.one_by_one import ImagesOneByOne
 from blemish.errors import BlemishError, first_problem
-from blemish.features.base import FILTER_BANKS, Backbone, FeatureOptions, Side
+from blemish.features.base import Backbone, FeatureOptions, Side
 from blemish.features.computed import ComputedFeatures
 from blemish.features.devices import uses_bfloat16
-from blemish.features.filters import upsampling_matrix
-from blemish.features.registry import create_backbone
+from blemish.features.filters import membership_matrix, upsampling_matrix
+from blemish.features.registry import create_backbone, default_backbone, has_network
 from blemish.imaging.preprocess import Combination
 from blemish.progress import Progress, no_progress
 from blemish.training.settings import Schedule, Training, constant
@@ -29,7 +29,9 @@ from blemish.types import Size
 
 Smoothing = Annotated[float, Field(ge=0, le=32, description="map smoothing, sigma in pixels")]
 
-DEFAULT_BACKBONE = "gabor"
+TopShare = Annotated[
+    float, Field(ge=0, le=1, description="share of the map's cells, the highest, whose mean is the score; 0: one cell")
+]
 
 
 class Detector(Fitted, ABC):
@@ -167,6 +169,9 @@ class FeatureDetector(Detector):
     A subclass implements `learn`, `learn_more` and `distances`.
     """
 
+    top_share: float = 0.0
+    """Share of the cells, the highest, whose mean distance is the score; 0: the maximum of the map."""
+
     def __init__(self, feature_options: FeatureOptions, smoothing: float) -> None:
         super().__init__(feature_options.size)
         self.feature_options, self.smoothing = feature_options, smoothing
@@ -211,8 +216,8 @@ class FeatureDetector(Detector):
         """The distances (B, h, w) of feature maps (B, C, h, w) from those of good images, at each cell."""
 
     def score(self, images: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The maximum (B,) and the map (B, H, W) of the distances, enlarged to the images' size and smoothed."""
-        return scores_and_maps(self.distances(self.features(images)), images, self.smoothing, inside)
+        """Scores (B,) and maps (B, H, W) of the distances, by `scores_and_maps`."""
+        return scores_and_maps(self.distances(self.features(images)), images, self.smoothing, inside, self.top_share)
 
     def _computed(self, images: ImageSource) -> ComputedFeatures:
         return ComputedFeatures(images, self.features, self.device)
@@ -224,37 +229,60 @@ class FeatureDetector(Detector):
 
     def _new_features(self) -> Backbone:
         asked = self.feature_options
-        precision = self.choices.get("precision", asked.precision)
+        precision, name = self.choices.get("precision", asked.precision), self.choices.get("backbone", asked.backbone)
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-        return create_backbone(self._backbone_name, asked.layers, asked.weights, dtype)
-
-    @property
-    def _backbone_name(self) -> str:
-        name = self.feature_options.backbone
-        return DEFAULT_BACKBONE if name == "auto" else name
+        name = default_backbone()[0] if name == "auto" else name
+        return create_backbone(name, asked.layers, asked.weights, dtype)
 
     def _fit_features(self, images: ImageSource, seed: int, progress: Progress) -> None:
         """Creates and fits the backbone, in the precision that suits the hardware."""
-        is_network = self._backbone_name not in FILTER_BANKS
-        if is_network and self.feature_options.precision == "auto" and uses_bfloat16("auto", self.device):
+        if self.feature_options.backbone == "auto":
+            name, reason = default_backbone()
+            self._choose({"backbone": name}, reason)
+        is_open = self.feature_options.precision == "auto" and has_network(self.chosen("backbone"))
+        if is_open and uses_bfloat16("auto", self.device):
             self._choose({"precision": "bfloat16"}, "precision: bfloat16, which this hardware supports")
         self.features = self._new_features().to(self.device).fit(images, seed, progress)
 
 
 def scores_and_maps(
-    distances: Tensor, images: Tensor, smoothing: float, inside: Tensor | None = None
+    distances: Tensor, images: Tensor, smoothing: float, inside: Tensor | None = None, top_share: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """Scores (B,) and maps (B, H, W) of distances (B, h, w) on a grid.
 
     The maps are the distances enlarged bilinearly to the size of `images` (B, 3, H, W) and smoothed by a Gaussian of
-    `smoothing` pixels. The scores are their maxima, by `max_scores`.
+    `smoothing` pixels. The scores are their maxima, or with a `top_share` the means of that share of the distances,
+    the highest. With `inside` (B, H, W), only places that show a True pixel count; a score is -inf where none does.
     """
     rows, columns = (
         upsampling_matrix(cells, pixels, smoothing).to(distances)
         for cells, pixels in zip(distances.shape[1:], images.shape[-2:], strict=True)
     )
     maps = rows @ distances @ columns.T
-    return max_scores(maps, inside), maps
+    if top_share == 0:
+        return max_scores(maps, inside), maps
+    counted = None if inside is None else cells_inside(inside, distances.shape[1], distances.shape[2])
+    return _top_scores(distances, counted, top_share), maps
+
+
+def _top_scores(distances: Tensor, counted: Tensor | None, share: float) -> Tensor:
+    """The mean (B,) of this share of the distances (B, h, w), the highest of those with a True in `counted`."""
+    values = distances if counted is None else distances.masked_fill(~counted, -torch.inf)
+    highest = values.flatten(1).topk(max(1, round(share * values[0].numel())), 1).values
+    if counted is None:
+        return highest.mean(1)
+    shown = highest > -torch.inf
+    means = highest.masked_fill(~shown, 0).sum(1) / shown.sum(1).clamp_min(1)
+    return means.masked_fill(~shown[:, 0], -torch.inf)
+
+
+def cells_inside(inside: Tensor, height: int, width: int) -> Tensor:
+    """(B, height, width): the cells of a grid that contain a True pixel of `inside` (B, H, W)."""
+    rows, columns = (
+        membership_matrix(cells, pixels).to(inside.device)
+        for cells, pixels in zip((height, width), inside.shape[1:], strict=True)
+    )
+    return (rows.T @ inside.float() @ columns) > 0
 
 
 def max_scores(values: Tensor, inside: Tensor | None) -> Tensor:

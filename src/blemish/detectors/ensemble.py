@@ -1,11 +1,11 @@
-"""The ensemble of PatchCore and PaDiM: a weighted mean of their normalised distances."""
+"""The ensemble: memory banks of each kind of features and Gaussians of all, their distances averaged."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from blemish.detectors.base import FeatureDetector, Smoothing
+from blemish.detectors.base import FeatureDetector, Smoothing, TopShare
 from blemish.detectors.parts.gaussians import GaussianOptions, Gaussians
 from blemish.detectors.parts.memory_bank import BankOptions, MemoryBank
 from blemish.detectors.parts.score_normalisation import normalised, offset_and_scale
@@ -13,15 +13,19 @@ from blemish.features.base import FeatureOptions
 from blemish.features.computed import ComputedFeatures
 from blemish.progress import Progress
 
+GAUSSIAN_WEIGHT = 0.5
+"""Weight of the Gaussians' distances; the memory banks share the rest."""
+
 
 class Ensemble(FeatureDetector):
-    """Map: a weighted mean of PatchCore's and PaDiM's distances; score: its maximum.
+    """Map: the mean of several normalised distances; score: the mean of its highest cells.
 
+    The distances are those to the nearest patch in a memory bank of each kind of features, as in PatchCore, and the
+    Mahalanobis distance of all features from the Gaussian at each position, as in PaDiM. A bank knows which patches
+    occur at all, and each kind has a bank of its own, since kinds see different defects; Gaussians know which features
+    belong to each position, and how the kinds vary together.
     Each kind of distance is normalised by its offset and scale on held-out good images; without validation images it
-    is not. PaDiM knows which features belong to each position, PatchCore which features occur at all. With a Gaussian
-    per position, PaDiM's weight relative to PatchCore's is the number of training images per feature, since with few
-    images its covariance is mostly shrinkage; with one Gaussian for all positions both weights are equal. Both use the
-    same feature maps, which are computed once.
+    is not. All use the same feature maps, which are computed once.
     """
 
     offset: Tensor
@@ -33,40 +37,50 @@ class Ensemble(FeatureDetector):
         feature_options: FeatureOptions = FeatureOptions(),
         bank_options: BankOptions = BankOptions(),
         gaussian_options: GaussianOptions = GaussianOptions(),
-        smoothing: Smoothing = 4.0,
+        smoothing: Smoothing = 2.0,
+        top_share: TopShare = 0.01,
     ) -> None:
         super().__init__(feature_options, smoothing)
-        self.bank_options, self.gaussian_options = bank_options, gaussian_options
-        self.memory = MemoryBank(bank_options, self.features)
-        self.gaussians = Gaussians(gaussian_options, self.features)
-        self.register_buffer("offset", torch.zeros(2))
-        self.register_buffer("scale", torch.ones(2))
-        self.register_buffer("weight", torch.full((2,), 0.5))
+        self.bank_options, self.gaussian_options, self.top_share = bank_options, gaussian_options, top_share
+        kinds = self.features.kinds
+        self.memories = nn.ModuleList(MemoryBank(bank_options, kind) for kind in kinds)
+        self.gaussians = Gaussians(gaussian_options)
+        share = (1 - GAUSSIAN_WEIGHT) / len(kinds)
+        self.register_buffer("offset", torch.zeros(len(kinds) + 1))
+        self.register_buffer("scale", torch.ones(len(kinds) + 1))
+        self.register_buffer("weight", torch.tensor([share] * len(kinds) + [GAUSSIAN_WEIGHT]))
+
+    @property
+    def banks(self) -> list[MemoryBank]:
+        """The memory bank of each kind of features."""
+        return [memory for memory in self.memories if isinstance(memory, MemoryBank)]
 
     def learn(
         self, features: ComputedFeatures, validation: ComputedFeatures | None, seed: int, progress: Progress
     ) -> None:
-        """Fits both, and measures the offsets and scales of their distances on the validation images."""
-        self.memory.learn(features, seed, progress)
+        """Fits all, and measures the offsets and scales of their distances on the validation images."""
+        for number, bank in enumerate(self.banks):
+            bank.learn(features.of_kind(number), seed, progress)
         self.gaussians.learn(features, validation, seed, progress)
         self._take_choices(self.gaussians)
         self._measure_scale(validation)
-        self._set_weights()
 
     def learn_more(self, features: ComputedFeatures, progress: Progress) -> None:
-        """Updates both with additional good images; offsets and scales stay as they are."""
-        self.memory.learn_more(features, progress)
+        """Updates all with additional good images; offsets and scales stay as they are."""
+        for number, bank in enumerate(self.banks):
+            bank.learn_more(features.of_kind(number), progress)
         self.gaussians.learn_more(features, progress)
-        self._set_weights()
 
     def distances(self, features: Tensor) -> Tensor:
-        """The weighted mean (B, h, w) of both normalised distances; 1 is the mean maximum of good images."""
-        both = normalised(self._distances(features), self.offset, self.scale)
-        return (both * self.weight[:, None, None, None]).sum(0)
+        """The weighted mean (B, h, w) of the normalised distances; 1 is the mean maximum of good images."""
+        found = normalised(self._distances(features), self.offset, self.scale)
+        return (found * self.weight[:, None, None, None]).sum(0)
 
     def _distances(self, features: Tensor) -> Tensor:
-        """(2, B, h, w): the distances to the nearest patch, and the Mahalanobis distances."""
-        return torch.stack([self.memory.distances(features), self.gaussians.distances(features)])
+        """(E, B, h, w): the distances to the nearest patch of each bank, and the Mahalanobis distances."""
+        kinds = zip(self.banks, self.features.split(features), strict=True)
+        nearest = [bank.distances(channels) for bank, channels in kinds]
+        return torch.stack([*nearest, self.gaussians.distances(features)])
 
     def _measure_scale(self, validation: ComputedFeatures | None) -> None:
         self.offset.zero_()
@@ -75,8 +89,3 @@ class Ensemble(FeatureDetector):
             found = torch.cat([self._distances(batch) for batch in validation.batches()], 1)
             for buffer, values in zip((self.offset, self.scale), offset_and_scale(found), strict=True):
                 buffer.copy_(values)
-
-    def _set_weights(self) -> None:
-        per_feature = float(self.gaussians.count) / self.gaussians.mean.shape[-1]
-        gaussian = 1.0 if self.gaussians.chosen("shared") else per_feature
-        self.weight.copy_(torch.tensor([1.0, gaussian]) / (1 + gaussian))

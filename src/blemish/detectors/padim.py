@@ -26,7 +26,7 @@ class PaDiM(FeatureDetector):
     ) -> None:
         super().__init__(feature_options, smoothing)
         self.gaussian_options = gaussian_options
-        self.gaussians = Gaussians(gaussian_options, self.features)
+        self.gaussians = Gaussians(gaussian_options)
 
     def learn(
         self, features: ComputedFeatures, validation: ComputedFeatures | None, seed: int, progress: Progress

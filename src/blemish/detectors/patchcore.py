@@ -8,11 +8,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from blemish.detectors.base import FeatureDetector, Smoothing, scores_and_maps
+from blemish.detectors.base import FeatureDetector, Smoothing, cells_inside, scores_and_maps
 from blemish.detectors.parts.memory_bank import BankOptions, MemoryBank
 from blemish.features.base import FeatureOptions
 from blemish.features.computed import ComputedFeatures
-from blemish.features.filters import membership_matrix
 from blemish.progress import Progress
 
 Reweighting = Annotated[
@@ -68,15 +67,6 @@ class PatchCore(FeatureDetector):
         if not is_reweighted:
             return scores, maps
         if inside is not None:
-            counted = _cells(inside, features.shape[2], features.shape[3])
+            counted = cells_inside(inside, features.shape[2], features.shape[3])
             distances = distances.masked_fill(~counted.flatten(1), -torch.inf)
         return self.memory.reweighted_scores(patches, distances, rows), maps
-
-
-def _cells(inside: Tensor, height: int, width: int) -> Tensor:
-    """(B, height, width): the cells of a grid that contain a True pixel of `inside` (B, H, W)."""
-    rows, columns = (
-        membership_matrix(cells, pixels).to(inside.device)
-        for cells, pixels in zip((height, width), inside.shape[1:], strict=True)
-    )
-    return (rows.T @ inside.float() @ columns) > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -14,14 +14,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from blemish.data.source import ImageSource
-from blemish.detectors.base import LearningDetector, Smoothing, scores_and_maps
+from blemish.detectors.base import LearningDetector, Smoothing, TopShare, scores_and_maps
 from blemish.detectors.ensemble import Ensemble
 from blemish.detectors.parts.gaussians import GaussianOptions
 from blemish.detectors.parts.memory_bank import BankOptions
 from blemish.detectors.parts.moments import leave_one_out
 from blemish.detectors.parts.one_by_one import one_core_workers
 from blemish.detectors.parts.synthesis import OperatorNames, Synthesis, typical_contrast
-from blemish.features.base import FeatureOptions, FilterBank, Side
+from blemish.features.base import FeatureOptions
 from blemish.imaging.foreground import find_foreground
 from blemish.training.settings import Training
 
@@ -44,7 +44,7 @@ HEAD_WEIGHT = 0.5
 
 
 class SelfSupervised(LearningDetector):
-    """Map: the ensemble's distance plus the output of a small network; score: the map's maximum.
+    """Map: the ensemble's distance plus the output of a small network; score: the mean of the map's highest cells.
 
     The input of the network at each cell is the whitened deviation of the features from their Gaussian, at all scales.
     It is trained to segment synthetic defects on good images, like SuperSimpleNet (arXiv 2408.03143), NSA (arXiv
@@ -58,21 +58,21 @@ class SelfSupervised(LearningDetector):
 
     def __init__(
         self,
-        size: Side = 256,
+        feature_options: FeatureOptions = FeatureOptions(),
         bank_options: BankOptions = BankOptions(),
         gaussian_options: GaussianOptions = GaussianOptions(),
         head_width: HeadWidth = 32,
         num_drawn: NumDrawn = 1024,
         operators: OperatorNames = (),
-        smoothing: Smoothing = 4.0,
+        smoothing: Smoothing = 2.0,
+        top_share: TopShare = 0.01,
     ) -> None:
-        super().__init__(size)
-        self.bank_options, self.gaussian_options = bank_options, gaussian_options
+        super().__init__(feature_options.size)
+        self.feature_options, self.bank_options, self.gaussian_options = feature_options, bank_options, gaussian_options
         self.head_width, self.num_drawn = head_width, num_drawn
-        self.operators, self.smoothing = operators, smoothing
-        self.ensemble = Ensemble(FeatureOptions(size), bank_options, gaussian_options)
-        num_scales = max(len(gaussian_options.scales), len(FilterBank.scales))
-        self.head = _Head(num_scales * (FilterBank.DIMENSIONS + 1), head_width)
+        self.operators, self.smoothing, self.top_share = operators, smoothing, top_share
+        self.ensemble = Ensemble(feature_options, bank_options, gaussian_options)
+        self.head = _Head(1, head_width)
         self._synthesis: Synthesis | None = None
         self._images: ImageSource | None = None
         self._drawn: dict[tuple[bool, int], tuple[int, Tensor, Tensor]] = {}
@@ -93,6 +93,7 @@ class SelfSupervised(LearningDetector):
         self._synthesis = _synthesis(images, rows.tolist(), self.operators)
         self.ensemble.fit(images, validation=validation, seed=seed)
         self.choices, self.reasons = self.ensemble.choices, self.ensemble.reasons
+        self.head = _Head(self._inputs(self._deviations(_image(images, 0))).shape[1], self.head_width).to(self.device)
 
     def finish(self) -> None:
         """Releases the images and the examples."""
@@ -117,11 +118,11 @@ class SelfSupervised(LearningDetector):
         return losses.flatten(1).mean(1)
 
     def score(self, images: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The maximum (B,) and the map (B, H, W) of both parts, enlarged to the images' size and smoothed."""
+        """Scores (B,) and maps (B, H, W) of both parts together, by `scores_and_maps`."""
         features = self.ensemble.features(images)
         logits = self.head(self._inputs(self.ensemble.gaussians.whitened(features))).float()
         distances = self.ensemble.distances(features) + HEAD_WEIGHT * F.softplus(logits + LOGIT_OFFSET)
-        return scores_and_maps(distances, images, self.smoothing, inside)
+        return scores_and_maps(distances, images, self.smoothing, inside, self.top_share)
 
     @torch.no_grad()
     def _example(self, images: ImageSource, row_and_seed: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -182,7 +183,10 @@ class SelfSupervised(LearningDetector):
 
 
 class _Head(nn.Module):
-    """The network: inputs (B, C, h, w) to logits (B, h, w), by dilated convolutions with residual connections."""
+    """The network: inputs (B, C, h, w) to logits (B, h, w), by dilated convolutions with residual connections.
+
+    How many channels it takes is known by the fitted ensemble, or by the weights that are loaded.
+    """
 
     def __init__(self, channels: int, width: int):
         super().__init__()
@@ -197,6 +201,12 @@ class _Head(nn.Module):
             hidden = hidden + F.gelu(layer(hidden))
         logits: Tensor = self.last(hidden)[:, 0] - PRIOR_LOGIT
         return logits
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        channels = state_dict[f"{prefix}first.weight"].shape[1]
+        if channels != self.first.in_channels:
+            self.first = nn.Conv2d(channels, self.first.out_channels, 1).to(self.last.weight.device)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class _Images(Sequence[NDArray[np.float32]]):

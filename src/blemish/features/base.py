@@ -32,7 +32,7 @@ BackboneName = Annotated[
     str,
     Field(
         min_length=1,
-        description=f"{', '.join(FILTER_BANKS)}, a network of timm, or auto",
+        description=f"{', '.join(FILTER_BANKS)}, a network of timm, several joined by +, or auto",
     ),
 ]
 Layers = Annotated[
@@ -68,12 +68,24 @@ class Backbone(nn.Module, ABC):
     """PatchCore: side in cells of the square neighbourhood over which features are averaged."""
     position = 0.0
     """PatchCore: weight of a patch's position in the image."""
-    scales: tuple[float, ...] = (0.0,)
-    """PaDiM: sigmas in cells of the Gaussians by which features are smoothed."""
     selection = "spread"
     """PatchCore: how the coreset is selected."""
     reweighting = False
     """PatchCore: whether the score is lowered where the patches of the memory bank are dense."""
+
+    @property
+    def kinds(self) -> Sequence[Backbone]:
+        """The kinds of features, which the channels hold one after the other: by default one."""
+        return (self,)
+
+    def split(self, features: Tensor) -> Sequence[Tensor]:
+        """The channels of each kind, of feature maps (B, C, h, w)."""
+        return (features,)
+
+    @property
+    def principal(self) -> Sequence[int] | None:
+        """The channels that a Gaussian needs, the others adding little to them; None: all of them."""
+        return None
 
     def fit(self, images: ImageSource, seed: int, progress: Progress = no_progress) -> Self:  # noqa: ARG002
         """Learns filters from good images, or loads pretrained weights; does nothing where there are neither."""
@@ -103,10 +115,11 @@ class FilterBank(Backbone):
     SAMPLED, CELLS = 100, 400
     """Images, and cells of each image, that the components are learned from, at most."""
     position = 4.0
-    scales = (0.0, 3.0)
     num_responses: int
     mean: Tensor
     projection: Tensor
+    deviation = 1.0
+    """The standard deviation of the components that `fit` saw, over all of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,9 +139,9 @@ class FilterBank(Backbone):
             cells = self.responses(batch).flatten(2)
             drawn = torch.from_numpy(generator.permutation(cells.shape[2])[: self.CELLS]).to(cells.device)
             found.append(cells[:, :, drawn].permute(0, 2, 1).flatten(0, 1))
-        mean, projection = whitening(torch.cat(found), self.projection.shape[1], self.WHITENING)
-        self.mean.copy_(mean)
-        self.projection.copy_(projection)
+        values = torch.cat(found)
+        self.mean, self.projection = whitening(values, min(self.DIMENSIONS, values.shape[1]), self.WHITENING)
+        self.deviation = float(((values - self.mean) @ self.projection).std())
         return self
 
     def levels(self, images: Tensor) -> list[Tensor]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ class ComputedFeatures:
     def __init__(self, images: ImageSource, backbone: Backbone, device: torch.device):
         self.images, self.memory_budget = images, images.memory_budget
         self._backbone, self._device = backbone, device
+        self._kind: int | None = None
         self._kept: list[Tensor] = []
         self._room = KEPT_SHARE * images.memory_budget
 
@@ -33,6 +35,17 @@ class ComputedFeatures:
         _, channels, height, width = next(self.batches()).shape
         return channels, height, width
 
+    @property
+    def principal(self) -> Sequence[int] | None:
+        """The channels that a Gaussian needs; None: all of them."""
+        return self._backbone.principal
+
+    def of_kind(self, number: int) -> ComputedFeatures:
+        """The channels of one kind of the backbone's features, computed together with the others."""
+        found = copy(self)
+        found._kind = number
+        return found
+
     def batches(self, progress: Progress = no_progress) -> Iterator[Tensor]:
         """The feature maps (B, C, h, w) of all images in order, in batches. They must not be changed in place."""
         for number, rows in enumerate(in_batches(range(len(self)), BATCH)):
@@ -41,7 +54,7 @@ class ComputedFeatures:
             else:
                 found = self._backbone(self.images.batch(rows).to(self._device))
                 self._keep(number, found)
-            yield found
+            yield found if self._kind is None else self._backbone.split(found)[self._kind]
             progress(rows[-1] + 1, len(self))
 
     def _keep(self, number: int, found: Tensor) -> None:

@@ -19,13 +19,18 @@ from blemish.errors import BlemishError
 from blemish.features.base import Backbone
 from blemish.features.engine import Engine, EngineError, Graph
 from blemish.features.optimise import optimise
-from blemish.features.timm_networks import build, default_layers, patch_size, timm_name, with_weights
+from blemish.features.pretrained import PACKAGES
+from blemish.features.timm_networks import STRIDES, build, default_layers, patch_size, timm_name, with_weights
 from blemish.progress import Progress, no_progress
 
 logger = logging.getLogger("blemish")
 
 _builds: ContextVar[bool] = ContextVar("builds", default=True)
 _arranging = Lock()
+_made: dict[tuple[Any, ...], Tensor] = {}
+"""(name, layers, precision, shape of images) -> packed graph of a network whose weights came from a package. To make
+one takes seconds, and several detectors in a process have the same."""
+MOST_MADE = 8
 
 
 @contextmanager
@@ -45,7 +50,7 @@ class NetworkFeatures(Backbone):
     """The feature maps of some layers of a network.
 
     Layers have the numbers of timm's `features_only`: the stages of a ResNet are 1 to 4, the blocks of a ViT begin at
-    0. The defaults are the layers of stride 8 and 16, and for a ViT the blocks at half and at three quarters.
+    0. The defaults are the layers of these `strides`, and for a ViT the blocks at half and at three quarters.
     The network computes in `dtype`; its input and its feature maps are float32.
     The weights are uninitialised until `fit` loads them, or a saved model's state is loaded.
 
@@ -59,21 +64,29 @@ class NetworkFeatures(Backbone):
     """The packed `Graph` of the network, for images of the size that came last; empty where torch computes it."""
 
     def __init__(
-        self, name: str, layers: Sequence[int] = (), weights: str = "hub", dtype: torch.dtype = torch.float32
+        self,
+        name: str,
+        layers: Sequence[int] = (),
+        weights: str = "hub",
+        dtype: torch.dtype = torch.float32,
+        strides: Sequence[int] = STRIDES,
     ) -> None:
         super().__init__()
         self.name, self.layers, self.weights, self.dtype = name, tuple(layers), weights, dtype
+        self.strides = strides
         self.network: nn.Module = _Weights()
         self._arranged: tuple[tuple[int, ...], Engine | None] | None = None
         """(1, 3, H, W) of images, and what computes them; None: torch."""
         self.register_buffer("graph", torch.empty(0, dtype=torch.uint8))
-        if _builds.get():
+        self._is_packaged = False
+        if _builds.get() and (self.layers or name not in PACKAGES):  # a package's network can only be fitted or loaded
             self._build()
 
     def fit(self, images: ImageSource, seed: int, progress: Progress = no_progress) -> Self:  # noqa: ARG002
         """Loads the weights from a package, the hub or a file, or draws random ones; BlemishError where that fails."""
-        self.layers = self.layers or default_layers(timm_name(self.name))
+        self.layers = self.layers or default_layers(timm_name(self.name), self.strides)
         self._take(with_weights(self.name, self.layers, self.weights, seed))
+        self._is_packaged = self.name in PACKAGES and self.weights == "hub"
         self.graph, self._arranged = self.graph.new_empty(0), None
         return self
 
@@ -111,8 +124,14 @@ class NetworkFeatures(Backbone):
 
     def _new_engine(self, shape: tuple[int, ...]) -> Engine | None:
         """The engine of a new graph for images of this shape, which is kept in the state."""
+        made = self.name, self.layers, self.dtype, shape
+        if self._is_packaged and made in _made:
+            self.graph = _made[made]
+            return self._kept_engine(shape)
         found = optimise(self._in_float32(), torch.empty(shape), self.dtype)
         self.graph = torch.from_numpy(found[0].packed()) if found else self.graph.new_empty(0)
+        if self._is_packaged and found and len(_made) < MOST_MADE:
+            _made[made] = self.graph
         return found[1] if found else None
 
     def _in_float32(self) -> _Levels:
@@ -129,7 +148,7 @@ class NetworkFeatures(Backbone):
     def _build(self) -> None:
         """Builds the network with weights that are not initialised."""
         name = timm_name(self.name)
-        self.layers = self.layers or default_layers(name)
+        self.layers = self.layers or default_layers(name, self.strides)
         self._take(build(name, self.layers))
 
     def _build_from(self, weights: _Weights) -> None:
@@ -156,7 +175,7 @@ class NetworkFeatures(Backbone):
         return moved
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        self._arranged = None
+        self._arranged, self._is_packaged = None, False
         state_dict.pop(f"{prefix}ranges", None)  # saved by earlier versions with int8; the weights are float32
         saved = state_dict.setdefault(f"{prefix}graph", self.graph.new_empty(0))  # earlier versions kept none
         if saved.ndim == 1:

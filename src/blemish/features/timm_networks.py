@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
@@ -172,12 +172,12 @@ class _Uninitialised(TorchFunctionMode):
         return args[0] if function in (Tensor.normal_, Tensor.uniform_) else function(*args, **(kwargs or {}))
 
 
-def default_layers(name: str) -> tuple[int, ...]:
-    """The layers of stride 8 and 16, or the blocks at half and at three quarters of a transformer."""
+def default_layers(name: str, among: Sequence[int] = STRIDES) -> tuple[int, ...]:
+    """The layers whose stride is `among` the given ones, or the blocks at half and three quarters of a transformer."""
     strides = _strides(name)
     if _is_transformer(strides):
         return len(strides) // 2, len(strides) * 3 // 4
-    return tuple(level for level, stride in enumerate(strides) if stride in STRIDES)
+    return tuple(level for level, stride in enumerate(strides) if stride in among)
 
 
 def patch_size(name: str) -> int:

@@ -11,8 +11,13 @@ from torch import Tensor
 BANK = ("centre", "bank", "weight", "radius")
 GAUSSIANS = ("projection", "mean", "factor", "count", "offset", "loudness")
 """Buffers that a PatchCore and a PaDiM once had themselves, before `memory` and `gaussians` held them."""
-PARTS = {"patchcore.features.": "features.", "patchcore.": "memory.", "padim.": "gaussians."}
-"""Prefix in an ensemble that was made of two detectors -> prefix today."""
+PARTS = {
+    "patchcore.features.": "features.",
+    "patchcore.": "memories.0.",
+    "memory.": "memories.0.",
+    "padim.": "gaussians.",
+}
+"""Prefix in an ensemble that was made of two detectors, or had one memory bank -> prefix today."""
 
 
 def renamed(model: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -32,10 +37,18 @@ def renamed(model: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def completed(model: str, options: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The options of a detector; `scales` is added for tensors that were saved before that option existed."""
+    """The options of a detector; those that did not exist yet have the values that it computed with.
+
+    `auto` as backbone is written by versions that knew no other than gabor.
+    """
     prefix = {"padim": "", "ensemble": "padim.", "selfsup": "known.padim."}.get(model)
     is_of_one_scale = prefix is not None and f"{prefix}mean" in tensors and f"{prefix}offset" not in tensors
-    return dict(options) | ({"scales": (0.0,)} if is_of_one_scale and not options.get("scales") else {})
+    found = dict(options) | ({"scales": (0.0,)} if is_of_one_scale and not options.get("scales") else {})
+    if model in ("ensemble", "selfsup"):
+        found.setdefault("top_share", 0.0)
+    if model == "selfsup" or found.get("backbone") == "auto":
+        found["backbone"] = found.get("backbone", "gabor").replace("auto", "gabor")
+    return found
 
 
 def _bank_renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

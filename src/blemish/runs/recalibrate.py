@@ -24,7 +24,7 @@ from blemish.calibration.thresholds import (
     with_history,
     with_thresholds,
 )
-from blemish.data.category import Category, content_digests, find_category, log_left_out, num_held_out
+from blemish.data.category import Category, content_digests, find_learned, log_left_out, num_held_out, units_of
 from blemish.data.layouts.folder import read_folder
 from blemish.data.source import ImageSource, load
 from blemish.errors import BlemishError
@@ -265,8 +265,8 @@ def _from_folds(
     """The calibration by cross-validation: each good image is scored by a detector fitted to the other folds.
 
     The same fraction of those folds is held out as for the detector in use, so that scores have the same scale. Copies
-    of an image are in the same fold and are scored once. Where the model has no defect scores, the detector in use
-    scores the defects of the data set.
+    of an image are in the same fold and are scored once; images of a group are in the same fold. Where the model has no
+    defect scores, the detector in use scores the defects of the data set.
     """
     _closed_form_detector(model)
     category = data_of(model, data_path)
@@ -274,8 +274,9 @@ def _from_folds(
     digest_of = dict(zip(map(file_of, source.samples), digests(source), strict=True))
     left_out = named(leave_out, list(digest_of))
     not_counted = {digest_of[image] for image in left_out}
-    if not 2 <= folds <= (number := len(set(digests(source)))):
-        raise BlemishError(f"folds: {folds} was given; allowed are 2 to {number}, the number of different images.")
+    number, most = len(set(digests(source))), len(set(units_of(digests(source), source.samples)))
+    if not 2 <= folds <= most:
+        raise BlemishError(f"folds: {folds} was given; allowed are 2 to {most}, the number of different images.")
     _check_rate(rate, number - len(not_counted))
     scored = with_progress(_fold_predictions(model, source, folds), number, phases("folds"))
     predictions = (found for found in scored if digest_of[file_of(found.sample)] not in not_counted)
@@ -309,9 +310,9 @@ def _fold_predictions(model: ModelFolder, source: ImageSource, folds: int) -> It
     config = model.provenance.get("config", {})
     seed, fraction = int(config.get("seed", 0)), float(config.get("validation", 0.1))
     copies: dict[str, list[Sample]] = defaultdict(list)
-    for sample, digest in zip(source.samples, digests(source), strict=True):
-        copies[digest].append(sample)
-    groups = list(copies.values())
+    for sample, unit in zip(source.samples, units_of(digests(source), source.samples), strict=True):
+        copies[unit].append(sample)
+    groups, firsts = list(copies.values()), set(without_copies(source).samples)
     order = np.random.default_rng(seed).permutation(len(groups)).tolist()
     for start in range(folds):
         fold = order[start::folds]
@@ -321,7 +322,7 @@ def _fold_predictions(model: ModelFolder, source: ImageSource, folds: int) -> It
             source.where({sample for row in rows for sample in groups[row]}.__contains__)
             for rows in (others[:count], others[count:])
         )
-        left = source.where({groups[row][0] for row in fold}.__contains__)
+        left = source.where((firsts & {sample for row in fold for sample in groups[row]}).__contains__)
         detector = _closed_form_detector(model).fit(learned, validation=held_out if count else None, seed=seed)
         yield from Inspector(TorchBackend(detector), model.preprocess).predict(left)
 
@@ -344,7 +345,7 @@ def data_of(model: ModelFolder, data_path: Path | None) -> Category:
         raise BlemishError(
             f"data_path {known or ''}: no such folder. Give --data-path, the data set that the detector was fitted to."
         )
-    return log_left_out(find_category(Path(known), model.category))
+    return log_left_out(find_learned(Path(known), model.category, model.provenance))
 
 
 def _training_images(model: ModelFolder, category: Category, phases: Phases) -> ImageSource:

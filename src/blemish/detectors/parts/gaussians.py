@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from itertools import islice
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -13,10 +12,10 @@ from pydantic import Field
 from torch import Tensor
 
 from blemish.detectors.parts.fitted import Fitted
-from blemish.detectors.parts.moments import Moments, log_likelihood, whitened, whitening_factors
+from blemish.detectors.parts.moments import Moments, whitened, whitening_factors
 from blemish.detectors.parts.score_normalisation import normalised, offset_and_scale
-from blemish.errors import BlemishError, number_of
-from blemish.features.base import BATCH, Backbone
+from blemish.errors import BlemishError
+from blemish.features.base import BATCH
 from blemish.features.computed import ComputedFeatures
 from blemish.features.filters import gaussian_blur
 from blemish.progress import Progress
@@ -29,22 +28,20 @@ Reduction = Annotated[
     Field(description="how features are reduced: random selection, random projection, PCA"),
 ]
 Shrinkage = Annotated[
-    float | None,
-    Field(gt=0, le=10, description="regularisation; default: chosen"),
+    float,
+    Field(gt=0, le=10, description="regularisation: share of the mean variance that is added to each variance"),
 ]
 Shared = Annotated[
     bool | None,
-    Field(description="one Gaussian for all positions; default: chosen"),
+    Field(description="one Gaussian for all positions; default: where memory does not suffice for one at each"),
 ]
 Scales = Annotated[
     tuple[Annotated[float, Field(ge=0, le=64)], ...],
-    Field(description="sigmas of smoothing in cells; default: chosen"),
+    Field(min_length=1, description="sigmas of smoothing in cells"),
 ]
 
-SHRINKAGES = (0.01, 0.03, 0.1, 0.3)
-"""Values of the shrinkage to choose from; without validation images the first one is used."""
 SAMPLED = 100
-"""Largest number of images for learning principal components, and of validation images for choosing options."""
+"""Largest number of images for learning principal components."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +50,16 @@ class GaussianOptions:
 
     dimensions: Dimensions = 100
     reduction: Reduction = "select"
-    shrinkage: Shrinkage = None
+    shrinkage: Shrinkage = 0.4
     shared: Shared = None
-    scales: Scales = ()
+    scales: Scales = (0.0,)
 
 
 class Gaussians(Fitted):
     """Gaussians of good images' features, and Mahalanobis distances from them.
 
-    With `shared` there is one Gaussian for all positions. Sharing and shrinkage, where left open, are chosen by the
-    likelihood of held-out good images.
+    With `shared` there is one Gaussian for all positions. The shrinkage is large: where nothing varies, as in a dark
+    background, small deviations would otherwise count for more than defects do.
 
     At each of several `scales`, the features are smoothed by a Gaussian kernel and have Gaussians of their own. The
     distance is then the mean of the distances at all scales, normalised on the validation images. So large faint
@@ -76,9 +73,9 @@ class Gaussians(Fitted):
     offset: Tensor
     scale: Tensor
 
-    def __init__(self, options: GaussianOptions, backbone: Backbone) -> None:
+    def __init__(self, options: GaussianOptions) -> None:
         super().__init__()
-        self.options, self.default_scales = options, backbone.scales
+        self.options = options
         self._add_learned("projection", 2)
         self._add_learned("mean", 2)
         self._add_learned("factor", 3)
@@ -93,30 +90,23 @@ class Gaussians(Fitted):
     def learn(
         self, features: ComputedFeatures, validation: ComputedFeatures | None, seed: int, progress: Progress
     ) -> None:
-        """Reduces the features, estimates their mean and covariance, and chooses the options that were left open.
+        """Reduces the features, and estimates their mean and covariance.
 
         Raises BlemishError where that would take more memory than `features.memory_budget`.
         """
         self.choices, self.reasons = {}, []
-        channels, height, width = features.shape
-        kept = min(self.options.dimensions, channels)
-        self._choose_scales(len(features), kept, validation)
-        candidates = [True, False] if self.options.shared is None else [self.options.shared]
-        positions = {shared: self._num_scales * (1 if shared else height * width) for shared in candidates}
-        _check_memory(sum(positions.values()), kept, features.memory_budget)
-        self.projection = self._reduction(features, kept, seed, progress)
-        moments = {shared: Moments.empty(number, kept, self.count.device) for shared, number in positions.items()}
+        self.projection = self._reduction(features, seed, progress)
+        self._choose_shared(features)
+        moments = Moments.empty(self._num_positions(features), self.projection.shape[1], self.count.device)
         self._add(moments, features, progress)
-        self._choose_shared_and_shrinkage(moments, validation)
-        self._set_gaussians(moments[self.chosen("shared")])
+        self._set_gaussians(moments)
         self._measure_scales(validation)
-        self._explain_scales(len(features), kept)
 
     def learn_more(self, features: ComputedFeatures, progress: Progress) -> None:
         """Updates the Gaussians with additional good images: except for rounding, as if they had been fitted to all."""
-        covariance = torch.cat([_unshrunk(part, self.chosen("shrinkage")) for part in self._by_scale(self.factor)])
+        covariance = torch.cat([_unshrunk(part, self.options.shrinkage) for part in self._by_scale(self.factor)])
         moments = Moments(self.mean, covariance, int(self.count))
-        self._add({self.chosen("shared"): moments}, features, progress)
+        self._add(moments, features, progress)
         self._set_gaussians(moments)
 
     def distances(self, features: Tensor) -> Tensor:
@@ -138,30 +128,35 @@ class Gaussians(Fitted):
 
     @property
     def _num_scales(self) -> int:
-        return len(self.chosen("scales"))
+        return len(self.options.scales)
 
     def _by_scale(self, values: Tensor) -> tuple[Tensor, ...]:
         """The values of each scale, of values (S P, ...) for P positions at S scales."""
         return values.chunk(self._num_scales)
 
-    def _add(self, moments: dict[bool, Moments], features: ComputedFeatures, progress: Progress) -> None:
-        """Adds the images' features to the moments, a dict of shared or not -> moments."""
+    def _add(self, moments: Moments, features: ComputedFeatures, progress: Progress) -> None:
+        """Adds the images' features to the moments."""
         for batch in features.batches(progress):
-            values = self.reduced(batch)
-            for shared, found in moments.items():
-                found.add(_grouped(values, shared))
+            moments.add(_grouped(self.reduced(batch), self.chosen("shared")))
 
-    def _choose_scales(self, num_images: int, kept: int, validation: ComputedFeatures | None) -> None:
-        """Uses several scales where there are more images than features, and validation images to normalise by."""
-        if not self.options.scales:
-            enough = self.options.shared is not True and num_images > kept and validation
-            self.choices["scales"] = self.default_scales if enough else (0.0,)
+    def _choose_shared(self, features: ComputedFeatures) -> None:
+        """Where it is left open: one Gaussian for all positions if those of each position do not fit into memory.
 
-    def _explain_scales(self, num_images: int, kept: int) -> None:
-        if self._num_scales > 1 and not self.options.scales:
-            wide = " and ".join(f"{width:g}" for width in self.chosen("scales")[1:])
-            reason = f"padim: also averaged over {wide} cells, since {num_images} images are more than {kept} features"
-            self._choose({}, reason)
+        Raises BlemishError where what was asked for does not fit.
+        """
+        kept, budget = self.projection.shape[1], features.memory_budget
+        if self.options.shared is None:
+            self.choices["shared"] = False
+            needed = Moments.bytes_needed(self._num_positions(features), kept)
+            if needed > budget:
+                reason = f"one Gaussian for all positions, since one for each would take {_gigabytes(needed)}"
+                self._choose({"shared": True}, f"padim: {reason}")
+        _check_memory(self._num_positions(features), kept, budget)
+
+    def _num_positions(self, features: ComputedFeatures) -> int:
+        """Number of Gaussians, at all scales."""
+        _, height, width = features.shape
+        return self._num_scales * (1 if self.chosen("shared") else height * width)
 
     def _measure_scales(self, validation: ComputedFeatures | None) -> None:
         """Sets the normalisation of each scale's distances by the validation images; a single one is unchanged."""
@@ -170,49 +165,17 @@ class Gaussians(Fitted):
             found = torch.cat([self._distances(batch) for batch in validation.batches()], 1)
             self.offset, self.scale = offset_and_scale(found)
 
-    def _choose_shared_and_shrinkage(self, moments: dict[bool, Moments], validation: ComputedFeatures | None) -> None:
-        """Chooses the open ones of `shared` and `shrinkage` by the likelihood of the validation images."""
-        shrinkages = SHRINKAGES if self.options.shrinkage is None else (self.options.shrinkage,)
-        candidates = [(shared, shrinkage) for shared in moments for shrinkage in shrinkages]
-        if len(candidates) == 1:
-            return
-        if not validation:
-            shared = next(iter(moments)) if len(moments) == 1 else moments[False].count == 1
-            chosen, reason = (shared, shrinkages[0]), "there are no validation images to choose by"
-        else:
-            found = self._likelihoods(moments, candidates, validation)
-            chosen = max(candidates, key=lambda candidate: found[candidate])
-            reason = _reason(found, chosen, min(len(validation), SAMPLED))
-        options = {"shared": chosen[0], "shrinkage": chosen[1]}
-        gaussians = "one Gaussian for all positions" if chosen[0] else "a Gaussian per position"
-        open_ones = {name: value for name, value in options.items() if getattr(self.options, name) is None}
-        self._choose(open_ones, f"padim: {gaussians}, shrinkage {chosen[1]}, since {reason}")
-
-    def _likelihoods(
-        self, moments: dict[bool, Moments], candidates: list[tuple[bool, float]], validation: ComputedFeatures
-    ) -> dict[tuple[bool, float], float]:
-        """Candidate (shared, shrinkage) -> mean log-likelihood of the validation images' features at scale 0."""
-        batches = islice(validation.batches(), -(-SAMPLED // BATCH))
-        values, found = torch.cat([self.reduced(batch)[0] for batch in batches], 1)[:, :SAMPLED], {}
-        for shared, shrinkage in candidates:
-            mean, covariance = (self._by_scale(part)[0] for part in (moments[shared].mean, moments[shared].covariance))
-            gaussians = mean, whitening_factors(covariance, shrinkage)
-            found[shared, shrinkage] = log_likelihood(values, *(part.float() for part in gaussians))
-        return found
-
     def _set_gaussians(self, moments: Moments) -> None:
-        """Sets mean and factors; of a shared Gaussian only those of the first scale, unless scales were given."""
-        means, covariances = self._by_scale(moments.mean), self._by_scale(moments.covariance)
-        if self.chosen("shared") and not self.options.scales:
-            means, covariances, self.choices["scales"] = means[:1], covariances[:1], self.chosen("scales")[:1]
-        self.mean = torch.cat(means).float()
-        self.factor = torch.cat([whitening_factors(part, self.chosen("shrinkage")) for part in covariances]).float()
+        """Sets mean and factors; each scale has a mean variance of its own."""
+        covariances = self._by_scale(moments.covariance)
+        self.mean = moments.mean.float()
+        self.factor = torch.cat([whitening_factors(part, self.options.shrinkage) for part in covariances]).float()
         self.count.fill_(moments.count)
 
     def reduced(self, features: Tensor) -> Tensor:
         """(S, h w, B, d): the reduced features at each scale, of features (B, C, h, w)."""
         kept = self._kept(features)
-        wide = torch.stack([gaussian_blur(kept, float(width)) for width in self.chosen("scales")])
+        wide = torch.stack([gaussian_blur(kept, float(width)) for width in self.options.scales])
         return wide.flatten(3).permute(0, 3, 1, 2).contiguous()
 
     def _kept(self, features: Tensor) -> Tensor:
@@ -222,12 +185,15 @@ class Gaussians(Fitted):
         projected = self.projection.T @ features.flatten(2)
         return projected.view(len(features), -1, *features.shape[2:])
 
-    def _reduction(self, features: ComputedFeatures, kept: int, seed: int, progress: Progress) -> Tensor:
+    def _reduction(self, features: ComputedFeatures, seed: int, progress: Progress) -> Tensor:
         """(C, d): the matrix that reduces C features to d."""
         channels, _, _ = features.shape
+        kept = min(self.options.dimensions, channels)
         generator = torch.Generator().manual_seed(seed)
-        identity = torch.eye(channels)
-        if kept == channels:
+        identity, principal = torch.eye(channels), features.principal
+        if principal is not None and len(principal) <= self.options.dimensions:
+            found = identity[:, principal]
+        elif kept == channels:
             found = identity
         elif self.options.reduction == "select":
             found = identity[:, torch.randperm(channels, generator=generator)[:kept].sort().values]
@@ -265,15 +231,6 @@ def _check_memory(positions: int, channels: int, budget: int) -> None:
             "Lower --dimensions or --size, use --shared, or raise --memory-budget."
         )
     logger.debug("%s", text)
-
-
-def _reason(found: dict[tuple[bool, float], float], chosen: tuple[bool, float], number: int) -> str:
-    """Why a candidate (shared, shrinkage) is chosen, by the log-likelihoods of all and the number of images."""
-    images = number_of(number, "held-out good image")
-    reason = f"it gives {images} the highest likelihood (log-likelihood per position {found[chosen]:.1f}"
-    others = [likelihood for (shared, _), likelihood in found.items() if shared != chosen[0]]
-    other = "per position" if chosen[0] else "shared"
-    return f"{reason}; {other} {max(others):.1f} at best)" if others else f"{reason})"
 
 
 def _gigabytes(count: int) -> str:
