@@ -66,7 +66,9 @@ def test_the_map_is_scipy_s_distance_of_each_place(part_images, options):
 
 @pytest.mark.parametrize("reduction", ["select", "project", "pca"])
 def test_reductions_keep_lengths(part_images, reduction):
-    projection = PaDiM.create(size=64, backbone="gabor", dimensions=9, reduction=reduction).fit(part_images).gaussians.projection
+    projection = (
+        PaDiM.create(size=64, backbone="gabor", dimensions=9, reduction=reduction).fit(part_images).gaussians.projection
+    )
     assert projection.shape == (48, 9)
     torch.testing.assert_close(projection.T @ projection, torch.eye(9), rtol=0, atol=1e-5)
 

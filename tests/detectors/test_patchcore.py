@@ -27,7 +27,9 @@ def test_position_finds_what_is_in_the_wrong_place(part_images):
 
 
 def test_smoothing_lowers_the_peak(part_images):
-    sharp, smooth = (PatchCore.create(size=64, backbone="gabor", smoothing=sigma).fit(part_images) for sigma in (0.0, 8.0))
+    sharp, smooth = (
+        PatchCore.create(size=64, backbone="gabor", smoothing=sigma).fit(part_images) for sigma in (0.0, 8.0)
+    )
     picture = part_images.batch([0]).clone()
     picture[:, :, 20:30, 20:30] = 1
     assert smooth(picture)[0] < sharp(picture)[0]
@@ -45,7 +47,9 @@ def test_distances_equal_a_direct_reference(part_images):
 
 def test_the_weighed_score_equals_a_direct_reference(part_images):
     """Equation 7 of arXiv 2106.08265, in float64."""
-    detector = PatchCore.create(size=64, backbone="gabor", num_patches=100, position=2.0, reweighting=True).fit(part_images)
+    detector = PatchCore.create(size=64, backbone="gabor", num_patches=100, position=2.0, reweighting=True).fit(
+        part_images
+    )
     picture = part_images.batch([3]).clone()
     picture[:, :, 20:30, 20:30] = 1
     patches = detector.memory.patches(detector.features(picture))[0].double().numpy()
@@ -59,7 +63,9 @@ def test_the_weighed_score_equals_a_direct_reference(part_images):
 
 
 def test_a_bank_of_one_patch_has_nothing_to_weigh_by(part_images):
-    detector = PatchCore.create(size=64, backbone="gabor", num_patches=1, smoothing=0, reweighting=True).fit(part_images)
+    detector = PatchCore.create(size=64, backbone="gabor", num_patches=1, smoothing=0, reweighting=True).fit(
+        part_images
+    )
     scores, maps = detector(part_images.batch([0]))
     assert scores[0] > 0.9 * maps.max() > 0
 
@@ -83,7 +89,9 @@ def test_the_weighed_score_is_the_same_in_a_graph(part_images, tmp_path, backbon
 
 
 def test_further_images_add_what_is_new_and_nothing_else(part_images, source_of):
-    detector = PatchCore.create(size=64, backbone="gabor", num_patches=400).fit(part_images.where(lambda sample: sample.image.stem < "4"))
+    detector = PatchCore.create(size=64, backbone="gabor", num_patches=400).fit(
+        part_images.where(lambda sample: sample.image.stem < "4")
+    )
     before = len(detector.memory.bank)
     detector.update(part_images.where(lambda sample: sample.image.stem >= "4"))
     assert before <= len(detector.memory.bank) < before + 0.2 * 4 * 64
