@@ -149,7 +149,13 @@ def test_what_is_misspelt_gets_one_line_that_helps(arguments, said, capsys):
 def test_dashes_and_underscores_are_the_same(name, make_category, tmp_path, capsys):
     good = make_category(tmp_path, num_train=6) / "train" / "good"
     settings = ["--size", "32", name, "2", "--num_patches=50", "--memory-budget", "1GiB", "--quiet"]
-    assert run(["fit", str(good), "--out", str(tmp_path / "m"), "--model", "patchcore", *settings], capsys)[0] == 0
+    assert (
+        run(
+            ["fit", str(good), "--out", str(tmp_path / "m"), "--model", "patchcore", "--backbone", "gabor", *settings],
+            capsys,
+        )[0]
+        == 0
+    )
     assert '"batch_size": 2' in (tmp_path / "m" / "model.json").read_text()
     assert '"num_patches": 50' in (tmp_path / "m" / "model.json").read_text()
     assert run(["predict", str(tmp_path / "m"), str(good), "--out", str(tmp_path / "p"), name, "2"], capsys)[0] == 0

@@ -34,7 +34,7 @@ def split_in_two(root: Path, held_out: float) -> tuple[ImageSource, ImageSource]
 
 
 def small(**options) -> SelfSupervised:
-    return SelfSupervised.create(size=48, head_width=8, num_drawn=8, num_patches=100, **options)
+    return SelfSupervised.create(size=48, backbone="gabor", head_width=8, num_drawn=8, num_patches=100, **options)
 
 
 @pytest.fixture(scope="module")

@@ -39,9 +39,10 @@ class Command:
     options: tuple[str, ...] = ()
 
 
+SMALL = ("--model", "padim", "--backbone", "gabor", "--size", "32")
 COMMANDS = (
-    Command("train", (), ("--data_path", "data", "--ckpt_path", "out", "--model", "padim", "--size", "32")),
-    Command("fit", ("data/part/train/good",), ("--out", "out", "--model", "padim", "--size", "32")),
+    Command("train", (), ("--data_path", "data", "--ckpt_path", "out", *SMALL)),
+    Command("fit", ("data/part/train/good",), ("--out", "out", *SMALL)),
     Command("calibrate", ("run/part",)),
     Command("predict", ("run/part", "data/part/test/bad"), ("--out", "out")),
     Command("score", ("list.csv",), ("--model", "run/part", "--out", "out", "--shard-size", "2")),

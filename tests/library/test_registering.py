@@ -23,7 +23,7 @@ from blemish.metrics.registry import _METRICS
 from blemish.reporting.read_runs import read_runs
 from blemish.types import Sample
 
-SMALL = {"size": 32, "align": "off"}
+SMALL = {"backbone": "gabor", "size": 32, "align": "off"}
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +102,7 @@ class Patches(Backbone):
 def test_features_serve_every_detector_that_compares_features(method, tmp_path, make_category):
     blemish.register_features("patches", Patches)
     folder = make_category(tmp_path)
-    model = blemish.fit(folder / "train/good", method=method, backbone="patches", **SMALL)
+    model = blemish.fit(folder / "train/good", method=method, **SMALL | {"backbone": "patches"})
     assert blemish.evaluate(model, folder).metrics["image_auroc"] == 1.0
     model.save(tmp_path / "model")
     image = folder / "test/bad/000.png"

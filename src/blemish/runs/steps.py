@@ -20,7 +20,7 @@ from blemish.data.reading import FileReader, file_digests
 from blemish.data.source import ImageSource
 from blemish.data.source import load as load_images
 from blemish.detectors import detector_class
-from blemish.detectors.base import Detector
+from blemish.detectors.base import Detector, FeatureDetector
 from blemish.errors import BlemishError
 from blemish.features.devices import device_named
 from blemish.imaging.alignment import Alignment, choose_alignment
@@ -211,12 +211,12 @@ def _shared(config: RunConfig, size: int | None) -> dict[str, Any]:
 def _size(planned: Planned) -> tuple[int | None, tuple[str, ...]]:
     """The side of the detector's input, None for its own default, and the reason for what was left open.
 
-    With tiles it is about that of a tile; detectors that compare features see more in large images.
+    With tiles it is about that of a tile; a detector that is fitted in closed form has time for large images.
     """
     config = planned.config
     if config.size is None and config.tile is not None:
         return min(1024, max(32, 16 * round(config.tile / 16))), ()
-    if config.size is not None or "backbone" not in detector_class(config.model).option_fields():
+    if config.size is not None or not issubclass(detector_class(config.model), FeatureDetector):
         return config.size, ()
     size, reason = chosen_size(planned.category.of("train"), planned.reader)
     logger.info("%s", reason)
