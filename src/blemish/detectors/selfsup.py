@@ -88,13 +88,17 @@ class SelfSupervised(LearningDetector):
     @torch.no_grad()
     def prepare(self, images: ImageSource, validation: ImageSource | None, seed: int) -> None:
         """Fits the ensemble, and estimates the foreground and the contrast for drawing defects."""
+        from blemish.training.loop import initialise
+
         self._images, self._drawn, self._own = images, {}, {}
         rows = np.random.default_rng(seed).permutation(len(images))[:SAMPLED]
         self._synthesis = _synthesis(images, rows.tolist(), self.operators)
         self.ensemble.fit(images, validation=validation, seed=seed)
         self.choices, self.reasons = self.ensemble.choices, self.ensemble.reasons
         scales, *_, dimensions = self._deviations(_image(images, 0)).shape
-        self.head = _Head(scales * (dimensions + 1), self.head_width).to(self.device)
+        head = _Head(scales * (dimensions + 1), self.head_width)
+        initialise(head, seed)
+        self.head = head.to(self.device)
 
     def finish(self) -> None:
         """Releases the images and the examples."""
