@@ -89,6 +89,16 @@ def test_the_network_learns_to_find_what_is_drawn_on_held_out_images(sources):
     assert logits[share > 0.9].mean() > logits[share == 0].mean() + 1
 
 
+@pytest.mark.parametrize(("options", "channels"), [({}, 49), ({"scales": (0.0, 2.0)}, 98), ({"dimensions": 7}, 8)])
+def test_the_network_sees_each_deviation_and_their_length_at_each_scale(sources, options, channels):
+    detector = small(**options)
+    detector.prepare(*sources, seed=0)
+    seen, _ = detector.examples(sources[1], [0], [1])
+    assert detector.head.first.in_channels == seen.shape[1] == channels
+    first = seen[0, : detector.ensemble.gaussians.mean.shape[1]]
+    torch.testing.assert_close(seen[0, len(first)], first.square().mean(0).sqrt())
+
+
 @pytest.mark.parametrize("stop_at", [1, 4, 23])
 def test_a_stopped_training_goes_on_with_the_same_bits(sources, tmp_path: Path, stop_at):
     whole, stopped, resumed, checkpoint = small(), small(), small(), tmp_path / "checkpoint.safetensors"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from blemish.cli import main
+from blemish.features.registry import default_backbone
 from blemish.inference.inspector import Inspector
 from blemish.model.folder import read_model
 from blemish.model.locking import locked
@@ -28,14 +29,15 @@ def good(make_category, tmp_path: Path) -> Path:
 
 
 def test_a_folder_is_enough_and_choices_are_told(good, tmp_path, capsys):
-    assert run("fit", good, "--out", tmp_path / "model", "--size", 48, "--backbone", "gabor") == 0
+    assert run("fit", good, "--out", tmp_path / "model", "--size", 48) == 0
     document = json.loads((tmp_path / "model" / "model.json").read_text())
     assert document["model"] == "ensemble"
-    assert isinstance(document["options"]["shared"], bool)
-    assert document["options"]["shrinkage"] in (0.01, 0.03, 0.1, 0.3)
-    aligned, likeliest, *_ = document["provenance"]["choices"]
+    assert document["options"]["shared"] is False
+    name, reason = default_backbone()
+    assert document["options"]["backbone"] == name
+    aligned, backbone, *_ = document["provenance"]["choices"]
     assert aligned == "align: off, since there is no background that a part could move on"
-    assert "it gives 1 held-out good image the highest likelihood" in likeliest
+    assert backbone == reason
     assert len(document["provenance"]["learned_from"]) == 8
     said, threshold = capsys.readouterr().out, document["calibration"]["threshold"]
     assert said.splitlines() == [

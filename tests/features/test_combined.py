@@ -64,7 +64,7 @@ def test_all_kinds_have_the_same_standard_deviation(combined, part_images):
     for kind in combined.split(every):
         assert kind.std().item() == pytest.approx(1, abs=0.01)
     raw = [bank(part_images.batch([0])).std().item() for bank in combined.kinds]
-    assert not 0.9 < raw[0] / raw[1] < 1.1  # they had not before
+    assert max(raw) < 0.2  # the components of a filter bank have not
 
 
 @pytest.mark.parametrize("name", ["gabor+gabor", "gabor+pca+gabor", "gabor+", "+gabor", "+", "resnet10t+resnet10t"])
