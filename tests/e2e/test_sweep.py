@@ -57,6 +57,7 @@ def test_drawn_defects_choose_and_no_test_image_has_a_say(data, make_category, t
     files = {path.name for path in (tmp_path / "s" / "figures").iterdir()}
     assert {"sweep-history.svg", "sweep-trials.png", "average-pixel_auroc.svg"} <= files
     other = tmp_path / "other"
+    (tmp_path / "s.toml").write_text(SPACE)
     for name in ("bolt", "nut"):  # the same good images, other test images
         make_category(other, name, num_train=8, num_good=2, num_bad=1)
     for category in find_categories(other):
