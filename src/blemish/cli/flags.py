@@ -17,6 +17,7 @@ from blemish.detectors import DETECTORS, detector_class
 from blemish.errors import BlemishError
 from blemish.runs.benchmark.config import SETTINGS, BenchmarkConfig
 from blemish.runs.config import RunConfig, read_toml
+from blemish.runs.resolution import SIZES
 from blemish.runs.sweep.config import SweepConfig
 
 Flags = dict[str, inspect.Parameter]
@@ -98,10 +99,12 @@ def several_runs_flags(command: str) -> Flags:
 
 def _owned_defaults(model: str) -> tuple[dict[str, Any], bool]:
     """The defaults that the detector defines, and whether it is trained in epochs; imports torch."""
-    from blemish.detectors.base import LearningDetector
+    from blemish.detectors.base import FeatureDetector, LearningDetector
 
     detector = detector_class(model)
     options = {name: default for name, (_, default) in detector.option_fields().items() if default is not None}
+    if issubclass(detector, FeatureDetector):
+        options["size"] = f"{' or '.join(str(side) for side in SIZES)}, by the images' size"
     trained = {name: getattr(detector.settings, name) for name in OF_TRAINING}
     return {"model": model} | trained | options, issubclass(detector, LearningDetector)
 
