@@ -72,7 +72,15 @@ def enough_held_out(part: Part) -> Finding:
 
 
 def training_outliers(part: Part) -> Finding:
-    """Finds training images unlike all others, by leave-one-out distances on a log scale."""
+    """Finds training images unlike all others: by detectors fitted to the others where the run did so.
+
+    Otherwise by leave-one-out distances on a log scale.
+    """
+    looked = part.report_data.facts.get("outliers")
+    if looked and looked["number"]:
+        what = "left out; check whether they are good" if looked["left_out"] else "check that they are good"
+        text = f"{looked['summary']}; {what}" if looked["paths"] else looked["summary"]
+        return Finding("warning" if looked["paths"] else "ok", text.removeprefix("outliers: "), tuple(looked["paths"]))
     rows = [row for row in _images(part) if row["distance"]]
     if not rows:
         return _not_recorded()

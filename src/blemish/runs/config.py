@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from blemish.data.augment import Augment
 from blemish.detectors import DETECTORS
 from blemish.errors import BlemishError, first_problem
 from blemish.features.devices import DeviceName, Precision
@@ -70,6 +71,14 @@ class RunConfig(BaseModel):
         description="region of interest: mask or JSON polygons; default: all",
     )
     validation: float = Field(0.1, ge=0, le=0.5, description="part of good images held out")
+    augment: Augment = Field(
+        "auto",
+        description="learn from varied copies too; pose: moved a little, light: lit otherwise; auto: pose for few images",
+    )
+    outliers: Literal["keep", "show", "leave-out"] = Field(
+        "keep",
+        description="good images unlike the others: learn from them, find and name them, or leave them out",
+    )
     patience: int | None = Field(
         None,
         ge=0,

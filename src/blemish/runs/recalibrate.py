@@ -348,7 +348,7 @@ def data_of(model: ModelFolder, data_path: Path | None) -> Category:
 
 
 def _training_images(model: ModelFolder, category: Category, phases: Phases) -> ImageSource:
-    """The good training and held-out images; raises BlemishError where the model was fitted to others."""
+    """The images that `fit` learned from or held out; raises BlemishError where the model was fitted to others."""
     source = load(category.of("train"), model.preprocess, progress=phases("reading"))
     for info in source.files:
         if info.error:
@@ -356,7 +356,9 @@ def _training_images(model: ModelFolder, category: Category, phases: Phases) -> 
     learned = set(model.provenance.get("learned_from", []))
     if not learned <= {*digests(source), *former_digests(source)}:
         raise BlemishError(f"data_path {category.root}: not the images that {model.folder} was fitted to. Give those.")
-    return source
+    left_out = set(model.provenance.get("left_out", []))
+    kept = {sample for sample, digest in zip(source.samples, digests(source), strict=True) if digest not in left_out}
+    return source.where(kept.__contains__)
 
 
 def digests(source: ImageSource) -> list[str]:
