@@ -1,7 +1,7 @@
 """What defects among the good images cost, and what leaving outliers out gives back: a table and a figure.
 
     python benchmarks/contamination.py OUT [--data DATA --sets cookie asphalt] [--built-in fabric gear] [--seeds 0]
-        [--figure docs/images/contamination.png]
+        [--options '{"size": 128}'] [--figure docs/images/contamination.png]
 
 A share of 0, 5, 10 or 20 % of the images to learn from are test images with a defect. The rest of the test images are
 evaluated by a detector fitted to all of them, and by one fitted without those that `--outliers leave-out` leaves out.
@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 from blemish.data.category import Category, find_categories
 from blemish.data.synthetic import synthesize
 from blemish.files import make_folder, write_json
+from blemish.library.learning import configuration
 from blemish.metrics import image_auroc
 from blemish.runs.config import FIT_MODEL, RunConfig
 from blemish.runs.steps import calibrate, fit, plan, prepare
@@ -47,7 +48,7 @@ def main() -> None:
             for seed in given.seeds:
                 path = given.out / f"{folder.name}-{round(100 * share)}-{seed}.json"
                 if not path.exists():
-                    write_json(path, measured(find_categories(folder)[0], share, seed))
+                    write_json(path, measured(find_categories(folder)[0], share, seed, given.options))
                 rows.append(json.loads(path.read_text()))
                 print(path.stem, {name: value for name, value in rows[-1].items() if name != "ratios"}, flush=True)
     table(rows)
@@ -61,6 +62,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="folder with categories in the layout of MVTec AD")
     parser.add_argument("--sets", nargs="*", default=[])
     parser.add_argument("--built-in", nargs="*", default=["fabric", "gear"])
+    parser.add_argument("--options", type=json.loads, default={}, help="of the detector, such as '{\"size\": 128}'")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--figure", type=Path)
     return parser.parse_args()
@@ -80,10 +82,11 @@ def contaminated(category: Category, share: float, seed: int) -> tuple[Category,
     return replace(category, layout="", samples=tuple(ordered)), moved
 
 
-def measured(category: Category, share: float, seed: int) -> dict[str, Any]:
+def measured(category: Category, share: float, seed: int, options: dict[str, Any]) -> dict[str, Any]:
     """The suspects among the images to learn from, and the image AUROC with and without leaving them out."""
     mixed, moved = contaminated(category, share, seed)
-    config = RunConfig.create(model=FIT_MODEL, data_path=category.root, ckpt_path=Path(), seed=seed, outliers="show")
+    places = {"data_path": category.root, "ckpt_path": Path()}
+    config = configuration(FIT_MODEL, seed, {"outliers": "show", **options}, **places)
     found = prepare(plan(config, mixed)).outliers
     assert found is not None
     suspects = {one.sample.image for one in found.suspects}
