@@ -18,6 +18,7 @@ from blemish.imaging.read import read_image
 from blemish.imaging.variations import Variation
 from blemish.inference.previews import Preview
 from blemish.reporting import data_checks
+from blemish.reporting.data_checks import LOOK
 from blemish.reporting.read_runs import Part
 from blemish.types import Evaluation
 
@@ -72,7 +73,7 @@ def part_with(images=(), calibration=None, previews=(), labels=()) -> Part:
         (data_checks.drift, {}, "ok", "medians of training and of good test images: brightness 0.49"),
         *(
             (data_checks.drift, {f"test_{i}": {name: 0.6} for i in range(6)}, "warning", f"{name} drifted; medians")
-            for name in data_checks.LOOK
+            for name in LOOK
         ),
         (data_checks.sizes, {}, "ok", "48 x 48"),
         (data_checks.sizes, {"test_4": {"size": [64, 48]}}, "warning", "1 test image of another size, such as 64 x 48"),
@@ -104,12 +105,7 @@ def test_drift_is_told_by_chance_as_rarely_as_is_stated():
     for _ in range(draws):
         rows = facts()
         for row in rows:
-            row.update(
-                {
-                    name: float(value)
-                    for name, value in zip(data_checks.LOOK, generator.normal(0.5, 0.1, 4), strict=True)
-                }
-            )
+            row.update({name: float(value) for name, value in zip(LOOK, generator.normal(0.5, 0.1, 4), strict=True)})
         warned += data_checks.drift(part_with(rows)).status == "warning"
     assert warned / draws < data_checks.DRIFT_RATE + 0.01  # three standard deviations of the count
 
@@ -118,12 +114,12 @@ def test_a_certain_but_tiny_difference_is_no_drift():
     generator = np.random.default_rng(0)
     many = [row for _ in range(60) for row in facts()]
     for row in many:
-        row["contrast"] = float(generator.normal(0.5 + 0.04 * (row["split"] == "test"), 0.1))
+        row.update({name: float(generator.normal(0.5 + 0.04 * (row["split"] == "test"), 0.1)) for name in LOOK})
     assert data_checks.drift(part_with(many)).status == "ok"
 
 
 def test_drift_of_what_an_earlier_version_recorded():
-    rows = [{name: value for name, value in row.items() if name not in data_checks.LOOK[1:]} for row in facts()]
+    rows = [{name: value for name, value in row.items() if name not in LOOK[1:]} for row in facts()]
     assert data_checks.drift(part_with(rows)).text.startswith("medians of training and of good test images: brightness")
     few = [row for row in rows if row["split"] != "test" or row["path"] == "test/1.png"]
     assert data_checks.drift(part_with(few)).text == "too few images: 32 training and 1 good test images"
@@ -153,7 +149,7 @@ def test_what_light_focus_and_colour_change_is_seen_in_the_look(tmp_path):
         (Variation(noise=0.02), "sharpness", 1),
     ):
         assert sign * (look(change(image))[name] - before[name]) > 0.05 * abs(before[name])
-    assert look(np.zeros((1, 1, 3), np.float32)) == dict.fromkeys(data_checks.LOOK, 0.0)
+    assert look(np.zeros((1, 1, 3), np.float32)) == dict.fromkeys(LOOK, 0.0)
 
 
 def test_held_out_images_enough_for_the_rate_that_was_asked_for():

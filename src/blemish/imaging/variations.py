@@ -21,7 +21,7 @@ class Variation:
     """Rotation about the centre, counter-clockwise; edges are mirrored."""
     right: float = 0.0
     down: float = 0.0
-    """Shift, as fractions of the longer side."""
+    """Shift before the rotation, as fractions of the longer side."""
     blur: float = 0.0
     """Sigma in pixels of the Gaussian by which the image is out of focus."""
     brightness: float = 1.0
@@ -43,7 +43,7 @@ class Variation:
         highest = white(image.dtype)
         values = np.asarray(image, np.float32) * np.float32(1 / highest)
         if self.degrees or self.right or self.down:
-            values = Placement(self.degrees, self.right, self.down).warp(values)
+            values = Placement(-self.degrees, -self.right, -self.down).warp(values)  # which undoes a pose
         if self.blur:
             values = cv2.GaussianBlur(values, (0, 0), self.blur, borderType=cv2.BORDER_REFLECT_101)
         values = np.clip(self._noisy(self._lit(values.reshape(image.shape))), 0, 1)
