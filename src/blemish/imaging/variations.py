@@ -41,7 +41,7 @@ class Variation:
         if self == Variation(seed=self.seed):
             return image
         highest = white(image.dtype)
-        values = np.asarray(image, np.float32) * np.float32(1 / highest)
+        values: NDArray[Any] = np.asarray(image, np.float32) * np.float32(1 / highest)
         if self.degrees or self.right or self.down:
             values = Placement(-self.degrees, -self.right, -self.down).warp(values)  # which undoes a pose
         if self.blur:
@@ -68,5 +68,5 @@ def _compressed(values: NDArray[np.float32], quality: int) -> NDArray[np.float32
     pixels = np.round(values * 255).astype(np.uint8)
     swapped = pixels[..., ::-1] if pixels.ndim == 3 and pixels.shape[2] == 3 else pixels
     _, data = cv2.imencode(".jpg", np.ascontiguousarray(swapped), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    read = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-    return np.asarray(read[..., ::-1] if read.ndim == 3 else read, np.float32) / np.float32(255)
+    read = np.asarray(cv2.imdecode(data, cv2.IMREAD_UNCHANGED), np.float32) / np.float32(255)
+    return read[..., ::-1] if read.ndim == 3 else read

@@ -72,7 +72,7 @@ class RunConfig(BaseModel):
     )
     validation: float = Field(0.1, ge=0, le=0.5, description="part of good images held out")
     augment: Augment = Field(
-        "auto",
+        "off",
         description="learn from varied copies too, of pose or light; auto: of pose where there are few images",
     )
     outliers: Literal["keep", "show", "leave-out"] = Field(

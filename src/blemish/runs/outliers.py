@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, median
+from statistics import median
 
 import numpy as np
 
@@ -113,13 +113,16 @@ def find_outliers(
 def limit_of(ratios: Sequence[float]) -> float:
     """The ratio that EXPECTED of so many good images exceed: e to the median plus k spreads of the logarithms.
 
-    The spread is that of the values below the median, the distance from the median to the quantile that lies one
-    standard deviation below it: defects among the images change it little.
+    The spread is the root mean square distance from the median of the values below it, which defects among the images
+    change little; k is the quantile of Student's distribution with as many degrees of freedom.
     """
+    from scipy.stats import t as student  # deferred: fitting alone does not need scipy
+
     logs = np.log(np.maximum(ratios, 1e-12))
     middle = float(np.median(logs))
-    spread = middle - float(np.quantile(logs, NormalDist().cdf(-1)))
-    return math.exp(middle + NormalDist().inv_cdf(1 - EXPECTED / len(logs)) * spread)
+    below = logs[logs <= middle]
+    spread = float(np.sqrt(np.square(below - middle).mean()))
+    return math.exp(middle + float(student.isf(EXPECTED / len(logs), len(below))) * spread)
 
 
 def without(source: ImageSource, outliers: Outliers) -> ImageSource:

@@ -211,7 +211,7 @@ def provenance_of(fitted: Fitted) -> dict[str, Any]:
         "learned_from": sorted(digests(prepared.of("train"))),
         "held_out": sorted(digests(prepared.of("val"))),
         "left_out": list(prepared.left_out),
-        "choices": [prepared.reason, *_about_outliers(prepared), fitted.augment, *fitted.detector.reasons],
+        "choices": [prepared.reason, *fitted.detector.reasons, fitted.augment, *_about_outliers(prepared)],
         "data_path": str(prepared.config.data_path.resolve()) if has_folder else None,
     }
 
