@@ -159,8 +159,8 @@ def _origin(cells: Sequence[Cell]) -> str:
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     spread = ", standard deviation over the seeds behind ±" if len(seeds) > 1 else ""
     text = (
-        f"{when}; {' and '.join(machines)}, {' and '.join(threads)} threads; {' and '.join(known)}; "
-        f"seeds {', '.join(map(str, seeds))}{spread}."
+        f"{when}; {' and '.join(machines)}; threads: {', '.join(threads)}; {' and '.join(known)}; "
+        f"seeds: {', '.join(map(str, seeds))}{spread}."
     )
     busy = sum(cell.record["load"] > cell.record["threads"] + IDLE for cell in cells)
     if busy:

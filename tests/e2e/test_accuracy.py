@@ -78,7 +78,7 @@ def test_a_row_has_mean_and_deviation_over_the_seeds(table):
     assert row(text, "cookie")[0] == "0.700 ± 0.200"
     assert row(text, "cookie")[-1] == "0.7 ± 0.2"
     assert row(text, "default")[0] == "0.700"
-    assert "2026-01-02; a machine, 2 threads; torch 2; seeds 0, 1, 2" in text
+    assert "2026-01-02; a machine; threads: 2; torch 2; seeds: 0, 1, 2" in text
     assert "Other programs" not in text
 
 

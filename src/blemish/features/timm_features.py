@@ -19,6 +19,7 @@ from blemish.errors import BlemishError
 from blemish.features.base import Backbone
 from blemish.features.engine import Engine, EngineError, Graph
 from blemish.features.optimise import optimise
+from blemish.features.pretrained import PACKAGES
 from blemish.features.timm_networks import STRIDES, build, default_layers, patch_size, timm_name, with_weights
 from blemish.progress import Progress, no_progress
 
@@ -26,6 +27,10 @@ logger = logging.getLogger("blemish")
 
 _builds: ContextVar[bool] = ContextVar("builds", default=True)
 _arranging = Lock()
+_made: dict[tuple[Any, ...], Tensor] = {}
+"""(name, layers, precision, shape of images) -> packed graph of a network whose weights came from a package. To make
+one takes seconds, and several detectors in a process have the same."""
+MOST_MADE = 8
 
 
 @contextmanager
@@ -73,13 +78,15 @@ class NetworkFeatures(Backbone):
         self._arranged: tuple[tuple[int, ...], Engine | None] | None = None
         """(1, 3, H, W) of images, and what computes them; None: torch."""
         self.register_buffer("graph", torch.empty(0, dtype=torch.uint8))
-        if _builds.get():
+        self._is_packaged = False
+        if _builds.get() and (self.layers or name not in PACKAGES):  # a package's network can only be fitted or loaded
             self._build()
 
     def fit(self, images: ImageSource, seed: int, progress: Progress = no_progress) -> Self:  # noqa: ARG002
         """Loads the weights from a package, the hub or a file, or draws random ones; BlemishError where that fails."""
         self.layers = self.layers or default_layers(timm_name(self.name), self.strides)
         self._take(with_weights(self.name, self.layers, self.weights, seed))
+        self._is_packaged = self.name in PACKAGES and self.weights == "hub"
         self.graph, self._arranged = self.graph.new_empty(0), None
         return self
 
@@ -117,8 +124,14 @@ class NetworkFeatures(Backbone):
 
     def _new_engine(self, shape: tuple[int, ...]) -> Engine | None:
         """The engine of a new graph for images of this shape, which is kept in the state."""
+        made = self.name, self.layers, self.dtype, shape
+        if self._is_packaged and made in _made:
+            self.graph = _made[made]
+            return self._kept_engine(shape)
         found = optimise(self._in_float32(), torch.empty(shape), self.dtype)
         self.graph = torch.from_numpy(found[0].packed()) if found else self.graph.new_empty(0)
+        if self._is_packaged and found and len(_made) < MOST_MADE:
+            _made[made] = self.graph
         return found[1] if found else None
 
     def _in_float32(self) -> _Levels:
@@ -162,7 +175,7 @@ class NetworkFeatures(Backbone):
         return moved
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        self._arranged = None
+        self._arranged, self._is_packaged = None, False
         state_dict.pop(f"{prefix}ranges", None)  # saved by earlier versions with int8; the weights are float32
         saved = state_dict.setdefault(f"{prefix}graph", self.graph.new_empty(0))  # earlier versions kept none
         if saved.ndim == 1:

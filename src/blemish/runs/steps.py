@@ -35,6 +35,7 @@ from blemish.runs.config import RunConfig
 from blemish.runs.outliers import Outliers, creator_for, find_outliers, without
 from blemish.runs.provenance import identity_of, versions
 from blemish.runs.recalibrate import calibrate_on, digests, without_copies
+from blemish.runs.resolution import chosen_size
 from blemish.types import Prediction, Sample, Split
 
 logger = logging.getLogger("blemish")
@@ -68,8 +69,8 @@ class Prepared:
     """Masks, and thumbnails of the images that a report shows."""
     problems: tuple[Problem, ...]
     """Warnings about the data."""
-    reason: str
-    """Why images are registered, or not."""
+    reasons: tuple[str, ...]
+    """Why images are registered, or not, and why they are seen at this size."""
     outliers: Outliers | None = None
     """The good images unlike the others; None where they were not looked for."""
     left_out: tuple[str, ...] = ()
@@ -137,14 +138,16 @@ def prepare(planned: Planned, phases: Phases = no_phases) -> Prepared:
 def load(planned: Planned, phases: Phases = no_phases) -> Prepared:
     """The first part of `prepare`: the detector, and every image and mask, decoded."""
     config = planned.config
-    detector = detector_class(config.model).create(**_shared(config), **config.options)
+    size, reasons = _size(planned)
+    detector = detector_class(config.model).create(**_shared(config, size), **config.options)
     detector.to(device_named(config.device))
     alignment, reason = _alignment(planned, phases)
     overlap = config.overlap if config.tile else 0
     pieces = config.tile, overlap, planned.roi, alignment, detector.combination, config.max_pixels
     preprocess = Preprocess(detector.input_size, config.aspect, *pieces)
     source, category, kept, problems = _load(planned, preprocess, phases)
-    return Prepared(config, category, planned.identity, detector, source, kept, problems, reason)
+    reasons = (*reasons, reason)
+    return Prepared(config, category, planned.identity, detector, source, kept, problems, reasons)
 
 
 def examined(prepared: Prepared, phases: Phases = no_phases) -> Prepared:
@@ -211,7 +214,7 @@ def provenance_of(fitted: Fitted) -> dict[str, Any]:
         "learned_from": sorted(digests(prepared.of("train"))),
         "held_out": sorted(digests(prepared.of("val"))),
         "left_out": list(prepared.left_out),
-        "choices": [prepared.reason, *fitted.detector.reasons, fitted.augment, *_about_outliers(prepared)],
+        "choices": [*prepared.reasons, *fitted.detector.reasons, fitted.augment, *_about_outliers(prepared)],
         "data_path": str(prepared.config.data_path.resolve()) if has_folder else None,
     }
 
@@ -233,14 +236,26 @@ def only_category(config: RunConfig) -> Category:
     return found[0]
 
 
-def _shared(config: RunConfig) -> dict[str, Any]:
-    """The settings that are also options of the detector; the default size is about that of a tile."""
-    size = config.size
-    if size is None and config.tile is not None:
-        size = min(1024, max(32, 16 * round(config.tile / 16)))
+def _shared(config: RunConfig, size: int | None) -> dict[str, Any]:
+    """The settings that are also options of the detector."""
     given = {"size": size, "precision": config.precision}
     known = detector_class(config.model).option_fields()
     return {name: value for name, value in given.items() if name in known and value is not None}
+
+
+def _size(planned: Planned) -> tuple[int | None, tuple[str, ...]]:
+    """The side of the detector's input, None for its own default, and the reason for what was left open.
+
+    With tiles it is about that of a tile; detectors that compare features see more in large images.
+    """
+    config = planned.config
+    if config.size is None and config.tile is not None:
+        return min(1024, max(32, 16 * round(config.tile / 16))), ()
+    if config.size is not None or "backbone" not in detector_class(config.model).option_fields():
+        return config.size, ()
+    size, reason = chosen_size(planned.category.of("train"), planned.reader)
+    logger.info("%s", reason)
+    return size, (reason,)
 
 
 def _alignment(planned: Planned, phases: Phases) -> tuple[Alignment | None, str]:
