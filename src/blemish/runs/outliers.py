@@ -23,7 +23,7 @@ from blemish.inference.inspector import Inspector
 from blemish.inference.torch_backend import TorchBackend
 from blemish.progress import Progress, no_progress
 from blemish.runs.config import FIT_MODEL, RunConfig
-from blemish.runs.recalibrate import digests, without_copies
+from blemish.runs.folds import digests, without_copies
 from blemish.types import Prediction, Sample
 
 FOLDS = 3

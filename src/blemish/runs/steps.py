@@ -32,9 +32,10 @@ from blemish.inference.torch_backend import TorchBackend
 from blemish.model.artifact import Artifact
 from blemish.progress import Phases, no_phases, with_progress
 from blemish.runs.config import RunConfig
+from blemish.runs.folds import digests, without_copies
 from blemish.runs.outliers import Outliers, creator_for, find_outliers, without
 from blemish.runs.provenance import identity_of, versions
-from blemish.runs.recalibrate import calibrate_on, digests, without_copies
+from blemish.runs.recalibrate import calibrate_on
 from blemish.runs.resolution import chosen_size
 from blemish.types import Prediction, Sample, Split
 
