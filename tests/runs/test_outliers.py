@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,15 +13,24 @@ import numpy as np
 import pytest
 
 from blemish.cli.app import main
+from blemish.data.category import find_categories
 from blemish.data.source import load
 from blemish.detectors.patchcore import PatchCore
 from blemish.imaging.preprocess import Preprocess
 from blemish.reporting.read_runs import read_runs
+from blemish.runs.config import RunConfig
 from blemish.runs.outliers import EXPECTED, FEWEST, Outliers, Scored, find_outliers, limit_of, without
+from blemish.runs.steps import plan, prepare
 from blemish.types import Sample
 
 SPOT = (30, 12)
 """(x, y) of the spots, by which two of the good images are defective."""
+
+
+@pytest.fixture(autouse=True)
+def _weight_free(monkeypatch):
+    """Features that are quick, whatever is installed."""
+    monkeypatch.setattr("blemish.detectors.base.default_backbone", lambda: ("gabor", "backbone: gabor"))
 
 
 def run(*arguments: object) -> int:
@@ -104,6 +114,7 @@ def test_equal_scores_are_no_outliers():
     assert Outliers(scored, limit_of([0.0] * 20)).limit >= 0
 
 
+@pytest.mark.slow
 def test_data_check_names_them_and_ends_well(good, capsys):
     assert run("data", "check", good, "--outliers") == 0
     said = capsys.readouterr().out
@@ -115,11 +126,26 @@ def test_data_check_names_them_and_ends_well(good, capsys):
     assert "outliers: not looked for, since there are errors" in capsys.readouterr().out
 
 
-def test_fit_leaves_them_out_and_says_so(good, tmp_path, capsys):
+def test_they_are_left_out_before_validation_images_are_drawn(good):
+    fields = {"model": "ensemble", "size": 48, "data_path": good, "ckpt_path": Path(), "outliers": "leave-out"}
+    planned = plan(RunConfig.create(**fields), find_categories(good)[0])
+    prepared = prepare(planned)
+    assert prepared.outliers is not None
+    assert names(prepared.outliers) == {"005.png", "016.png"}
+    assert len(prepared.left_out) == 2
+    assert [len(prepared.of(split).files) for split in ("train", "val")] == [20, 2]
+    assert list(prepared.category.samples) == prepared.source.samples
+    shown = prepare(replace(planned, config=planned.config.model_copy(update={"outliers": "show"})))
+    assert shown.outliers == prepared.outliers
+    assert (shown.left_out, len(shown.source.files)) == ((), 24)
+
+
+@pytest.mark.slow
+def test_fit_leaves_them_out_and_says_so(good, tmp_path, caplog):
     options = ("--model", "patchcore", "--size", 48, "--backbone", "gabor")
     assert run("fit", good, "--out", tmp_path / "all", *options, "--outliers", "show") == 0
     assert run("fit", good, "--out", tmp_path / "some", *options, "--outliers", "leave-out") == 0
-    assert capsys.readouterr().err.count("005.png: unlike the other good images") == 2
+    assert sum("005.png: unlike the other good images" in line for line in caplog.messages) == 2
     shown, some = (json.loads((tmp_path / name / "model.json").read_text())["provenance"] for name in ("all", "some"))
     assert len(shown["learned_from"]) + len(shown["held_out"]) == 24
     assert len(some["learned_from"]) + len(some["held_out"]) == 22

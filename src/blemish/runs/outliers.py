@@ -1,8 +1,8 @@
 """Finds good images that look unlike the others, and may show a defect, before a detector learns from them.
 
 Each image is scored by a detector that was fitted to others alone (cross-validation), and its score is compared with
-those of all by a robust rule. What the first round suspects is not learned from in the second, so that one defect does
-not hide another.
+those of all by a robust rule. What one round suspects is not learned from in the next, so that one defect does not hide
+another.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from blemish.runs.folds import digests, without_copies
 from blemish.types import Prediction, Sample
 
 FOLDS = 3
-ROUNDS = 2
+ROUNDS = 4
+"""At most; the search ends with the first round that brings no further suspect."""
 FEWEST = 12
 """The fewest different images among which outliers can be told."""
 EXPECTED = 0.5
@@ -104,9 +105,10 @@ def find_outliers(
             rows.append(one)
             progress(turn * len(images.samples) + len(rows), ROUNDS * len(images.samples))
         found = Outliers(tuple(rows), limit_of([one.ratio for one in rows]))
-        suspected = frozenset(one.sample for one in found.suspects)
-        if not suspected:
+        suspects = {one.sample for one in found.suspects}
+        if suspects <= suspected:
             break
+        suspected |= suspects
     return found
 
 

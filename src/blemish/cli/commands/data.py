@@ -47,7 +47,7 @@ def check_command(
         bool,
         typer.Option(
             "--outliers",
-            help="Find good images unlike the others, by detectors fitted to these; as long as 3 to 6 fits.",
+            help="Find good images unlike the others, by detectors fitted to these; as long as 3 to 12 fits.",
         ),
     ] = False,
 ) -> None:
