@@ -115,6 +115,8 @@ def test_one_category_of_a_run_is_the_same_run():
 
 
 OTHER_VALUES: dict[str, Any] = {
+    "augment": "light",
+    "outliers": "show",
     "model": "ae",
     "epochs": 7,
     "batch_size": 7,

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from blemish.data.augment import Augment
 from blemish.data.category import AUTO
 from blemish.detectors import DETECTORS
 from blemish.errors import BlemishError, first_problem
@@ -73,6 +74,14 @@ class RunConfig(BaseModel):
         description="region of interest: mask or JSON polygons; default: all",
     )
     validation: float = Field(0.1, ge=0, le=0.5, description="part of good images held out")
+    augment: Augment = Field(
+        "off",
+        description="learn from varied copies too, of pose or light; auto: of pose where there are few images",
+    )
+    outliers: Literal["keep", "show", "leave-out"] = Field(
+        "keep",
+        description="good images unlike the others: learn from them, find and name them, or leave them out",
+    )
     patience: int | None = Field(
         None,
         ge=0,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from blemish.calibration.thresholds import Calibration
+from blemish.data.augment import augmented
 from blemish.data.category import Category, data_hash, examples_of, find_categories, hold_out, part_name
 from blemish.data.check import Problem, find_problems, read_mask_infos, refuse
 from blemish.data.kept import KeptImages
@@ -31,8 +32,10 @@ from blemish.inference.torch_backend import TorchBackend
 from blemish.model.artifact import Artifact
 from blemish.progress import Phases, no_phases, with_progress
 from blemish.runs.config import RunConfig
+from blemish.runs.folds import digests, without_copies
+from blemish.runs.outliers import Outliers, creator_for, find_outliers, without
 from blemish.runs.provenance import identity_of, versions
-from blemish.runs.recalibrate import calibrate_on, digests, without_copies
+from blemish.runs.recalibrate import calibrate_on
 from blemish.runs.resolution import chosen_size
 from blemish.types import Prediction, Sample, Split
 
@@ -69,6 +72,10 @@ class Prepared:
     """Warnings about the data."""
     reasons: tuple[str, ...]
     """Why images are registered, or not, and why they are seen at this size."""
+    outliers: Outliers | None = None
+    """The good images unlike the others; None where they were not looked for."""
+    left_out: tuple[str, ...] = ()
+    """The digests of those that were left out."""
 
     def of(self, split: Split) -> ImageSource:
         """The images of one split."""
@@ -84,6 +91,8 @@ class Fitted:
     training: dict[str, Any]
     """`losses_per_epoch` of the detector; empty for one that is not trained by gradient."""
     seconds: float
+    augment: str = ""
+    """Which varied copies it learned from too, in words."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +129,20 @@ def plan(
 
 
 def prepare(planned: Planned, phases: Phases = no_phases) -> Prepared:
-    """Creates the detector, chooses the preprocessing, and decodes every image and mask.
+    """Creates the detector, chooses the preprocessing, decodes every image and mask, and looks for outliers if asked.
 
-    Raises BlemishError for an option that the detector does not take, and for data that would make the result wrong.
+    Logs warnings about the data. Raises BlemishError for an option that the detector does not take, and for data that
+    would make the result wrong.
     """
+    prepared = examined(load(planned, phases), phases)
+    suspects = prepared.outliers.problems if prepared.outliers else []
+    for problem in [*prepared.problems, *suspects]:
+        logger.warning("%s", problem)
+    return prepared
+
+
+def load(planned: Planned, phases: Phases = no_phases) -> Prepared:
+    """The first part of `prepare`: the detector, and every image and mask, decoded."""
     config = planned.config
     size, reasons = _size(planned)
     detector = detector_class(config.model).create(**_shared(config, size), **config.options)
@@ -135,6 +154,23 @@ def prepare(planned: Planned, phases: Phases = no_phases) -> Prepared:
     source, category, kept, problems = _load(planned, preprocess, phases)
     reasons = (*reasons, reason)
     return Prepared(config, category, planned.identity, detector, source, kept, problems, reasons)
+
+
+def examined(prepared: Prepared, phases: Phases = no_phases) -> Prepared:
+    """With the good images unlike the others, and without these images where they are to be left out."""
+    config, source, category = prepared.config, prepared.source, prepared.category
+    if config.outliers == "keep":
+        return prepared
+    create, good = creator_for(config, source.preprocess.size[0]), source.where(lambda sample: sample.split != "test")
+    found = find_outliers(good, create, config.seed, phases("outliers"))
+    logger.info("%s", found.summary)
+    if config.outliers == "show" or not found.suspects:
+        return replace(prepared, outliers=found)
+    kept = without(source, found)
+    left_out = tuple(sorted({*digests(source)} - {*digests(kept)}))
+    category = _drawn(replace(category, samples=tuple(kept.samples)), config, kept)
+    kept = kept.with_samples(category.samples)
+    return replace(prepared, outliers=found, left_out=left_out, category=category, source=kept)
 
 
 def fit(prepared: Prepared, checkpoint: Path | None = None, phases: Phases = no_phases) -> Fitted:
@@ -155,10 +191,11 @@ def fit(prepared: Prepared, checkpoint: Path | None = None, phases: Phases = no_
         resume=config.resume,
         **asked,
     )
-    images, validation, progress = prepared.of("train"), prepared.of("val"), phases("fitting")
+    images, how = augmented(prepared.of("train"), config.augment, config.seed)
+    validation, progress = prepared.of("val"), phases("fitting")
     started = time.perf_counter()
     detector.fit(images, validation=validation, seed=config.seed, progress=progress, training=training)
-    return Fitted(prepared, detector, detector.losses_per_epoch, time.perf_counter() - started)
+    return Fitted(prepared, detector, detector.losses_per_epoch, time.perf_counter() - started, how)
 
 
 def calibrate(fitted: Fitted, phases: Phases = no_phases) -> Calibrated:
@@ -182,7 +219,8 @@ def provenance_of(fitted: Fitted) -> dict[str, Any]:
         "images": learned_images(prepared.of("train").files),
         "learned_from": sorted(digests(prepared.of("train"))),
         "held_out": sorted(digests(prepared.of("val"))),
-        "choices": [*prepared.reasons, *fitted.detector.reasons],
+        "left_out": list(prepared.left_out),
+        "choices": [*prepared.reasons, *fitted.detector.reasons, fitted.augment, *_about_outliers(prepared)],
         "data_path": str(prepared.config.data_path.resolve()) if has_folder else None,
     }
 
@@ -190,6 +228,14 @@ def provenance_of(fitted: Fitted) -> dict[str, Any]:
 def categories_of(config: RunConfig) -> list[Category]:
     """The categories that the configuration names, or all of its data set."""
     return find_categories(config.data_path, config.category, layout=config.layout, group=config.group or "")
+
+
+def _about_outliers(prepared: Prepared) -> list[str]:
+    """What was found, and which images were left out, in words; empty where nothing was looked for."""
+    if prepared.outliers is None:
+        return []
+    names = ", ".join(found.sample.image.name for found in prepared.outliers.suspects) if prepared.left_out else ""
+    return [f"{prepared.outliers.summary}{names and f'; left out: {names}'}"]
 
 
 def only_category(config: RunConfig) -> Category:
@@ -252,15 +298,18 @@ def _load(
         reader=reader,
         shown=_shown(category),
     )
-    contents = {sample.image: info.pixel_sha256 for sample, info in zip(source.samples, source.files, strict=True)}
-    category = hold_out(category, config.validation, config.seed, contents)
+    category = _drawn(category, config, source)
     masks = read_mask_infos(category.samples, reader)
     problems = find_problems(category, source.files, masks)
     refuse(problems)
-    for problem in problems:
-        logger.warning("%s", problem)
     kept = KeptImages.of(category.samples, source.files, masks)
     return source.with_samples(category.samples), category, kept, tuple(problems)
+
+
+def _drawn(category: Category, config: RunConfig, source: ImageSource) -> Category:
+    """The category with validation images drawn, images with equal pixels counting as copies."""
+    contents = {sample.image: info.pixel_sha256 for sample, info in zip(source.samples, source.files, strict=True)}
+    return hold_out(category, config.validation, config.seed, contents)
 
 
 def _shown(category: Category) -> set[Path]:

@@ -88,7 +88,18 @@ def unpack_command(
     console.print(f"next: blemish data check {quoted(out)}", soft_wrap=True)
 
 
-def check_command(path: Folder, layout: LayoutName = "auto", max_pixels: MaxPixels = MAX_PIXELS) -> None:
+def check_command(
+    path: Folder,
+    layout: LayoutName = "auto",
+    max_pixels: MaxPixels = MAX_PIXELS,
+    outliers: Annotated[
+        bool,
+        typer.Option(
+            "--outliers",
+            help="Find good images unlike the others, by detectors fitted to these; as long as 3 to 12 fits.",
+        ),
+    ] = False,
+) -> None:
     """Print the content of a data set and all problems in it.
 
     Exit code 2 if it has errors, so that training is not possible, and 0 otherwise.
@@ -96,14 +107,22 @@ def check_command(path: Folder, layout: LayoutName = "auto", max_pixels: MaxPixe
     from blemish.data.overview import overview
 
     with shown_progress("", errors) as phases:
-        table, problems, masks = overview(path, phases("reading"), max_pixels, layout)
+        table, problems, lines = overview(path, phases("reading"), max_pixels, layout)
+        num_errors = sum(problem.severity == "error" for problem in problems)
+        if outliers and not num_errors:
+            from blemish.runs.examine import outliers_of
+
+            found = outliers_of(path, max_pixels, phases, layout)
+            lines += [f"{name}: {one.summary}" for name, one in found.items()]
+            problems += [problem for one in found.values() for problem in one.problems]
+        elif outliers:
+            lines.append("outliers: not looked for, since there are errors")
     console.print(table)
-    for line in masks:
+    for line in lines:
         console.print(line, soft_wrap=True)
     for problem in problems:
         style = "bold red" if problem.severity == "error" else "bold yellow"
         console.print(Text.assemble((problem.severity, style), f" {problem}"), soft_wrap=True)
-    num_errors = sum(problem.severity == "error" for problem in problems)
     console.print(f"{number_of(num_errors, 'error')}, {number_of(len(problems) - num_errors, 'warning')}")
     if num_errors:
         raise typer.Exit(2)
