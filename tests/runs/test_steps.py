@@ -106,7 +106,7 @@ def test_each_step_is_usable_alone(folder, tmp_path):
     prepared = prepare(planned)
     assert [len(prepared.of(split)) for split in ("train", "val", "test")] == [6, 2, 6]
     with pytest.raises(FrozenInstanceError):
-        prepared.reason = ""  # type: ignore[misc]
+        prepared.reasons = ()  # type: ignore[misc]
     calibrated = calibrate(fit(prepared))
     assert len(calibrated.held_out) == 2
     tested = evaluate(calibrated)

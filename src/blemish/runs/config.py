@@ -48,7 +48,7 @@ class RunConfig(BaseModel):
         ge=32,
         le=1024,
         multiple_of=16,
-        description="side of the detector's square input in pixels",
+        description="side of the detector's square input in pixels; default: by the detector, and by the images' size",
     )
     data_path: Path = Field(description="root of the data set, or one category's folder")
     ckpt_path: Path = Field(description="directory for models, results and figures")

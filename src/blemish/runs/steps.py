@@ -33,6 +33,7 @@ from blemish.progress import Phases, no_phases, with_progress
 from blemish.runs.config import RunConfig
 from blemish.runs.provenance import identity_of, versions
 from blemish.runs.recalibrate import calibrate_on, digests, without_copies
+from blemish.runs.resolution import chosen_size
 from blemish.types import Prediction, Sample, Split
 
 logger = logging.getLogger("blemish")
@@ -66,8 +67,8 @@ class Prepared:
     """Masks, and thumbnails of the images that a report shows."""
     problems: tuple[Problem, ...]
     """Warnings about the data."""
-    reason: str
-    """Why images are registered, or not."""
+    reasons: tuple[str, ...]
+    """Why images are registered, or not, and why they are seen at this size."""
 
     def of(self, split: Split) -> ImageSource:
         """The images of one split."""
@@ -119,14 +120,16 @@ def prepare(planned: Planned, phases: Phases = no_phases) -> Prepared:
     Raises BlemishError for an option that the detector does not take, and for data that would make the result wrong.
     """
     config = planned.config
-    detector = detector_class(config.model).create(**_shared(config), **config.options)
+    size, reasons = _size(planned)
+    detector = detector_class(config.model).create(**_shared(config, size), **config.options)
     detector.to(device_named(config.device))
     alignment, reason = _alignment(planned, phases)
     overlap = config.overlap if config.tile else 0
     pieces = config.tile, overlap, planned.roi, alignment, detector.combination, config.max_pixels
     preprocess = Preprocess(detector.input_size, config.aspect, *pieces)
     source, category, kept, problems = _load(planned, preprocess, phases)
-    return Prepared(config, category, planned.identity, detector, source, kept, problems, reason)
+    reasons = (*reasons, reason)
+    return Prepared(config, category, planned.identity, detector, source, kept, problems, reasons)
 
 
 def fit(prepared: Prepared, checkpoint: Path | None = None, phases: Phases = no_phases) -> Fitted:
@@ -174,7 +177,7 @@ def provenance_of(fitted: Fitted) -> dict[str, Any]:
         "images": learned_images(prepared.of("train").files),
         "learned_from": sorted(digests(prepared.of("train"))),
         "held_out": sorted(digests(prepared.of("val"))),
-        "choices": [prepared.reason, *fitted.detector.reasons],
+        "choices": [*prepared.reasons, *fitted.detector.reasons],
         "data_path": str(prepared.config.data_path.resolve()) if has_folder else None,
     }
 
@@ -188,14 +191,26 @@ def only_category(config: RunConfig) -> Category:
     return found[0]
 
 
-def _shared(config: RunConfig) -> dict[str, Any]:
-    """The settings that are also options of the detector; the default size is about that of a tile."""
-    size = config.size
-    if size is None and config.tile is not None:
-        size = min(1024, max(32, 16 * round(config.tile / 16)))
+def _shared(config: RunConfig, size: int | None) -> dict[str, Any]:
+    """The settings that are also options of the detector."""
     given = {"size": size, "precision": config.precision}
     known = detector_class(config.model).option_fields()
     return {name: value for name, value in given.items() if name in known and value is not None}
+
+
+def _size(planned: Planned) -> tuple[int | None, tuple[str, ...]]:
+    """The side of the detector's input, None for its own default, and the reason for what was left open.
+
+    With tiles it is about that of a tile; detectors that compare features see more in large images.
+    """
+    config = planned.config
+    if config.size is None and config.tile is not None:
+        return min(1024, max(32, 16 * round(config.tile / 16))), ()
+    if config.size is not None or "backbone" not in detector_class(config.model).option_fields():
+        return config.size, ()
+    size, reason = chosen_size(planned.category.of("train"), planned.reader)
+    logger.info("%s", reason)
+    return size, (reason,)
 
 
 def _alignment(planned: Planned, phases: Phases) -> tuple[Alignment | None, str]:
