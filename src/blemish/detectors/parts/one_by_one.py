@@ -53,7 +53,8 @@ class ImagesOneByOne:
         if key not in self._is_same:
             first = images[:threads]
             both = zip(starmap(compute, first), workers.map(in_thread, *zip(*first, strict=True)), strict=True)
-            self._is_same[key] = all([all(map(torch.equal, expected, found)) for expected, found in both])
+            same = [all(map(torch.equal, expected, found)) for expected, found in both]
+            self._is_same[key] = all(same)
         if not self._is_same[key]:
             return starmap(compute, images)
         return workers.map(in_thread, *zip(*images, strict=True))
