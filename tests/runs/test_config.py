@@ -115,6 +115,8 @@ def test_one_category_of_a_run_is_the_same_run():
 
 
 OTHER_VALUES: dict[str, Any] = {
+    "augment": "light",
+    "outliers": "show",
     "model": "ae",
     "epochs": 7,
     "batch_size": 7,
@@ -123,6 +125,8 @@ OTHER_VALUES: dict[str, Any] = {
     "data_path": "elsewhere",
     "ckpt_path": "elsewhere",
     "category": ["bolt"],
+    "layout": "folder",
+    "group": "(.)",
     "aspect": "pad",
     "validation": 0.2,
     "patience": 3,

@@ -1,4 +1,4 @@
-"""Facts about the images of a category for a report: size, brightness, and distance to the other training images."""
+"""Facts about the images of a category for a report: size, look, and distance to the other training images."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ ROWS = 256
 
 
 def image_facts(category: Category, source: ImageSource) -> list[dict[str, Any]]:
-    """One dict per image file: path, split, defect, sha256, pixel_sha256, size, brightness in [0, 1], distance.
+    """One dict per image file: path, split, defect, sha256, pixel_sha256, size, the values of `look`, distance.
 
     `distance` is that of `distances_to_others` among the training and validation images; None for test images.
     """
-    brightness: dict[Sample, list[float]] = defaultdict(list)
+    looks: dict[Sample, list[dict[str, float]]] = defaultdict(list)
     descriptors: dict[Sample, list[NDArray[np.float32]]] = defaultdict(list)
     for frame in source:
         pixels = _scaled(frame.pixels)
-        brightness[frame.sample].append(float(pixels.mean()))
+        looks[frame.sample].append(look(pixels))
         if frame.sample.split != "test":
             descriptors[frame.sample].append(_descriptor(pixels))
     distance_of = _distance_of({sample: np.mean(tiles, axis=0) for sample, tiles in descriptors.items()})
@@ -43,11 +43,30 @@ def image_facts(category: Category, source: ImageSource) -> list[dict[str, Any]]
             "sha256": info.sha256,
             "pixel_sha256": info.pixel_sha256,
             "size": info.size,
-            "brightness": float(np.mean(brightness[sample])),
             "distance": distance_of.get(sample),
         }
+        | {name: float(np.mean([found[name] for found in looks[sample]])) for name in looks[sample][0]}
         for sample, info in zip(source.samples, source.files, strict=True)
     ]
+
+
+def look(pixels: NDArray[np.float32]) -> dict[str, float]:
+    """What light, focus and the camera change in an image (h, w, 3) in [0, 1].
+
+    `brightness` is the mean, `contrast` the standard deviation of the grey values, `sharpness` the mean difference
+    between neighbouring pixels as a multiple of the contrast (noise raises it, blur lowers it), and `warmth` the
+    difference of red and blue as a fraction of the brightness.
+    """
+    grey = pixels.mean(axis=2)
+    brightness, contrast = float(grey.mean()), float(grey.std())
+    steps = (float(np.abs(np.diff(grey, axis=axis)).mean()) if grey.shape[axis] > 1 else 0.0 for axis in (0, 1))
+    red, _, blue = (float(channel) for channel in pixels.mean(axis=(0, 1)))
+    return {
+        "brightness": brightness,
+        "contrast": contrast,
+        "sharpness": sum(steps) / 2 / max(contrast, 1 / 255),
+        "warmth": (red - blue) / max(brightness, 1 / 255),
+    }
 
 
 def _distance_of(descriptors: dict[Sample, NDArray[np.float32]]) -> dict[Sample, float]:

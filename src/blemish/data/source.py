@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from blemish.imaging.alignment import Placement
+    from blemish.imaging.variations import Variation
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -158,6 +159,7 @@ class ImageSource:
         pixels: PixelStore,
         preprocess: Preprocess,
         memory_budget: int = MEMORY_BUDGET,
+        variations: Sequence[Variation | None] = (),
     ):
         self.samples = list(samples)
         self.files = list(files)
@@ -165,6 +167,8 @@ class ImageSource:
         self.memory_budget = memory_budget
         """Bytes of pixels that may be kept in memory, and bytes that a detector may keep beside them."""
         self._pixels = pixels
+        self._variations = list(variations) or [None] * len(self.files)
+        """How each file is varied; None: not at all."""
         counts = [preprocess.num_pieces(info.size) for info in self.files]
         self._rows = [(file, piece) for file, count in enumerate(counts) for piece in range(count)]
 
@@ -179,6 +183,8 @@ class ImageSource:
             if piece >= len(pieces):
                 raise BlemishError(self.files[file].error or f"{sample.image}: can no longer be read, or has changed.")
             pixels = pieces[piece]
+        if (variation := self._variations[file]) is not None:
+            pixels = variation(pixels)
         return Frame(sample, pixels, self.files[file], self._rows[row + 1 : row + 2] != [(file, piece + 1)])
 
     def __iter__(self) -> Iterator[Frame]:
@@ -192,7 +198,22 @@ class ImageSource:
 
     def with_samples(self, samples: Sequence[Sample]) -> ImageSource:
         """The same images with other samples in the same order, for example with splits assigned after decoding."""
-        return ImageSource(samples, self.files, self._pixels, self.preprocess, self.memory_budget)
+        return ImageSource(samples, self.files, self._pixels, self.preprocess, self.memory_budget, self._variations)
+
+    def with_copies(self, variations: Sequence[Variation]) -> ImageSource:
+        """The images followed by varied copies of all, once or several times: a variation for each copy.
+
+        A copy has its image's sample, file and pixels; what is varied is computed at each use.
+        """
+        times = 1 + len(variations) // len(self.files)
+        return ImageSource(
+            self.samples * times,
+            self.files * times,
+            self._pixels.select([*range(len(self))] * times),
+            self.preprocess,
+            self.memory_budget,
+            [*self._variations, *variations],
+        )
 
     def where(self, keep: Callable[[Sample], bool]) -> ImageSource:
         """The source of those samples for which `keep` is true; the pixels are shared, not copied."""
@@ -204,6 +225,7 @@ class ImageSource:
             self._pixels.select([row for row, (file, _) in enumerate(self._rows) if file in chosen]),
             self.preprocess,
             self.memory_budget,
+            [self._variations[file] for file in kept],
         )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blemish.errors import number_of
 from blemish.reporting.read_runs import Part
@@ -19,8 +20,12 @@ FALSE_ALARM_RATE = 0.01
 """The assumed false-alarm rate of a run without one."""
 OUTLYING = 3.5
 """The modified z-score from which on an image is an outlier (Iglewicz and Hoaglin 1993)."""
-DRIFT = 1.5
-"""The most by which the brightness of test images may differ, in spreads of the training images."""
+LOOK = ("brightness", "contrast", "sharpness", "warmth")
+"""What is compared between training and test images; runs of earlier versions recorded the brightness alone."""
+DRIFT_RATE = 0.01
+"""The chance of a warning of drift where the good test images were taken as the training images were."""
+DRIFT = 0.5
+"""Smaller differences of medians, in spreads of the training images, are no drift, however certain."""
 SATURATED = 0.01
 """The largest fraction of a map's pixels that may have its maximum."""
 ENOUGH = 8
@@ -72,7 +77,15 @@ def enough_held_out(part: Part) -> Finding:
 
 
 def training_outliers(part: Part) -> Finding:
-    """Finds training images unlike all others, by leave-one-out distances on a log scale."""
+    """Finds training images unlike all others: by detectors fitted to the others where the run did so.
+
+    Otherwise by leave-one-out distances on a log scale.
+    """
+    looked = part.report_data.facts.get("outliers")
+    if looked and looked["number"]:
+        what = "left out; check whether they are good" if looked["left_out"] else "check that they are good"
+        text = f"{looked['summary']}; {what}" if looked["paths"] else looked["summary"]
+        return Finding("warning" if looked["paths"] else "ok", text.removeprefix("outliers: "), tuple(looked["paths"]))
     rows = [row for row in _images(part) if row["distance"]]
     if not rows:
         return _not_recorded()
@@ -112,18 +125,26 @@ def masks(part: Part) -> Finding:
     )
 
 
-def exposure(part: Part) -> Finding:
-    """Compares the brightness of good test images with that of the training images."""
-    training = [row["brightness"] for row in _images(part) if row["split"] != "test"]
-    test = [row["brightness"] for row in _images(part) if row["split"] == "test" and row["defect"] == GOOD]
-    if len(training) < ENOUGH or len(test) < 2:
+def drift(part: Part) -> Finding:
+    """Compares brightness, contrast, sharpness and warmth of good test images with those of the training images.
+
+    Each is tested by the ranks of all images (Mann-Whitney), at DRIFT_RATE divided by the number of tests.
+    """
+    training = [row for row in _images(part) if row["split"] != "test"]
+    test = [row for row in _images(part) if row["split"] == "test" and row["defect"] == GOOD]
+    names = [name for name in LOOK if all(name in row for row in [*training, *test])]
+    if not training or not names:
+        return _not_recorded()
+    level = DRIFT_RATE / len(names)
+    if len(training) < ENOUGH or 2 / math.comb(len(training) + len(test), len(test)) > level:
         number = f"{len(training)} training and {len(test)} good test images"
-        return Finding("not applicable", f"too few images: {number}") if training else _not_recorded()
-    spread = max(_spread(np.asarray(training)), 1 / 255)
-    before, now = float(np.median(training)), float(np.median(test))
-    text = f"median brightness {before:.3f} in training, {now:.3f} in good test images"
-    drifted = abs(now - before) > DRIFT * spread
-    return Finding("warning" if drifted else "ok", f"{text}; the spread in training is {spread:.3f}")
+        return Finding("not applicable", f"too few images: {number}")
+    values = {name: [np.array([row[name] for row in rows]) for rows in (training, test)] for name in names}
+    drifted = [name for name, (before, now) in values.items() if _differ(before, now, level)]
+    shown = drifted or names
+    medians = ", ".join("{} {:.3f} and {:.3f}".format(name, *map(np.median, values[name])) for name in shown)
+    text = f"medians of training and of good test images: {medians}"
+    return Finding("warning", f"{' and '.join(drifted)} drifted; {text}") if drifted else Finding("ok", text)
 
 
 def sizes(part: Part) -> Finding:
@@ -175,7 +196,7 @@ CHECKS: Mapping[str, tuple[str, Check]] = {
     "D2": ("Enough held-out good images for the false-alarm rate", enough_held_out),
     "D3": ("Training images unlike all others", training_outliers),
     "D4": ("Masks that mark no pixel or all pixels", masks),
-    "D5": ("Different brightness in training and test", exposure),
+    "D5": ("Different light, focus or colour in training and test", drift),
     "D6": ("Different image sizes in training and test", sizes),
     "D7": ("Clipped anomaly maps", saturation),
     "D8": ("Other problems of the data set", other_problems),
@@ -188,6 +209,14 @@ def modified_z(values: Any) -> list[float]:
     array = np.asarray(values, np.float64)
     spread = _spread(array)
     return [float(z) for z in (array - np.median(array)) / (spread or np.inf)]
+
+
+def _differ(before: NDArray[Any], now: NDArray[Any], level: float) -> bool:
+    """Whether the values differ by more than chance explains, and by more than DRIFT spreads."""
+    from scipy.stats import mannwhitneyu  # deferred: a page without this check does not need scipy
+
+    least = DRIFT * max(_spread(before), 1 / 255)
+    return bool(abs(np.median(now) - np.median(before)) > least and mannwhitneyu(before, now).pvalue < level)
 
 
 def _spread(values: Any) -> float:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +23,7 @@ from blemish.calibration.thresholds import (
     with_history,
     with_thresholds,
 )
-from blemish.data.category import Category, content_digests, find_category, log_left_out, num_held_out
+from blemish.data.category import Category, content_digests, find_learned, log_left_out, units_of
 from blemish.data.layouts.folder import read_folder
 from blemish.data.source import ImageSource, load
 from blemish.errors import BlemishError
@@ -34,13 +33,8 @@ from blemish.model.changes import updating_model, write_model
 from blemish.model.folder import ModelFolder, read_model
 from blemish.model.locking import LONG_WAIT, SHORT_WAIT
 from blemish.progress import Phases, no_progress, with_progress
+from blemish.runs.folds import DIGEST_LENGTH, closed_form_detector, digests, fold_predictions, former_digests
 from blemish.types import Prediction, Sample
-
-if TYPE_CHECKING:
-    from blemish.detectors.base import Detector
-
-DIGEST_LENGTH = 16
-"""Hexadecimal digits of a SHA-256 by which a model recognises the images that it was fitted to."""
 
 
 def calibrate_on(
@@ -265,19 +259,20 @@ def _from_folds(
     """The calibration by cross-validation: each good image is scored by a detector fitted to the other folds.
 
     The same fraction of those folds is held out as for the detector in use, so that scores have the same scale. Copies
-    of an image are in the same fold and are scored once. Where the model has no defect scores, the detector in use
-    scores the defects of the data set.
+    of an image are in the same fold and are scored once; images of a group are in the same fold. Where the model has no
+    defect scores, the detector in use scores the defects of the data set.
     """
-    _closed_form_detector(model)
+    closed_form_detector(model)
     category = data_of(model, data_path)
     source = _training_images(model, category, phases)
     digest_of = dict(zip(map(file_of, source.samples), digests(source), strict=True))
     left_out = named(leave_out, list(digest_of))
     not_counted = {digest_of[image] for image in left_out}
-    if not 2 <= folds <= (number := len(set(digests(source)))):
-        raise BlemishError(f"folds: {folds} was given; allowed are 2 to {number}, the number of different images.")
+    number, most = len(set(digests(source))), len(set(units_of(digests(source), source.samples)))
+    if not 2 <= folds <= most:
+        raise BlemishError(f"folds: {folds} was given; allowed are 2 to {most}, the number of different images.")
     _check_rate(rate, number - len(not_counted))
-    scored = with_progress(_fold_predictions(model, source, folds), number, phases("folds"))
+    scored = with_progress(fold_predictions(model, source, folds), number, phases("folds"))
     predictions = (found for found in scored if digest_of[file_of(found.sample)] not in not_counted)
     calibration, _ = calibrate_on(predictions, model.preprocess.roi, rate, "folds")
     if calibration is None:
@@ -302,41 +297,6 @@ def _check_rate(rate: float | None, number: int) -> None:
         conformal_rank(number, rate)
 
 
-def _fold_predictions(model: ModelFolder, source: ImageSource, folds: int) -> Iterator[Prediction]:
-    """A prediction for each different image, by a detector fitted to the other folds."""
-    from blemish.inference.torch_backend import TorchBackend
-
-    config = model.provenance.get("config", {})
-    seed, fraction = int(config.get("seed", 0)), float(config.get("validation", 0.1))
-    copies: dict[str, list[Sample]] = defaultdict(list)
-    for sample, digest in zip(source.samples, digests(source), strict=True):
-        copies[digest].append(sample)
-    groups = list(copies.values())
-    order = np.random.default_rng(seed).permutation(len(groups)).tolist()
-    for start in range(folds):
-        fold = order[start::folds]
-        others = [row for row in order if row not in fold]
-        count = num_held_out(len(others), fraction)
-        held_out, learned = (
-            source.where({sample for row in rows for sample in groups[row]}.__contains__)
-            for rows in (others[:count], others[count:])
-        )
-        left = source.where({groups[row][0] for row in fold}.__contains__)
-        detector = _closed_form_detector(model).fit(learned, validation=held_out if count else None, seed=seed)
-        yield from Inspector(TorchBackend(detector), model.preprocess).predict(left)
-
-
-def _closed_form_detector(model: ModelFolder) -> Detector:
-    from blemish.detectors import detector_class
-
-    detector = detector_class(model.model).create(**model.options)
-    if hasattr(detector, "losses"):  # it learns by gradient
-        raise BlemishError(
-            f"folds: {model.model} would be trained once per fold, which takes too long. Give --images FOLDER."
-        )
-    return detector
-
-
 def data_of(model: ModelFolder, data_path: Path | None) -> Category:
     """The category that the model was fitted to, under `data_path` or else in the folder that the model records."""
     known = data_path or model.provenance.get("data_path")
@@ -344,11 +304,11 @@ def data_of(model: ModelFolder, data_path: Path | None) -> Category:
         raise BlemishError(
             f"data_path {known or ''}: no such folder. Give --data-path, the data set that the detector was fitted to."
         )
-    return log_left_out(find_category(Path(known), model.category))
+    return log_left_out(find_learned(Path(known), model.category, model.provenance))
 
 
 def _training_images(model: ModelFolder, category: Category, phases: Phases) -> ImageSource:
-    """The good training and held-out images; raises BlemishError where the model was fitted to others."""
+    """The images that `fit` learned from or held out; raises BlemishError where the model was fitted to others."""
     source = load(category.of("train"), model.preprocess, progress=phases("reading"))
     for info in source.files:
         if info.error:
@@ -356,23 +316,9 @@ def _training_images(model: ModelFolder, category: Category, phases: Phases) -> 
     learned = set(model.provenance.get("learned_from", []))
     if not learned <= {*digests(source), *former_digests(source)}:
         raise BlemishError(f"data_path {category.root}: not the images that {model.folder} was fitted to. Give those.")
-    return source
-
-
-def digests(source: ImageSource) -> list[str]:
-    """The first digits of the SHA-256 of each image's pixels, in the order of the files."""
-    return [info.pixel_sha256[:DIGEST_LENGTH] for info in source.files]
-
-
-def former_digests(source: ImageSource) -> list[str]:
-    """The first digits of the SHA-256 of each file, by which models of earlier versions recognise images."""
-    return [info.sha256[:DIGEST_LENGTH] for info in source.files]
-
-
-def without_copies(source: ImageSource) -> ImageSource:
-    """The source with the first of the copies of each image, since copies add no evidence."""
-    firsts = set(dict(zip(reversed(digests(source)), reversed(source.samples), strict=True)).values())
-    return source.where(firsts.__contains__)
+    left_out = set(model.provenance.get("left_out", []))
+    kept = {sample for sample, digest in zip(source.samples, digests(source), strict=True) if digest not in left_out}
+    return source.where(kept.__contains__)
 
 
 def unseen(samples: Sequence[Sample], model: ModelFolder) -> list[Sample]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from blemish.calibration.thresholds import Calibration
+from blemish.data.augment import augmented
 from blemish.data.category import Category, data_hash, examples_of, find_categories, hold_out, part_name
 from blemish.data.check import Problem, find_problems, read_mask_infos, refuse
 from blemish.data.kept import KeptImages
@@ -20,7 +21,7 @@ from blemish.data.reading import FileReader, file_digests
 from blemish.data.source import ImageSource
 from blemish.data.source import load as load_images
 from blemish.detectors import detector_class
-from blemish.detectors.base import Detector
+from blemish.detectors.base import Detector, FeatureDetector
 from blemish.errors import BlemishError
 from blemish.features.devices import device_named
 from blemish.imaging.alignment import Alignment, choose_alignment
@@ -31,8 +32,10 @@ from blemish.inference.torch_backend import TorchBackend
 from blemish.model.artifact import Artifact
 from blemish.progress import Phases, no_phases, with_progress
 from blemish.runs.config import RunConfig
+from blemish.runs.folds import digests, without_copies
+from blemish.runs.outliers import Outliers, creator_for, find_outliers, without
 from blemish.runs.provenance import identity_of, versions
-from blemish.runs.recalibrate import calibrate_on, digests, without_copies
+from blemish.runs.recalibrate import calibrate_on
 from blemish.runs.resolution import chosen_size
 from blemish.types import Prediction, Sample, Split
 
@@ -69,6 +72,10 @@ class Prepared:
     """Warnings about the data."""
     reasons: tuple[str, ...]
     """Why images are registered, or not, and why they are seen at this size."""
+    outliers: Outliers | None = None
+    """The good images unlike the others; None where they were not looked for."""
+    left_out: tuple[str, ...] = ()
+    """The digests of those that were left out."""
 
     def of(self, split: Split) -> ImageSource:
         """The images of one split."""
@@ -84,6 +91,8 @@ class Fitted:
     training: dict[str, Any]
     """`losses_per_epoch` of the detector; empty for one that is not trained by gradient."""
     seconds: float
+    augment: str = ""
+    """Which varied copies it learned from too, in words."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +114,14 @@ class Calibrated:
         return Artifact(name, self.fitted.detector, preprocess, provenance, self.calibration, category=category)
 
 
-def plan(config: RunConfig, category: Category, phases: Phases = no_phases) -> Planned:
-    """Hashes the files of the category, draws the validation images, reads the region of interest."""
-    reader = FileReader(config.max_pixels, config.memory_budget)
+def plan(
+    config: RunConfig, category: Category, phases: Phases = no_phases, reader: FileReader | None = None
+) -> Planned:
+    """Hashes the files of the category, draws the validation images, reads the region of interest.
+
+    `reader` may know the hashes, and images that were decoded before.
+    """
+    reader = reader or FileReader(config.max_pixels, config.memory_budget)
     contents = file_digests(category.samples, phases("hashing"), reader)
     roi = read_roi(config.roi) if config.roi else None
     category, data_sha256 = hold_out(category, config.validation, config.seed, contents), data_hash(category, contents)
@@ -115,10 +129,20 @@ def plan(config: RunConfig, category: Category, phases: Phases = no_phases) -> P
 
 
 def prepare(planned: Planned, phases: Phases = no_phases) -> Prepared:
-    """Creates the detector, chooses the preprocessing, and decodes every image and mask.
+    """Creates the detector, chooses the preprocessing, decodes every image and mask, and looks for outliers if asked.
 
-    Raises BlemishError for an option that the detector does not take, and for data that would make the result wrong.
+    Logs warnings about the data. Raises BlemishError for an option that the detector does not take, and for data that
+    would make the result wrong.
     """
+    prepared = examined(load(planned, phases), phases)
+    suspects = prepared.outliers.problems if prepared.outliers else []
+    for problem in [*prepared.problems, *suspects]:
+        logger.warning("%s", problem)
+    return prepared
+
+
+def load(planned: Planned, phases: Phases = no_phases) -> Prepared:
+    """The first part of `prepare`: the detector, and every image and mask, decoded."""
     config = planned.config
     size, reasons = _size(planned)
     detector = detector_class(config.model).create(**_shared(config, size), **config.options)
@@ -130,6 +154,23 @@ def prepare(planned: Planned, phases: Phases = no_phases) -> Prepared:
     source, category, kept, problems = _load(planned, preprocess, phases)
     reasons = (*reasons, reason)
     return Prepared(config, category, planned.identity, detector, source, kept, problems, reasons)
+
+
+def examined(prepared: Prepared, phases: Phases = no_phases) -> Prepared:
+    """With the good images unlike the others, and without these images where they are to be left out."""
+    config, source, category = prepared.config, prepared.source, prepared.category
+    if config.outliers == "keep":
+        return prepared
+    create, good = creator_for(config, source.preprocess.size[0]), source.where(lambda sample: sample.split != "test")
+    found = find_outliers(good, create, config.seed, phases("outliers"))
+    logger.info("%s", found.summary)
+    if config.outliers == "show" or not found.suspects:
+        return replace(prepared, outliers=found)
+    kept = without(source, found)
+    left_out = tuple(sorted({*digests(source)} - {*digests(kept)}))
+    category = _drawn(replace(category, samples=tuple(kept.samples)), config, kept)
+    kept = kept.with_samples(category.samples)
+    return replace(prepared, outliers=found, left_out=left_out, category=category, source=kept)
 
 
 def fit(prepared: Prepared, checkpoint: Path | None = None, phases: Phases = no_phases) -> Fitted:
@@ -150,10 +191,11 @@ def fit(prepared: Prepared, checkpoint: Path | None = None, phases: Phases = no_
         resume=config.resume,
         **asked,
     )
-    images, validation, progress = prepared.of("train"), prepared.of("val"), phases("fitting")
+    images, how = augmented(prepared.of("train"), config.augment, config.seed)
+    validation, progress = prepared.of("val"), phases("fitting")
     started = time.perf_counter()
     detector.fit(images, validation=validation, seed=config.seed, progress=progress, training=training)
-    return Fitted(prepared, detector, detector.losses_per_epoch, time.perf_counter() - started)
+    return Fitted(prepared, detector, detector.losses_per_epoch, time.perf_counter() - started, how)
 
 
 def calibrate(fitted: Fitted, phases: Phases = no_phases) -> Calibrated:
@@ -177,14 +219,28 @@ def provenance_of(fitted: Fitted) -> dict[str, Any]:
         "images": learned_images(prepared.of("train").files),
         "learned_from": sorted(digests(prepared.of("train"))),
         "held_out": sorted(digests(prepared.of("val"))),
-        "choices": [*prepared.reasons, *fitted.detector.reasons],
+        "left_out": list(prepared.left_out),
+        "choices": [*prepared.reasons, *fitted.detector.reasons, fitted.augment, *_about_outliers(prepared)],
         "data_path": str(prepared.config.data_path.resolve()) if has_folder else None,
     }
 
 
+def categories_of(config: RunConfig) -> list[Category]:
+    """The categories that the configuration names, or all of its data set."""
+    return find_categories(config.data_path, config.category, layout=config.layout, group=config.group or "")
+
+
+def _about_outliers(prepared: Prepared) -> list[str]:
+    """What was found, and which images were left out, in words; empty where nothing was looked for."""
+    if prepared.outliers is None:
+        return []
+    names = ", ".join(found.sample.image.name for found in prepared.outliers.suspects) if prepared.left_out else ""
+    return [f"{prepared.outliers.summary}{names and f'; left out: {names}'}"]
+
+
 def only_category(config: RunConfig) -> Category:
     """The one category that the configuration names; raises BlemishError where there is not exactly one."""
-    found = find_categories(config.data_path, config.category)
+    found = categories_of(config)
     if len(found) != 1:
         names = ", ".join(category.name for category in found)
         raise BlemishError(f"category: one is needed, but {config.data_path} has {names}. Name one.")
@@ -201,12 +257,12 @@ def _shared(config: RunConfig, size: int | None) -> dict[str, Any]:
 def _size(planned: Planned) -> tuple[int | None, tuple[str, ...]]:
     """The side of the detector's input, None for its own default, and the reason for what was left open.
 
-    With tiles it is about that of a tile; detectors that compare features see more in large images.
+    With tiles it is about that of a tile; a detector that is fitted in closed form has time for large images.
     """
     config = planned.config
     if config.size is None and config.tile is not None:
         return min(1024, max(32, 16 * round(config.tile / 16))), ()
-    if config.size is not None or "backbone" not in detector_class(config.model).option_fields():
+    if config.size is not None or not issubclass(detector_class(config.model), FeatureDetector):
         return config.size, ()
     size, reason = chosen_size(planned.category.of("train"), planned.reader)
     logger.info("%s", reason)
@@ -242,15 +298,18 @@ def _load(
         reader=reader,
         shown=_shown(category),
     )
-    contents = {sample.image: info.pixel_sha256 for sample, info in zip(source.samples, source.files, strict=True)}
-    category = hold_out(category, config.validation, config.seed, contents)
+    category = _drawn(category, config, source)
     masks = read_mask_infos(category.samples, reader)
     problems = find_problems(category, source.files, masks)
     refuse(problems)
-    for problem in problems:
-        logger.warning("%s", problem)
     kept = KeptImages.of(category.samples, source.files, masks)
     return source.with_samples(category.samples), category, kept, tuple(problems)
+
+
+def _drawn(category: Category, config: RunConfig, source: ImageSource) -> Category:
+    """The category with validation images drawn, images with equal pixels counting as copies."""
+    contents = {sample.image: info.pixel_sha256 for sample, info in zip(source.samples, source.files, strict=True)}
+    return hold_out(category, config.validation, config.seed, contents)
 
 
 def _shown(category: Category) -> set[Path]:

@@ -25,7 +25,7 @@ from blemish.reporting import run_figures
 from blemish.runs.command import words_of
 from blemish.runs.provenance import machine, versions
 from blemish.runs.recalibrate import with_defects
-from blemish.runs.steps import Calibrated
+from blemish.runs.steps import Calibrated, Prepared
 from blemish.types import Prediction, Sample
 
 
@@ -67,6 +67,7 @@ def evaluate(calibrated: Calibrated, phases: Phases = no_phases) -> Tested:
         roi=test.preprocess.roi,
         pixel_threshold=calibration.pixel_threshold if calibration else None,
         kept=prepared.kept,
+        layout=category.layout,
     )
     durations = {"fit": calibrated.fitted.seconds, "predict": spent[0], "test": time.perf_counter() - started}
     rebuilt = _rebuilt(calibrated, test)
@@ -99,7 +100,16 @@ def facts_of(tested: Tested) -> dict[str, Any]:
         "machine": machine(tested.calibrated.fitted.detector),
         "problems": [asdict(problem) | {"path": str(problem.path)} for problem in prepared.problems],
         "images": image_facts(prepared.category, prepared.source),
+        "outliers": _outlier_facts(prepared),
     }
+
+
+def _outlier_facts(prepared: Prepared) -> dict[str, Any] | None:
+    """The images unlike the others as plain data, `left_out` or not; None where they were not looked for."""
+    if (found := prepared.outliers) is None:
+        return None
+    paths = [one.sample.image.relative_to(prepared.category.root).as_posix() for one in found.suspects]
+    return {"summary": found.summary, "paths": paths, "left_out": bool(prepared.left_out), "number": len(found.scored)}
 
 
 def draw(tested: Tested, folder: Path) -> None:

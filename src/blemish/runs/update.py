@@ -17,7 +17,8 @@ from blemish.model.changes import locked_folder, refuse_overwriting, updating_mo
 from blemish.model.folder import ModelFolder
 from blemish.model.locking import SHORT_WAIT
 from blemish.progress import Phases, no_phases
-from blemish.runs.recalibrate import digests, file_of, former_digests
+from blemish.runs.folds import digests, former_digests
+from blemish.runs.recalibrate import file_of
 
 logger = logging.getLogger("blemish")
 

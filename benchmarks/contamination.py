@@ -1,0 +1,153 @@
+"""What defects among the good images cost, and what leaving outliers out gives back: a table and a figure.
+
+    python benchmarks/contamination.py OUT [--data DATA --sets cookie asphalt] [--built-in fabric gear] [--seeds 0]
+        [--options '{"size": 128}'] [--figure docs/images/contamination.png]
+
+A share of 0, 5, 10 or 20 % of the images to learn from are test images with a defect. The rest of the test images are
+evaluated by a detector fitted to all of them, and by one fitted without those that `--outliers leave-out` leaves out.
+The figures are OUT/<set>-<percent>-<seed>.json; what is there is not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from blemish.data.category import Category, find_categories
+from blemish.data.synthetic import synthesize
+from blemish.files import make_folder, write_json
+from blemish.library.learning import configuration
+from blemish.metrics import image_auroc
+from blemish.runs.config import FIT_MODEL, RunConfig
+from blemish.runs.steps import calibrate, fit, plan, prepare
+from processes import print_table
+
+SHARES = (0.0, 0.05, 0.1, 0.2)
+"""Of the images to learn from."""
+
+
+def main() -> None:
+    given = _arguments()
+    make_folder(given.out)
+    folders = [given.data / name for name in given.sets]
+    if given.built_in:
+        made = given.out / "built-in"
+        folders += synthesize(made, categories=given.built_in, num_train=60, num_test_good=20, num_per_defect=8)
+    rows = []
+    for folder in folders:
+        for share in SHARES:
+            for seed in given.seeds:
+                path = given.out / f"{folder.name}-{round(100 * share)}-{seed}.json"
+                if not path.exists():
+                    write_json(path, measured(find_categories(folder)[0], share, seed, given.options))
+                rows.append(json.loads(path.read_text()))
+                print(path.stem, {name: value for name, value in rows[-1].items() if name != "ratios"}, flush=True)
+    table(rows)
+    if given.figure:
+        draw(rows, given.figure)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--data", type=Path, help="folder with categories in the layout of MVTec AD")
+    parser.add_argument("--sets", nargs="*", default=[])
+    parser.add_argument("--built-in", nargs="*", default=["fabric", "gear"])
+    parser.add_argument("--options", type=json.loads, default={}, help="of the detector, such as '{\"size\": 128}'")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--figure", type=Path)
+    return parser.parse_args()
+
+
+def contaminated(category: Category, share: float, seed: int) -> tuple[Category, set[Path]]:
+    """The category with test images of defects moved among the good ones, and which these are."""
+    good, defects = category.of("train"), [sample for sample in category.of("test") if sample.label]
+    number = min(round(share * len(good) / (1 - share)), len(defects) // 2)
+    rows = np.random.default_rng(seed).permutation(len(defects))[:number]
+    moved = {defects[row].image for row in rows}
+    samples = [
+        replace(sample, label=False, mask=None, defect="good", split="train") if sample.image in moved else sample
+        for sample in category.samples
+    ]
+    ordered = sorted(samples, key=lambda sample: (sample.split, sample.image.name))
+    return replace(category, layout="", samples=tuple(ordered)), moved
+
+
+def measured(category: Category, share: float, seed: int, options: dict[str, Any]) -> dict[str, Any]:
+    """The suspects among the images to learn from, and the image AUROC with and without leaving them out."""
+    mixed, moved = contaminated(category, share, seed)
+    places = {"data_path": category.root, "ckpt_path": Path()}
+    config = configuration(FIT_MODEL, seed, {"outliers": "show", **options}, **places)
+    found = prepare(plan(config, mixed)).outliers
+    assert found is not None
+    suspects = {one.sample.image for one in found.suspects}
+    config = config.model_copy(update={"outliers": "keep"})
+    kept = auroc(config, mixed)
+    rest = replace(mixed, samples=tuple(sample for sample in mixed.samples if sample.image not in suspects))
+    ratios = sorted((one.ratio, one.sample.image in moved) for one in found.scored)
+    return {
+        "set": category.name,
+        "share": share,
+        "seed": seed,
+        "images": len(found.scored),
+        "defects": len(moved),
+        "found": len(moved & suspects),
+        "false": len(suspects - moved),
+        "kept": kept,
+        "left_out": auroc(config, rest) if suspects else kept,
+        "limit": found.limit,
+        "ratios": ratios,
+    }
+
+
+def auroc(config: RunConfig, category: Category) -> float:
+    """The image AUROC on the test images of a detector fitted to the good ones."""
+    prepared = prepare(plan(config, category))
+    inspector = calibrate(fit(prepared)).inspector
+    scores = [(found.score, bool(found.sample.label)) for found in inspector.predict(prepared.of("test"))]
+    return image_auroc([label for _, label in scores], [score for score, _ in scores])
+
+
+def table(rows: Sequence[dict[str, Any]]) -> None:
+    """A row per set and share, means over the seeds."""
+    shown = []
+    for name, share in dict.fromkeys((row["set"], row["share"]) for row in rows):
+        own = [row for row in rows if (row["set"], row["share"]) == (name, share)]
+        found, defects, false, good = (
+            sum(values)
+            for values in zip(
+                *((r["found"], r["defects"], r["false"], r["images"] - r["defects"]) for r in own), strict=True
+            )
+        )
+        aurocs = (f"{fmean(row[how] for row in own):.3f}" for how in ("kept", "left_out"))
+        shown.append([name, f"{share:.0%}", f"{found} of {defects}", f"{false} of {good}", *aurocs])
+    print_table(["set", "defective", "found", "false suspects", "AUROC, all kept", "AUROC, suspects left out"], shown)
+
+
+def draw(rows: Sequence[dict[str, Any]], out: Path) -> None:
+    """Image AUROC against the share of defects among the good images, with and without outliers, a panel per set."""
+    names = list(dict.fromkeys(row["set"] for row in rows))
+    figure = Figure(figsize=(3.4 * len(names), 2.8), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    for axis, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        for how, label, style in (("kept", "all kept", "o--"), ("left_out", "suspects left out", "o-")):
+            means = [fmean(r[how] for r in rows if (r["set"], r["share"]) == (name, share)) for share in SHARES]
+            axis.plot([100 * share for share in SHARES], means, style, label=label)
+        axis.set(title=name, xlabel="defective among the good images, %", ylabel="image AUROC")
+        axis.grid(alpha=0.3)
+    axis.legend()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out)
+
+
+if __name__ == "__main__":
+    main()
