@@ -26,6 +26,7 @@ ROOMS = (
     "evaluation",
     "reporting",
     "runs",
+    "station",
     "library",
     "cli",
 )

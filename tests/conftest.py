@@ -114,7 +114,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory, make_category: MakeCate
 
     root = tmp_path_factory.mktemp("run")
     make_category(root / "data", num_train=80, num_good=4, num_bad=4)
-    options = {"num_patches": 200, "smoothing": 2.0}
+    options = {"backbone": "gabor", "num_patches": 200, "smoothing": 2.0}
     run(
         RunConfig.create(
             model="patchcore",

@@ -18,6 +18,11 @@ PURPOSES = {
     "onnx": "exporting",
     "openvino": "exporting to OpenVINO, inspecting with it, and fast networks",
     "timm": "networks as backbones",
+    "ray": "computing on a Ray cluster",
+    "sweep": "searching the options of a method",
+    "bulk": "scoring the images of a manifest",
+    "serve": "the station, `blemish serve`",
+    "postgresql": "a station's database on a PostgreSQL server",
 }
 """Optional extra of the package -> its purpose."""
 EXTRAS = {
@@ -27,11 +32,24 @@ EXTRAS = {
     "safetensors": "train",
     "scipy": "train",
     "timm": "timm",
+    "fsspec": "bulk",
+    "pyarrow": "bulk",
+    "ray": "ray",
+    "optuna": "sweep",
+    "sklearn": "sweep",
     "torch": "train",
     "onnxruntime": "runtime",
     "onnx": "onnx",
     "onnxscript": "onnx",
     "openvino": "openvino",
+    "alembic": "serve",
+    "argon2": "serve",
+    "fastapi": "serve",
+    "prometheus_client": "serve",
+    "python_multipart": "serve",
+    "sqlalchemy": "serve",
+    "uvicorn": "serve",
+    "psycopg": "postgresql",
 }
 """Imported package -> the extra that installs it."""
 

@@ -105,11 +105,14 @@ class _Pace:
         if (rate := self.rate) is None:
             return ""
         left = f", {duration((self.total - self.done) / rate)} left" if self.done < self.total else ""
-        return f"{_per_second(rate)} {self.unit}/s{left}"
+        return f"{_speed(rate, self.unit)}{left}"
 
 
-def _per_second(rate: float) -> str:
-    return f"{rate:.1f}" if rate < 100 else f"{rate:.0f}"
+def _speed(rate: float, unit: str) -> str:
+    """The speed in words: '12.3 images/s', or '20 s per cell' for slow ones."""
+    if rate < 0.1:
+        return f"{duration(1 / rate)} per {unit.removesuffix('s')}"
+    return f"{rate:.1f} {unit}/s" if rate < 100 else f"{rate:.0f} {unit}/s"
 
 
 def _figures(shown: dict[str, float]) -> str:
@@ -172,7 +175,7 @@ class _Lines:
                 time.monotonic() - pace.started,
                 pace.unit.removesuffix("s") if pace.done == 1 else pace.unit,
             )
-            rate = f", {_per_second(pace.done / seconds)} {pace.unit}/s" if pace.done > 1 and seconds >= 0.1 else ""
+            rate = f", {_speed(pace.done / seconds, pace.unit)}" if pace.done > 1 and seconds >= 0.1 else ""
             self._print(f"{pace.done} {unit} in {duration(seconds)}{rate}")
         self._pace = _Pace()
 

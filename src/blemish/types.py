@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,20 +22,69 @@ GOOD = "good"
 
 
 @dataclass(frozen=True, slots=True)
+class Saturation:
+    """How much of a defect has to be found for it to count as found wholly, as in MVTec LOCO."""
+
+    pixel_value: int
+    """The value of the defect's pixels in its mask file."""
+    threshold: float
+    """A number of pixels, or the part of the defect's area if `relative`."""
+    relative: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MaskFiles:
+    """A mask as its data set defines it: anomalous is every pixel that is not 0 in one of the files."""
+
+    files: tuple[Path, ...]
+    saturations: tuple[Saturation, ...] = ()
+    """Of the types of defect; each file then marks one defect. Empty where the data set has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaskRuns:
+    """A mask as runs of pixels, which a table holds for many images."""
+
+    table: Path
+    shape: Size
+    runs: tuple[str, ...]
+    """Texts of "first length first length ...", in pixels counted from 1 down the columns; all of them are marked."""
+
+
+MaskSource = Path | MaskFiles | MaskRuns
+"""What marks the anomalous pixels of an image. A path is a file whose values decide how it is read (see
+`imaging.masks`)."""
+
+
+def mask_files(mask: MaskSource | None) -> tuple[Path, ...]:
+    """The files that a mask is read from; empty for None."""
+    if isinstance(mask, MaskFiles):
+        return mask.files
+    return () if mask is None else (mask.table if isinstance(mask, MaskRuns) else mask,)
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """An image file with its label and mask."""
 
     image: Path
     label: bool | None = None
     """True: anomalous. False: good. None: unknown."""
-    mask: Path | None = None
-    """The file that marks the anomalous pixels; None without a mask."""
+    mask: MaskSource | None = None
+    """What marks the anomalous pixels; None without a mask."""
     defect: str = GOOD
     """The defect type; GOOD for a good image."""
     split: Split = "test"
-    content: bytes | NDArray[Any] | None = field(default=None, compare=False, repr=False)
-    """The file's content, or its pixels (H, W) or (H, W, 3) as a decoder gives them, where the image is in memory and
-    `image` is its name alone."""
+    group: str = ""
+    """Images with the same group show the same part, so they are never learned from and held out; empty: no group."""
+    content: bytes | NDArray[Any] | Callable[[], bytes] | None = field(default=None, compare=False, repr=False)
+    """The file's content, or its pixels (H, W) or (H, W, 3) as a decoder gives them, where the image is in memory; or a
+    function that fetches the content, where it is on no disk. `image` is then its name alone."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The image file and the files of its mask."""
+        return (self.image, *mask_files(self.mask))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,5 +156,7 @@ class Evaluation:
     """Phase -> seconds: fit, predict (scores and maps of the test images), test (predict and evaluation)."""
     validation: list[dict[str, Any]] = field(default_factory=list)
     """One row per held-out good image: path, score."""
+    official: dict[str, float | None] = field(default_factory=dict)
+    """Figure by which the authors of the data set judge -> its value; empty where they define none of their own."""
     calibration: dict[str, Any] | None = None
     """The `Calibration` computed from `validation`, as plain data; None without one."""

@@ -11,8 +11,10 @@ from blemish.detectors import DETECTORS, detector_class
 
 COMMANDS = [
     [],
-    *([name] for name in ("fit", "predict", "calibrate", "export", "train", "evaluate", "metrics", "compare")),
-    *([name] for name in ("report", "data", "synth", "demo")),
+    *([name] for name in ("fit", "predict", "score", "calibrate", "export", "train", "evaluate", "metrics", "compare")),
+    ["benchmark"],
+    ["sweep"],
+    *([name] for name in ("report", "data", "synth", "demo", "serve")),
     ["data", "check"],
     *(["fit", "--model", model] for model in sorted(DETECTORS)),
     *(["train", "--model", model] for model in sorted(DETECTORS)),
@@ -131,7 +133,7 @@ def test_without_a_command_there_is_help(capsys):
         ),
         (["fit"], "Missing argument 'images'. 'blemish fit --help' lists what is available."),
         (["data", "check"], "Missing argument 'path'. 'blemish data check --help' lists what is available."),
-        (["fit", "d", "--ot", "x"], "No such option: --ot (Possible options: --out, --roi, --tile). "),
+        (["fit", "d", "--ot", "x"], "No such option: --ot (Possible options: --layout, --out, --roi). "),
         (["fit", "d", "--model", "gan"], "model: not a detector; choose from ae, ensemble"),
         (["fit", "d", "--beta", "3"], "beta: not an option of Ensemble. It has: backbone, "),
         (["fit", "d", "--out", "m", "--seed", "x"], "Invalid value for '--seed': "),
@@ -147,7 +149,13 @@ def test_what_is_misspelt_gets_one_line_that_helps(arguments, said, capsys):
 def test_dashes_and_underscores_are_the_same(name, make_category, tmp_path, capsys):
     good = make_category(tmp_path, num_train=6) / "train" / "good"
     settings = ["--size", "32", name, "2", "--num_patches=50", "--memory-budget", "1GiB", "--quiet"]
-    assert run(["fit", str(good), "--out", str(tmp_path / "m"), "--model", "patchcore", *settings], capsys)[0] == 0
+    assert (
+        run(
+            ["fit", str(good), "--out", str(tmp_path / "m"), "--model", "patchcore", "--backbone", "gabor", *settings],
+            capsys,
+        )[0]
+        == 0
+    )
     assert '"batch_size": 2' in (tmp_path / "m" / "model.json").read_text()
     assert '"num_patches": 50' in (tmp_path / "m" / "model.json").read_text()
     assert run(["predict", str(tmp_path / "m"), str(good), "--out", str(tmp_path / "p"), name, "2"], capsys)[0] == 0

@@ -37,13 +37,16 @@ from blemish.types import Sample
 SIDE = 48
 SMALL = {"width": 4, "latent_dim": 4, "head_width": 16, "num_drawn": 8}
 """Options that make a detector small, for those that have them."""
+DEEP = "ensemble"
+"""The detector that is tried on the default features, of which a network is a part; the others are on Gabor filters."""
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 def create(name: str) -> Detector:
     cls = detector_class(name)
-    return cls.create(size=SIDE, **{key: value for key, value in SMALL.items() if key in cls.option_fields()})
+    small = SMALL if name == DEEP else SMALL | {"backbone": "gabor"}
+    return cls.create(size=SIDE, **{key: value for key, value in small.items() if key in cls.option_fields()})
 
 
 def fit(detector: Detector, images: ImageSource, device: str = "cpu", seed: int = 0) -> Detector:

@@ -9,18 +9,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import mahalanobis as scipy_mahalanobis
-from scipy.stats import multivariate_normal
 
 from blemish.data.source import ImageSource, load
 from blemish.detectors.padim import PaDiM
-from blemish.detectors.parts.moments import (
-    Moments,
-    leave_one_out,
-    log_likelihood,
-    mahalanobis,
-    whitened,
-    whitening_factors,
-)
+from blemish.detectors.parts.moments import Moments, leave_one_out, whitened, whitening_factors
 from blemish.detectors.parts.score_normalisation import normalised, offset_and_scale
 from blemish.errors import BlemishError
 from blemish.imaging.preprocess import Preprocess
@@ -48,7 +40,7 @@ def test_distances_equal_scipy_s():
     mixed = draw(2, 40, 5, seed=3)
     covariance = mixed.mT @ mixed / 40
     factor = whitening_factors(covariance, 1e-12)
-    found = mahalanobis(values, mean, factor)
+    found = whitened(values, mean, factor).norm(dim=2)
     for place in range(2):
         inverse = np.linalg.inv(covariance[place].numpy())
         for row in range(6):
@@ -58,7 +50,7 @@ def test_distances_equal_scipy_s():
 
 @pytest.mark.parametrize("options", [{}, {"shared": True}, {"reduction": "project", "dimensions": 7}])
 def test_the_map_is_scipy_s_distance_of_each_place(part_images, options):
-    detector = PaDiM.create(size=64, smoothing=0, shrinkage=0.05, **options).fit(part_images)
+    detector = PaDiM.create(size=64, backbone="gabor", smoothing=0, shrinkage=0.05, **options).fit(part_images)
     features = torch.cat([detector.features(part_images.batch([row])) for row in range(len(part_images))])
     values = (features.permute(2, 3, 0, 1) @ detector.gaussians.projection).flatten(0, 1).double().numpy()
     every = [values.reshape(-1, values.shape[2])] if detector.gaussian_options.shared else list(values)
@@ -74,7 +66,9 @@ def test_the_map_is_scipy_s_distance_of_each_place(part_images, options):
 
 @pytest.mark.parametrize("reduction", ["select", "project", "pca"])
 def test_reductions_keep_lengths(part_images, reduction):
-    projection = PaDiM.create(size=64, dimensions=9, reduction=reduction).fit(part_images).gaussians.projection
+    projection = (
+        PaDiM.create(size=64, backbone="gabor", dimensions=9, reduction=reduction).fit(part_images).gaussians.projection
+    )
     assert projection.shape == (48, 9)
     torch.testing.assert_close(projection.T @ projection, torch.eye(9), rtol=0, atol=1e-5)
 
@@ -111,9 +105,9 @@ def test_a_sample_is_left_out_as_if_it_had_not_been_there(number, channels):
 
 def test_what_does_not_fit_into_memory_is_refused_before_it_starts(part_images: ImageSource):
     part_images.memory_budget = 1_000_000
-    with pytest.raises(BlemishError, match=r"at 65 positions of 48 features take .*_budget allows .*--dimensions"):
-        PaDiM.create(size=64).fit(part_images)
-    PaDiM.create(size=64, shared=True).fit(part_images)
+    with pytest.raises(BlemishError, match=r"at 64 positions of 48 features take .*_budget allows .*--dimensions"):
+        PaDiM.create(size=64, backbone="gabor", shared=False).fit(part_images)
+    PaDiM.create(size=64, backbone="gabor", shared=True).fit(part_images)
 
 
 def drawn(folder: Path, number: int, *, part: bool) -> ImageSource:
@@ -127,71 +121,60 @@ def drawn(folder: Path, number: int, *, part: bool) -> ImageSource:
     return load(samples, Preprocess((64, 64)))
 
 
-@pytest.mark.parametrize("part", [True, False])
-def test_what_is_shared_is_what_held_out_images_are_likelier_under(tmp_path, part):
-    images = drawn(tmp_path, 40, part=part)
-    train = images.where(lambda sample: sample.image.stem < "30")
-    held_out = images.where(lambda sample: sample.image.stem >= "30")
-    chosen = PaDiM.create(size=64, dimensions=4).fit(train, validation=held_out)
-    assert chosen.choices["shared"] is not part
-    assert ("a Gaussian per position" in chosen.reasons[0]) is part
-    features = torch.cat([chosen.features(held_out.batch([row])) for row in range(10)])
-    likelihoods = {}
-    for shared in (True, False):
-        way = PaDiM.create(size=64, dimensions=4, shared=shared, scales=(0,)).fit(train, validation=held_out)
-        likelihoods[shared] = log_likelihood(
-            way.gaussians.reduced(features)[0], way.gaussians.mean, way.gaussians.factor
-        )
-    assert likelihoods[not part] > likelihoods[part]
+@pytest.mark.parametrize("shared", [True, False])
+def test_options_that_are_given_leave_nothing_to_choose(part_images, shared):
+    detector = PaDiM.create(size=64, backbone="gabor", shared=shared).fit(part_images, validation=part_images)
+    assert (detector.choices, detector.reasons) == ({}, [])
+    assert detector.chosen("shared") is shared
 
 
-def test_log_likelihood_is_scipy_s_but_for_the_constant():
-    values, mean, mixed = draw(1, 30, 4, seed=1), draw(1, 4, seed=2), draw(1, 40, 4, seed=3)
-    covariance = mixed.mT @ mixed / 40
-    expected = multivariate_normal(mean[0].numpy(), covariance[0].numpy()).logpdf(values[0].numpy()).mean()
-    found = log_likelihood(values, mean, whitening_factors(covariance, 1e-12)) - 2 * np.log(2 * np.pi)
-    assert found == pytest.approx(expected, rel=1e-6)
+@pytest.mark.parametrize(
+    ("number", "part", "budget", "shared", "reason"),
+    [
+        (12, True, 1 << 30, False, None),
+        (12, False, 1 << 30, False, None),
+        (12, True, 1_000_000, True, "one for each would take 3.5 MB"),
+        (1, True, 1 << 30, True, "there is one image"),
+    ],
+    ids=["a part", "a texture", "little memory", "one image"],
+)
+def test_each_position_has_a_gaussian_where_that_is_possible(tmp_path, number, part, budget, shared, reason):
+    """It depends neither on what the images show nor on held-out ones."""
+    images = drawn(tmp_path, number, part=part)
+    images.memory_budget = budget
+    for validation in (images, None):
+        detector = PaDiM.create(size=64, backbone="gabor").fit(images, validation=validation)
+        assert detector.choices == {"shared": shared}
+        assert len(detector.gaussians.mean) == (1 if shared else 64)
+        assert [found for found in detector.reasons if reason is None or reason not in found] == []
+        assert len(detector.reasons) == (reason is not None)
+        twin = PaDiM.create(**detector.options | detector.choices)
+        assert twin.options["shared"] is shared
 
 
-def test_a_choice_that_was_made_is_kept_by_the_options(part_images):
-    detector = PaDiM.create(size=64).fit(part_images, validation=part_images)
-    twin = PaDiM.create(**detector.options | detector.choices)
-    assert (twin.options["shared"], twin.options["shrinkage"]) == (
-        detector.chosen("shared"),
-        detector.chosen("shrinkage"),
-    )
-    assert (
-        PaDiM.create(size=64, shared=True, shrinkage=0.1, scales=(0,)).fit(part_images, validation=part_images).choices
-        == {}
-    )
+def test_what_is_not_given_is_one_scale_and_a_large_shrinkage(part_images):
+    detector = PaDiM.create(size=64, backbone="gabor", shared=True).fit(part_images, validation=part_images)
+    assert (detector.chosen("scales"), detector.chosen("shrinkage")) == ((0.0,), 0.4)
+    values = detector.gaussians.reduced(detector.features(part_images.batch(range(8)))).flatten(0, 2).double()
+    covariance = torch.cov(values.T, correction=0)
+    ridge = 0.4 * covariance.diagonal().mean() * torch.eye(len(covariance))
+    factor = detector.gaussians.factor[0].double()
+    torch.testing.assert_close(torch.linalg.inv(factor @ factor.T), covariance + ridge, rtol=1e-3, atol=1e-6)
+    with pytest.raises(BlemishError, match="scales"):
+        PaDiM.create(scales=())
 
 
 def test_several_scales_are_added_equally_loud(tmp_path):
     images = drawn(tmp_path, 12, part=True)
     held_out = images.where(lambda sample: sample.image.stem >= "08")
     options = {"dimensions": 4, "shared": False, "shrinkage": 0.1}
-    both = PaDiM.create(size=64, **options, scales=(0, 1.5)).fit(images, validation=held_out)
+    both = PaDiM.create(size=64, backbone="gabor", **options, scales=(0, 1.5)).fit(images, validation=held_out)
     expected, features = 0, both.features(held_out.batch([0, 1, 2, 3]))
     for width in (0, 1.5):
-        one = PaDiM.create(size=64, **options, scales=(width,)).fit(images)
+        one = PaDiM.create(size=64, backbone="gabor", **options, scales=(width,)).fit(images)
         offset, scale = offset_and_scale(one.distances(features)[None])
         expected += (one.distances(features) - offset) / scale / 2
     torch.testing.assert_close(both.distances(features), expected, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("number", "part", "dimensions", "expected"),
-    [(30, True, 4, (0.0, 3.0)), (30, False, 4, (0.0,)), (6, True, 48, (0.0,))],
-    ids=["a part", "a texture", "fewer images than features"],
-)
-def test_wide_scales_are_for_places_with_enough_images(tmp_path, number, part, dimensions, expected):
-    images = drawn(tmp_path, number, part=part)
-    held_out = images.where(lambda sample: sample.image.stem >= "25")
-    train = images.where(lambda sample: sample.image.stem < "25")
-    found = PaDiM.create(size=64, dimensions=dimensions).fit(train, validation=held_out or images)
-    assert found.choices["scales"] == expected
-    assert len(found.gaussians.factor) == len(expected) * (64 if not found.chosen("shared") else 1)
-    assert PaDiM.create(size=64, dimensions=dimensions).fit(images).choices["scales"] == (0.0,)
 
 
 def test_normalised_maps_do_not_depend_on_units():

@@ -12,14 +12,14 @@ from blemish.inference.backends import ONNX, OnnxBackend
 
 
 def test_the_bank_has_the_stated_number_of_patches(part_images):
-    assert len(PatchCore.create(size=64, num_patches=50).fit(part_images).memory.bank) == 50
+    assert len(PatchCore.create(size=64, backbone="gabor", num_patches=50).fit(part_images).memory.bank) == 50
 
 
 def test_position_finds_what_is_in_the_wrong_place(part_images):
     turned = part_images.batch([0]).flip(3)
     ratios = []
     for position in (0.0, 20.0):
-        detector = PatchCore.create(size=64, num_patches=400, position=position).fit(part_images)
+        detector = PatchCore.create(size=64, backbone="gabor", num_patches=400, position=position).fit(part_images)
         good, bad = (detector(batch)[1].mean() for batch in (part_images.batch([0]), turned))
         ratios.append(float(bad))
         assert bad > good
@@ -27,14 +27,16 @@ def test_position_finds_what_is_in_the_wrong_place(part_images):
 
 
 def test_smoothing_lowers_the_peak(part_images):
-    sharp, smooth = (PatchCore.create(size=64, smoothing=sigma).fit(part_images) for sigma in (0.0, 8.0))
+    sharp, smooth = (
+        PatchCore.create(size=64, backbone="gabor", smoothing=sigma).fit(part_images) for sigma in (0.0, 8.0)
+    )
     picture = part_images.batch([0]).clone()
     picture[:, :, 20:30, 20:30] = 1
     assert smooth(picture)[0] < sharp(picture)[0]
 
 
 def test_distances_equal_a_direct_reference(part_images):
-    detector = PatchCore.create(size=64, num_patches=100, position=2.0).fit(part_images)
+    detector = PatchCore.create(size=64, backbone="gabor", num_patches=100, position=2.0).fit(part_images)
     features = detector.features(part_images.batch([3]))[0].flatten(1).T.double().numpy()
     places = np.stack(np.meshgrid(np.arange(8) / 8, np.arange(8) / 8, indexing="ij"), -1).reshape(-1, 2)
     described = np.hstack([features - detector.memory.centre.double().numpy(), float(detector.memory.weight) * places])
@@ -45,7 +47,9 @@ def test_distances_equal_a_direct_reference(part_images):
 
 def test_the_weighed_score_equals_a_direct_reference(part_images):
     """Equation 7 of arXiv 2106.08265, in float64."""
-    detector = PatchCore.create(size=64, num_patches=100, position=2.0, reweighting=True).fit(part_images)
+    detector = PatchCore.create(size=64, backbone="gabor", num_patches=100, position=2.0, reweighting=True).fit(
+        part_images
+    )
     picture = part_images.batch([3]).clone()
     picture[:, :, 20:30, 20:30] = 1
     patches = detector.memory.patches(detector.features(picture))[0].double().numpy()
@@ -59,7 +63,9 @@ def test_the_weighed_score_equals_a_direct_reference(part_images):
 
 
 def test_a_bank_of_one_patch_has_nothing_to_weigh_by(part_images):
-    detector = PatchCore.create(size=64, num_patches=1, smoothing=0, reweighting=True).fit(part_images)
+    detector = PatchCore.create(size=64, backbone="gabor", num_patches=1, smoothing=0, reweighting=True).fit(
+        part_images
+    )
     scores, maps = detector(part_images.batch([0]))
     assert scores[0] > 0.9 * maps.max() > 0
 
@@ -83,7 +89,9 @@ def test_the_weighed_score_is_the_same_in_a_graph(part_images, tmp_path, backbon
 
 
 def test_further_images_add_what_is_new_and_nothing_else(part_images, source_of):
-    detector = PatchCore.create(size=64, num_patches=400).fit(part_images.where(lambda sample: sample.image.stem < "4"))
+    detector = PatchCore.create(size=64, backbone="gabor", num_patches=400).fit(
+        part_images.where(lambda sample: sample.image.stem < "4")
+    )
     before = len(detector.memory.bank)
     detector.update(part_images.where(lambda sample: sample.image.stem >= "4"))
     assert before <= len(detector.memory.bank) < before + 0.2 * 4 * 64
@@ -98,7 +106,7 @@ def test_further_images_add_what_is_new_and_nothing_else(part_images, source_of)
 def test_a_small_memory_budget_takes_fewer_candidates(part_images, caplog):
     part_images.memory_budget = 200_000
     with caplog.at_level("INFO", logger="blemish"):
-        bank = PatchCore.create(size=64, num_patches=400).fit(part_images).memory.bank
+        bank = PatchCore.create(size=64, backbone="gabor", num_patches=400).fit(part_images).memory.bank
     assert len(bank) < 400
     assert "more would exceed memory_budget" in caplog.text
 

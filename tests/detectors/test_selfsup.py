@@ -34,7 +34,7 @@ def split_in_two(root: Path, held_out: float) -> tuple[ImageSource, ImageSource]
 
 
 def small(**options) -> SelfSupervised:
-    return SelfSupervised.create(size=48, head_width=8, num_drawn=8, num_patches=100, **options)
+    return SelfSupervised.create(size=48, backbone="gabor", head_width=8, num_drawn=8, num_patches=100, **options)
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +87,16 @@ def test_the_network_learns_to_find_what_is_drawn_on_held_out_images(sources):
     seen, share = detector.examples(sources[1], list(range(40)), list(range(40)))
     logits = detector.head(seen)
     assert logits[share > 0.9].mean() > logits[share == 0].mean() + 1
+
+
+@pytest.mark.parametrize(("options", "channels"), [({}, 49), ({"scales": (0.0, 2.0)}, 98), ({"dimensions": 7}, 8)])
+def test_the_network_sees_each_deviation_and_their_length_at_each_scale(sources, options, channels):
+    detector = small(**options)
+    detector.prepare(*sources, seed=0)
+    seen, _ = detector.examples(sources[1], [0], [1])
+    assert detector.head.first.in_channels == seen.shape[1] == channels
+    first = seen[0, : detector.ensemble.gaussians.mean.shape[1]]
+    torch.testing.assert_close(seen[0, len(first)], first.square().mean(0).sqrt())
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, 23])

@@ -60,7 +60,7 @@ class Scene:
     """What is added to run it once more."""
 
 
-FIT = ("fit", "D/part/train/good", "--size", "48", "--model", "padim", "--align", "off")
+FIT = ("fit", "D/part/train/good", "--size", "48", "--model", "padim", "--backbone", "gabor", "--align", "off")
 TRAIN = ("train", "--data_path", "D", "--size", "32", "--figures", "0", "--align", "off", "--ckpt_path", "run")
 SCENES = {
     "fit": Scene((*FIT, "--out", "m"), "nothing", "m", ("--force",)),
@@ -70,7 +70,7 @@ SCENES = {
     "calibrate": Scene(("calibrate", "m", "--images", "second"), "model", "m"),
     "folds": Scene(("calibrate", "m", "--folds", "2"), "model", "m"),
     "train": Scene((*TRAIN, "--model", "ae", "--epochs", "2", "--resume"), "nothing", "run/part"),
-    "train over": Scene((*TRAIN, "--model", "padim"), "run", "run/part"),
+    "train over": Scene((*TRAIN, "--model", "padim", "--backbone", "gabor"), "run", "run/part"),
     "export": Scene(("export", "m"), "model", "m"),
     "openvino": Scene(("export", "m", "--format", "openvino", "--half"), "model", "m"),
     "report": Scene(("report", "run", "--out", "page.html", "--files", "files"), "run", "run/part"),
@@ -136,7 +136,10 @@ class Play:
         (root / "data").mkdir()
         (root / "states" / "nothing").mkdir(parents=True)
         self._do(lambda: _write_data(root / "data"))
-        for name, command in (("model", (*FIT, "--out", "m")), ("run", (*TRAIN, "--model", "patchcore"))):
+        for name, command in (
+            ("model", (*FIT, "--out", "m")),
+            ("run", (*TRAIN, "--model", "patchcore", "--backbone", "gabor")),
+        ):
             folder = root / "states" / name
             folder.mkdir()
             self._link_data(folder)

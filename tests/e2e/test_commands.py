@@ -123,7 +123,7 @@ def test_what_a_run_has_of_a_data_set_is_evaluated(make_category, tmp_path: Path
     data, out = tmp_path / "data", tmp_path / "out [b]"  # which is not bold
     for name in ("bolt", "nut"):
         make_category(data, name)
-    settings = ["--model", "padim", "--size", "32", "--category", "nut"]
+    settings = ["--model", "padim", "--backbone", "gabor", "--size", "32", "--category", "nut"]
     code, text = run(["train", "--data_path", str(data), "--ckpt_path", str(out), *settings], capsys)
     assert (code, f"results and figures are in {out}" in text) == (0, True)
     before = read_results(out)
@@ -136,7 +136,7 @@ def test_what_a_run_has_of_a_data_set_is_evaluated(make_category, tmp_path: Path
 
 def test_another_category_than_the_detector_s_is_not_evaluated(make_category, tmp_path: Path, capsys):
     make_category(tmp_path / "data", "bolt")
-    settings = ["--model", "padim", "--size", "32", "--data_path", str(tmp_path / "data")]
+    settings = ["--model", "padim", "--backbone", "gabor", "--size", "32", "--data_path", str(tmp_path / "data")]
     assert run(["train", *settings, "--ckpt_path", str(tmp_path / "out")], capsys)[0] == 0
     arguments = ["evaluate", str(tmp_path / "out" / "bolt"), "--data_path", str(tmp_path / "data"), "--category", "nut"]
     code, text = run(arguments, capsys)
@@ -146,7 +146,7 @@ def test_another_category_than_the_detector_s_is_not_evaluated(make_category, tm
 def test_runs_on_the_root_and_on_the_category_are_on_the_same_images(make_category, tmp_path: Path, capsys):
     for name in ("bolt", "nut"):
         make_category(tmp_path / "data", name)
-    given = ["--size", "32", "--category", "nut", "--figures", "0"]
+    given = ["--backbone", "gabor", "--size", "32", "--category", "nut", "--figures", "0"]
     for model, data in (("padim", tmp_path / "data"), ("patchcore", tmp_path / "data" / "nut")):
         arguments = ["--model", model, "--data_path", str(data), "--ckpt_path", str(tmp_path / model), *given]
         assert run(["train", *arguments], capsys)[0] == 0

@@ -121,7 +121,7 @@ def odd(make_category, tmp_path: Path) -> Path:
     data = make_category(tmp_path / "data", "odd", num_train=24, num_good=3, num_bad=3)
     shutil.copy(data / "test/bad/000.png", data / "train/good/strange.png")
     fields = {"model": "patchcore", "size": 48, "data_path": data / "train/good", "ckpt_path": tmp_path / "odd"}
-    fit(RunConfig.create(**fields, align="off", options={"num_patches": 200}))
+    fit(RunConfig.create(**fields, align="off", options={"backbone": "gabor", "num_patches": 200}))
     return tmp_path / "odd"
 
 
@@ -176,7 +176,7 @@ def test_copies_of_a_picture_are_in_one_fold(make_category, tmp_path: Path, caps
     for path in sorted(good.glob("*.png")):
         shutil.copy(path, path.with_name(f"copy_{path.name}"))
     fields = {"model": "patchcore", "size": 48, "data_path": good, "ckpt_path": tmp_path / "model", "align": "off"}
-    fitted = fit(RunConfig.create(**fields, validation=0.3, options={"num_patches": 10_000}))
+    fitted = fit(RunConfig.create(**fields, validation=0.3, options={"backbone": "gabor", "num_patches": 10_000}))
     known = fitted.provenance
     assert (len(known["learned_from"]), len(known["held_out"])) == (8, 4)
     assert not set(known["learned_from"]) & set(known["held_out"])
@@ -207,7 +207,7 @@ def test_folds(model: Path, run_folder: Path, capsys):
 def test_what_was_set_by_hand_stays_where_images_come_later(make_category, tmp_path: Path, capsys):
     good = make_category(tmp_path / "data", num_train=4) / "train/good"
     fields = {"model": "patchcore", "size": 48, "data_path": good, "ckpt_path": tmp_path / "model", "align": "off"}
-    fit(RunConfig.create(**fields, validation=0))
+    fit(RunConfig.create(**fields, validation=0, options={"backbone": "gabor"}))
     others = make_category(tmp_path / "more", "other", num_train=9) / "train/good"
     for by_hand, kept in (((), False), (("--pixel-threshold", "3"), True)):
         arguments = ("--threshold", "5", "--min-area", "25", *by_hand)
@@ -224,7 +224,7 @@ def test_what_was_set_by_hand_stays_where_images_come_later(make_category, tmp_p
 def test_folds_score_on_the_scale_of_the_detector_in_use(name, make_category, tmp_path: Path, capsys):
     """Held-out images set the scale of a score; a fold's detector needs some too, or its scores mean something else."""
     data = make_category(tmp_path / "data", num_train=60, num_good=2, num_bad=2)
-    options = {"scales": (0.0, 3.0), "num_patches": 200} if name == "ensemble" else {"scales": (0.0, 3.0)}
+    options = {"backbone": "gabor", "scales": (0.0, 3.0)} | ({"num_patches": 200} if name == "ensemble" else {})
     fields = {"model": name, "size": 48, "data_path": tmp_path / "data", "ckpt_path": tmp_path / "model"}
     threshold = fit(RunConfig.create(**fields, align="off", options=options)).calibration.threshold
     rate = ("--false-alarm-rate", "0.1")
@@ -290,7 +290,20 @@ def test_a_model_of_yesterday_has_no_threshold_until_it_is_given_one(tmp_path: P
 def test_tiles_and_a_region_of_interest_are_kept_with_the_model(make_category, tmp_path: Path, capsys):
     make_category(tmp_path / "data", num_train=8, size=(60, 90))
     (tmp_path / "roi.json").write_text('{"size": [60, 90], "polygons": [[[5, 5], [80, 5], [80, 50], [5, 50]]]}')
-    arguments = ["--model", "patchcore", "--num_patches", "100", "--tile", "48", "--overlap", "12", "--figures", "2"]
+    arguments = [
+        "--model",
+        "patchcore",
+        "--backbone",
+        "gabor",
+        "--num_patches",
+        "100",
+        "--tile",
+        "48",
+        "--overlap",
+        "12",
+        "--figures",
+        "2",
+    ]
     arguments += ["--roi", str(tmp_path / "roi.json"), "--data_path", str(tmp_path / "data")]
     command = ["train", *arguments, "--ckpt_path", str(tmp_path / "out")]
     for more in ([], ["--resume"]):
@@ -332,7 +345,7 @@ def test_an_export_scores_within_tiles_and_the_region_too(make_category, tmp_pat
         "roi": tmp_path / "roi.json",
         "data_path": tmp_path / "data",
     }
-    options = {"num_patches": 100, "reweighting": True}
+    options = {"backbone": "gabor", "num_patches": 100, "reweighting": True}
     run(RunConfig.create(**fields, ckpt_path=tmp_path / "out", figures=0, options=options))
     folder = tmp_path / "out" / "part"
     export(folder, "onnx")

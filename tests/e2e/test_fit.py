@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from blemish.cli import main
+from blemish.features.registry import default_backbone
 from blemish.inference.inspector import Inspector
 from blemish.model.folder import read_model
 from blemish.model.locking import locked
@@ -31,11 +32,12 @@ def test_a_folder_is_enough_and_choices_are_told(good, tmp_path, capsys):
     assert run("fit", good, "--out", tmp_path / "model", "--size", 48) == 0
     document = json.loads((tmp_path / "model" / "model.json").read_text())
     assert document["model"] == "ensemble"
-    assert isinstance(document["options"]["shared"], bool)
-    assert document["options"]["shrinkage"] in (0.01, 0.03, 0.1, 0.3)
-    aligned, likeliest, *_ = document["provenance"]["choices"]
+    assert document["options"]["shared"] is False
+    name, reason = default_backbone()
+    assert document["options"]["backbone"] == name
+    aligned, backbone, *_ = document["provenance"]["choices"]
     assert aligned == "align: off, since there is no background that a part could move on"
-    assert "it gives 1 held-out good image the highest likelihood" in likeliest
+    assert backbone == reason
     assert len(document["provenance"]["learned_from"]) == 8
     said, threshold = capsys.readouterr().out, document["calibration"]["threshold"]
     assert said.splitlines() == [
@@ -55,7 +57,7 @@ def test_a_folder_is_enough_and_choices_are_told(good, tmp_path, capsys):
 
 def test_one_image_gives_no_threshold_and_that_is_told(make_category, tmp_path, capsys):
     good = make_category(tmp_path / "data", num_train=1) / "train" / "good"
-    assert run("fit", good, "--out", tmp_path / "model", "--size", 48) == 0
+    assert run("fit", good, "--out", tmp_path / "model", "--size", 48, "--backbone", "gabor") == 0
     said = capsys.readouterr().out
     assert f"ensemble has learned from 1 image; the model is in {tmp_path / 'model'}\n" in said
     assert "there is no threshold, because no good image could be held out: use more images, or run\n" in said
@@ -63,13 +65,27 @@ def test_one_image_gives_no_threshold_and_that_is_told(make_category, tmp_path, 
 
 
 def test_a_category_with_masks_is_learned_from_without_a_word_about_them(good, tmp_path, capsys):
-    assert run("fit", good.parents[1], "--out", tmp_path / "model", "--model", "patchcore", "--size", 48) == 0
+    assert (
+        run(
+            "fit",
+            good.parents[1],
+            "--out",
+            tmp_path / "model",
+            "--model",
+            "patchcore",
+            "--backbone",
+            "gabor",
+            "--size",
+            48,
+        )
+        == 0
+    )
     assert "mask" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("model", ["ensemble", "padim", "patchcore"])
 def test_further_images_are_learned_once(good, tmp_path, make_category, model, capsys):
-    assert run("fit", good, "--out", tmp_path / "model", "--size", 48, "--model", model) == 0
+    assert run("fit", good, "--out", tmp_path / "model", "--size", 48, "--model", model, "--backbone", "gabor") == 0
     more = make_category(tmp_path / "more", "other", num_train=3) / "train" / "good"
     assert run("fit", more, "--update", tmp_path / "model", "--out", tmp_path / "new") == 0
     before, after = (json.loads((tmp_path / name / "model.json").read_text()) for name in ("model", "new"))
@@ -96,7 +112,7 @@ def test_a_detector_that_cannot_go_on_says_so(good, tmp_path, make_category, cap
 def test_a_model_is_not_overwritten_unless_it_is_asked_for(good, tmp_path, make_category, capsys):
     first, second = tmp_path / "m1", tmp_path / "m2"
     for out in (first, second):
-        assert run("fit", good, "--out", out, "--size", 48, "--model", "padim") == 0
+        assert run("fit", good, "--out", out, "--size", 48, "--model", "padim", "--backbone", "gabor") == 0
     more = make_category(tmp_path / "more", "other", num_train=3) / "train" / "good"
     before = (first / "model.json").read_bytes()
     for arguments in ((good, "--size", 32), (more, "--update", second)):
@@ -107,7 +123,7 @@ def test_a_model_is_not_overwritten_unless_it_is_asked_for(good, tmp_path, make_
         assert (first / "model.json").read_bytes() == before
     assert run("fit", more, "--update", second, "--out", first, "--force") == 0
     assert len(read_model(first).provenance["learned_from"]) == 8 + 3
-    assert run("fit", good, "--size", 32, "--model", "patchcore", "--out", first, "--force") == 0
+    assert run("fit", good, "--size", 32, "--model", "patchcore", "--backbone", "gabor", "--out", first, "--force") == 0
     assert read_model(first).model == "patchcore"
     assert {path.name for path in first.iterdir()} == {"model.json", *read_model(first).files.values()}
     assert run("fit", more, "--update", second, "--out", tmp_path / "m1" / ".." / "m2") == 0  # its own place
@@ -117,7 +133,21 @@ def test_a_model_is_not_overwritten_unless_it_is_asked_for(good, tmp_path, make_
 def test_a_model_knows_what_it_was_fitted_to_whatever_its_folder_is_called(fitted, make_category, tmp_path, capsys):
     for name in ("bolt", "nut"):
         make_category(tmp_path / "data", name, num_train=12)
-    assert run("fit", tmp_path / "data" / fitted, "--out", tmp_path / "m1", "--size", 48, "--model", "patchcore") == 0
+    assert (
+        run(
+            "fit",
+            tmp_path / "data" / fitted,
+            "--out",
+            tmp_path / "m1",
+            "--size",
+            48,
+            "--model",
+            "patchcore",
+            "--backbone",
+            "gabor",
+        )
+        == 0
+    )
     assert read_model(tmp_path / "m1").category == "bolt"
     (tmp_path / "m1").rename(tmp_path / "m2")
     for data in ((), ("--data_path", tmp_path / "data"), ("--data_path", tmp_path / "data" / "bolt")):
@@ -140,21 +170,21 @@ def test_a_model_of_any_name_is_exported(make_category, tmp_path):
     make_category(tmp_path / "data", "bolt", num_train=12)
     make_category(tmp_path / "data", "nut")
     good = tmp_path / "data" / "bolt" / "train" / "good"
-    assert run("fit", good, "--out", tmp_path / "m1", "--size", 48, "--model", "patchcore") == 0
+    assert run("fit", good, "--out", tmp_path / "m1", "--size", 48, "--model", "patchcore", "--backbone", "gabor") == 0
     for data in ((), ("--data_path", tmp_path / "data")):
         assert run("export", tmp_path / "m1", *data) == 0
     assert Inspector.load(tmp_path / "m1", "onnx")
 
 
 def test_who_comes_second_is_told_who_is_at_it(good, tmp_path, capsys):
-    assert run("fit", good, "--out", tmp_path / "m", "--size", 48, "--model", "padim") == 0
+    assert run("fit", good, "--out", tmp_path / "m", "--size", 48, "--model", "padim", "--backbone", "gabor") == 0
     before = (tmp_path / "m" / "model.json").read_bytes()
     others = (
         ("fit", good, "--update", tmp_path / "m"),
         ("fit", good, "--out", tmp_path / "m", "--force"),
         ("calibrate", tmp_path / "m", "--folds", 3),
         ("export", tmp_path / "m"),
-        ("train", "--data_path", good.parents[2], "--ckpt_path", tmp_path, "--model", "padim"),
+        ("train", "--data_path", good.parents[2], "--ckpt_path", tmp_path, "--model", "padim", "--backbone", "gabor"),
     )
     (tmp_path / "part").symlink_to(tmp_path / "m")  # where train writes to
     held = threading.Event()

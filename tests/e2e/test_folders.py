@@ -56,7 +56,7 @@ LEFT_OUT = (
 
 
 def test_every_command_reads_the_same_images_and_says_what_it_left_out(parts: Path, tmp_path: Path, capsys):
-    model, size = tmp_path / "model", ("--size", 48, "--model", "patchcore")
+    model, size = tmp_path / "model", ("--size", 48, "--model", "patchcore", "--backbone", "gabor")
     code, said = run(capsys, "data", "check", parts)
     assert (code, f"{parts}: {LEFT_OUT}." in said, "good 9 48 x 48" in said) == (0, True, True)
     assert run(capsys, "fit", parts, "--out", model, *size)[0] == 0
@@ -85,7 +85,7 @@ def other_files(make_category, tmp_path: Path) -> tuple[Path, Path]:
 
 def patchcore(folder: Path, out: Path, **fields: object) -> RunConfig:
     given = {"model": "patchcore", "size": 48, "data_path": folder, "ckpt_path": out, "align": "off"}
-    return RunConfig.create(**given, **fields)
+    return RunConfig.create(**given, options={"backbone": "gabor"}, **fields)
 
 
 def test_a_picture_in_two_kinds_of_file_is_held_out_as_one(other_files, tmp_path: Path):
@@ -128,7 +128,7 @@ def test_masks_beside_their_images_are_no_images(make_category, tmp_path: Path, 
         mask.rename(folder / "test/bad" / mask.name.replace("_mask", "_label"))
     shutil.rmtree(folder / "ground_truth")
     out = tmp_path / "run"
-    flags = ("--data_path", folder, "--ckpt_path", out, "--model", "patchcore", "--size", 48)
+    flags = ("--data_path", folder, "--ckpt_path", out, "--model", "patchcore", "--backbone", "gabor", "--size", 48)
     assert run(capsys, "train", *flags)[0] == 0
     evaluation = json.loads((out / "part/evaluation.json").read_text())
     assert [row["path"] for row in evaluation["images"] if row["label"]] == [
@@ -161,7 +161,18 @@ def test_masks_beside_their_images_are_no_images(make_category, tmp_path: Path, 
 def test_what_cannot_be_told_stops_every_command_in_one_line(spoil, said, make_category, tmp_path: Path, capsys):
     folder = make_category(tmp_path, "part")
     spoil(folder)
-    flags = ("--data_path", folder, "--ckpt_path", tmp_path / "run", "--model", "patchcore", "--size", 48)
+    flags = (
+        "--data_path",
+        folder,
+        "--ckpt_path",
+        tmp_path / "run",
+        "--model",
+        "patchcore",
+        "--backbone",
+        "gabor",
+        "--size",
+        48,
+    )
     for arguments in (("train", *flags), ("data", "check", folder)):
         code, text = run(capsys, *arguments)
         assert (code, said is None or said in text) == (2 if said else 0, True)

@@ -23,7 +23,10 @@ def folders(make_category, tmp_path_factory) -> list[Path]:
     for name in ("bolt", "nut"):
         make_category(root / "data", name, num_train=8, num_good=5, num_bad=5)
     common = ["--size", "32", "--data_path", str(root / "data"), "--ckpt_path"]
-    for model, options in (("patchcore", ["--num_patches", "60"]), ("ae", ["--epochs", "1", "--width", "4"])):
+    for model, options in (
+        ("patchcore", ["--num_patches", "60", "--backbone", "gabor"]),
+        ("ae", ["--epochs", "1", "--width", "4"]),
+    ):
         with pytest.raises(SystemExit) as stopped:
             main(["train", "--model", model, *options, *common, str(root / model)])
         assert not stopped.value.code

@@ -149,7 +149,7 @@ def test_resume_reuses_what_is_finished_and_refuses_what_is_another_run(data: Pa
 def test_figures_of_an_earlier_run_are_not_taken_for_those_of_one_that_stopped(data, tmp_path: Path, monkeypatch):
     def of(dimensions: int, resume: bool = False) -> RunConfig:
         fields = {"model": "padim", "size": 32, "data_path": data, "category": ("bolt",), "ckpt_path": tmp_path}
-        return RunConfig.create(**fields, resume=resume, options={"dimensions": dimensions})
+        return RunConfig.create(**fields, resume=resume, options={"backbone": "gabor", "dimensions": dimensions})
 
     def stopped(*arguments: object) -> None:
         raise KeyboardInterrupt

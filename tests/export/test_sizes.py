@@ -39,7 +39,9 @@ def backends(detector, folder: Path):
 @pytest.mark.slow
 def test_a_detector_that_looks_alike_everywhere_takes_any_size(tmp_path: Path):
     """All of the ensemble's and a network; the places, which the first expert knows, are shares of the sides."""
-    detector = fitted(tmp_path, "selfsup", num_patches=100, shared=True, position=4.0, num_drawn=2, head_width=8)
+    detector = fitted(
+        tmp_path, "selfsup", backbone="gabor", num_patches=100, shared=True, position=4.0, num_drawn=2, head_width=8
+    )
     graph, made = backends(detector, tmp_path)
     assert size_of(graph) is None
     names = [dimension.dim_param for dimension in graph.graph.output[1].type.tensor_type.shape.dim]
@@ -60,7 +62,7 @@ def test_a_detector_that_looks_alike_everywhere_takes_any_size(tmp_path: Path):
 
 
 def test_what_was_learned_of_places_fixes_the_size(tmp_path: Path):
-    graph, made = backends(fitted(tmp_path, "padim", shared=False), tmp_path)
+    graph, made = backends(fitted(tmp_path, "padim", backbone="gabor", shared=False), tmp_path)
     assert size_of(graph) == (SIDE, SIDE)
     for backend in made:
         with pytest.raises(BlemishError, match="images of 112 x 96 were given; this export takes 96 x 96"):

@@ -81,7 +81,7 @@ def test_a_precision_that_is_asked_for_is_taken(part_images, hardware, name):
 @pytest.mark.parametrize("name", METHODS)
 def test_filters_never_do(part_images, hardware, name):
     hardware(True)
-    detector = detector_class(name).create(size=64).fit(part_images)
+    detector = detector_class(name).create(size=64, backbone="gabor").fit(part_images)
     assert detector.chosen("precision") == "auto"
     assert {values.dtype for values in detector.features.buffers()} == {torch.float32}
 

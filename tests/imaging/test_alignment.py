@@ -242,7 +242,13 @@ def test_a_run_aligns_by_itself_and_its_model_brings_its_reference(turned_parts,
     from blemish.runs.config import RunConfig
     from blemish.runs.run import run
 
-    fields = {"model": "padim", "size": 64, "data_path": turned_parts.parent, "figures": 1}
+    fields = {
+        "model": "padim",
+        "options": {"backbone": "gabor"},
+        "size": 64,
+        "data_path": turned_parts.parent,
+        "figures": 1,
+    }
     aligned, still = (
         run(RunConfig.create(**fields, align=align, ckpt_path=tmp_path / align)) for align in ("auto", "off")
     )
@@ -266,7 +272,14 @@ def test_a_run_of_before_there_was_alignment_goes_on_as_one_without(turned_parts
     from blemish.runs.config import RunConfig
     from blemish.runs.run import run
 
-    fields = {"model": "padim", "size": 64, "data_path": turned_parts.parent, "ckpt_path": tmp_path, "figures": 0}
+    fields = {
+        "model": "padim",
+        "options": {"backbone": "gabor"},
+        "size": 64,
+        "data_path": turned_parts.parent,
+        "ckpt_path": tmp_path,
+        "figures": 0,
+    }
     run(RunConfig.create(**fields, align="off"))
     document = tmp_path / "part/model.json"
     content = json.loads(document.read_text())
@@ -311,7 +324,12 @@ def test_with_a_region_of_interest_pictures_are_taken_as_they_lie(turned_parts, 
 
     cv2.imwrite(str(tmp_path / "mask.png"), np.full((120, 120), 255, np.uint8))
     config = RunConfig.create(
-        model="padim", size=64, data_path=turned_parts, ckpt_path=tmp_path / "m", roi=tmp_path / "mask.png"
+        model="padim",
+        options={"backbone": "gabor"},
+        size=64,
+        data_path=turned_parts,
+        ckpt_path=tmp_path / "m",
+        roi=tmp_path / "mask.png",
     )
     model = fit(config)
     assert model.preprocess.alignment is None

@@ -41,7 +41,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> ImageSource:
 def detector(images: ImageSource) -> PatchCore:
     """One whose score is not the maximum of its map."""
     good = images.where(lambda sample: sample.image.stem != "6")
-    return PatchCore.create(size=64, num_patches=100, reweighting=True).fit(good)
+    return PatchCore.create(size=64, backbone="gabor", num_patches=100, reweighting=True).fit(good)
 
 
 @pytest.fixture

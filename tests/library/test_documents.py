@@ -65,6 +65,7 @@ def test_the_public_names_work_as_the_design_has_them(parts, make_category, tmp_
     for backend in ("torch", "onnx"):
         assert blemish.load("model", backend=backend).predict("parts/scratch/000.png").is_defect
     assert blemish.evaluate(model, "mvtec/bottle").category == "bottle"
-    runs = blemish.benchmark(["padim", "patchcore"], "mvtec", out="runs", **small)
-    assert runs == [Path("runs/padim"), Path("runs/patchcore")]
-    assert blemish.report(runs, "report.html") == Path("report.html")
+    folder = blemish.benchmark(["padim", "patchcore"], "mvtec", out="benchmark", **small)
+    assert folder == Path("benchmark")
+    assert (folder / "benchmark.html").exists()
+    assert blemish.report(folder, "report.html") == Path("report.html")

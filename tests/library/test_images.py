@@ -16,7 +16,7 @@ from blemish.imaging.preprocess import Preprocess
 from blemish.imaging.read import read_image
 from blemish.library.images import to_category, to_sample, to_samples
 
-SMALL = {"size": 32, "align": "off"}
+SMALL = {"backbone": "gabor", "size": 32, "align": "off"}
 
 
 @pytest.fixture(scope="module")

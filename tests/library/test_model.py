@@ -16,6 +16,7 @@ from blemish.runs.config import RunConfig
 from blemish.runs.fit import fit as fit_command
 
 SMALL = {"size": 32, "align": "off", "validation": 0.5}
+GABOR = {"backbone": "gabor"}
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def data(tmp_path_factory, make_category) -> Path:
 
 @pytest.fixture
 def model(data) -> blemish.Model:
-    return blemish.fit(data / "train/good", method="padim", **SMALL)
+    return blemish.fit(data / "train/good", method="padim", **GABOR, **SMALL)
 
 
 @pytest.fixture
@@ -34,7 +35,8 @@ def bad(data) -> Path:
 
 
 def test_it_is_what_the_command_fits(model, data, bad, tmp_path):
-    config = RunConfig.create(model="padim", data_path=data / "train/good", ckpt_path=tmp_path / "model", **SMALL)
+    given = {"model": "padim", "data_path": data / "train/good", "ckpt_path": tmp_path / "model", "options": GABOR}
+    config = RunConfig.create(**given, **SMALL)
     fit_command(config)
     loaded = blemish.load(tmp_path / "model")
     assert loaded.predict(bad).score == model.predict(bad).score
@@ -55,7 +57,7 @@ def test_a_result_shows_itself(model, bad):
 
 
 def test_without_images_held_out_there_is_a_score_and_no_decision(data, bad):
-    model = blemish.fit(data / "train/good", method="padim", size=32, align="off", validation=0)
+    model = blemish.fit(data / "train/good", method="padim", backbone="gabor", size=32, align="off", validation=0)
     result = model.predict(bad)
     assert (model.threshold, result.is_defect, result.p_value, result.regions) == (None, None, None, ())
     assert "threshold=none" in repr(model)
@@ -129,7 +131,7 @@ def test_a_method_that_cannot_learn_further_images_says_so(data, bad):
 
 
 def test_saving_replaces_no_other_model_unless_it_is_told_to(model, data, tmp_path):
-    other = blemish.fit(data / "test/good", method="padim", **SMALL)
+    other = blemish.fit(data / "test/good", method="padim", **GABOR, **SMALL)
     model.save(tmp_path / "model")
     with pytest.raises(blemish.BlemishError, match=r"holds a model already. Give another path, or force=True"):
         other.save(tmp_path / "model")
@@ -156,7 +158,7 @@ def test_a_changed_threshold_is_saved_and_the_exports_stay(model, bad, tmp_path)
 
 def test_a_model_that_another_process_has_replaced_is_not_written_over(model, data, tmp_path):
     model.save(tmp_path / "model")
-    blemish.fit(data / "test/good", method="padim", **SMALL).save(tmp_path / "model", force=True)
+    blemish.fit(data / "test/good", method="padim", **GABOR, **SMALL).save(tmp_path / "model", force=True)
     with pytest.raises(blemish.BlemishError, match="holds another model now"):
         model.calibrate(threshold=1).save(tmp_path / "model")
     assert read_model(tmp_path / "model").calibration.threshold != 1
@@ -176,7 +178,9 @@ def test_only_what_is_saved_is_exported(model, data, tmp_path):
 
 def test_a_model_of_arrays_is_exported_by_images_that_are_given(data, tmp_path):
     generator = np.random.default_rng(0)
-    model = blemish.fit([generator.integers(0, 255, (48, 48, 3), np.uint8) for _ in range(5)], method="padim", **SMALL)
+    model = blemish.fit(
+        [generator.integers(0, 255, (48, 48, 3), np.uint8) for _ in range(5)], method="padim", **GABOR, **SMALL
+    )
     model.save(tmp_path / "model")
     with pytest.raises(blemish.BlemishError, match="data_path"):
         model.export()
@@ -223,7 +227,7 @@ def test_measuring_names_what_is_wrong(model, data, tmp_path):
         (lambda: blemish.evaluate(model, tmp_path / "nowhere"), "nowhere: no such folder"),
         (lambda: blemish.evaluate(tmp_path, data), "no such file"),
         (lambda: blemish.benchmark("padim", data), "methods: 'padim' was given; a list of names"),
-        (lambda: blemish.benchmark(["padim", "none"], data, tmp_path / "runs"), "model: not a detector"),
+        (lambda: blemish.benchmark(["padim", "none"], data, tmp_path / "runs"), "methods: .none. is not a detector"),
         (lambda: blemish.report([], tmp_path / "a.html"), "runs: empty"),
         (lambda: blemish.report(tmp_path, tmp_path / "a.html"), "holds no run"),
     ):
@@ -233,7 +237,7 @@ def test_measuring_names_what_is_wrong(model, data, tmp_path):
 
 
 def test_two_threads_do_not_disturb_each_other(model, data, bad):
-    other = blemish.fit(data / "train/good", method="patchcore", num_patches=20, **SMALL)
+    other = blemish.fit(data / "train/good", method="patchcore", num_patches=20, **GABOR, **SMALL)
     images = [bad, *sorted((data / "test/good").glob("*.png"))] * 3
     expected = {one: [one.predict(image).score for image in images] for one in (model, other)}
     found: dict[blemish.Model, list[float]] = {}

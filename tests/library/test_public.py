@@ -95,7 +95,7 @@ def test_fitting_loading_and_predicting_leave_the_process_as_it_was(model, run_f
     used = f"""
 loaded = blemish.load({str(model)!r})
 loaded.predict({str(image)!r})
-fitted = blemish.fit({str(folder)!r}, method="patchcore", size=32, num_patches=50, seed=3)
+fitted = blemish.fit({str(folder)!r}, method="patchcore", backbone="gabor", size=32, num_patches=50, seed=3)
 list(fitted.predict_many([{str(image)!r}] * 3))
 fitted.save({str(tmp_path / "saved")!r})
 print([pair for pair in zip(before, state()) if pair[0] != pair[1]])

@@ -12,24 +12,24 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
 import blemish
-from blemish.data.category import DATASETS
+from blemish.data.layouts import LAYOUTS
 from blemish.detectors import DETECTORS
 from blemish.detectors.base import Detector
 from blemish.detectors.padim import PaDiM
-from blemish.evaluation.results import read_results
 from blemish.features.base import FILTER_BANKS, Backbone
 from blemish.features.gabor import GaborFeatures
 from blemish.metrics import METRICS, Metric
 from blemish.metrics.registry import _METRICS
+from blemish.reporting.read_runs import read_runs
 from blemish.types import Sample
 
-SMALL = {"size": 32, "align": "off"}
+SMALL = {"backbone": "gabor", "size": 32, "align": "off"}
 
 
 @pytest.fixture(autouse=True)
 def _restored() -> Iterator[None]:
     """What a test registers is gone after it."""
-    tables = DETECTORS, DATASETS, FILTER_BANKS, _METRICS
+    tables = DETECTORS, LAYOUTS, FILTER_BANKS, _METRICS
     before = [dict(table) for table in tables]
     yield
     for table, content in zip(tables, before, strict=True):
@@ -65,7 +65,7 @@ def test_a_layout_is_tried_before_those_that_are_known(bins):
     evaluation = blemish.evaluate(model, bins)
     assert [row["defect"] for row in evaluation.images] == ["good"] * 3 + ["scrap"] * 2
     assert evaluation.metrics["image_auroc"] == 1.0
-    assert list(DATASETS) == ["bins", "mvtec", "folder"]
+    assert next(iter(LAYOUTS)) == "bins"
 
 
 @pytest.mark.parametrize("given", [[1], {"part": []}, {Path("part"): ["a.png"]}])
@@ -82,11 +82,11 @@ def test_a_metric_is_in_every_evaluation_from_then_on(tmp_path, make_category):
 
     blemish.register_metric("image_youden", Metric("image", "higher", "image Youden's J", "counts", most_apart))
     assert list(METRICS)[-1] == "image_youden"
-    (run,) = blemish.benchmark(["padim"], make_category(tmp_path), tmp_path / "runs", **SMALL)
-    (evaluation,) = read_results(run)
+    run = blemish.benchmark(["padim"], make_category(tmp_path), tmp_path / "runs", **SMALL)
+    ((evaluation,),) = ([part.evaluation for part in found.parts] for found in read_runs([run]))
     assert evaluation.metrics["image_youden"] == 1.0
     assert evaluation.intervals["image_youden"] == [1.0, 1.0]
-    assert "image_youden" in (run / "results.csv").read_text()
+    assert "image_youden" in (run / "tables/results.csv").read_text()
     assert "image Youden's J" in blemish.report(run, tmp_path / "report.html").read_text().replace("&#39;", "'")
 
 
@@ -102,7 +102,7 @@ class Patches(Backbone):
 def test_features_serve_every_detector_that_compares_features(method, tmp_path, make_category):
     blemish.register_features("patches", Patches)
     folder = make_category(tmp_path)
-    model = blemish.fit(folder / "train/good", method=method, backbone="patches", **SMALL)
+    model = blemish.fit(folder / "train/good", method=method, **SMALL | {"backbone": "patches"})
     assert blemish.evaluate(model, folder).metrics["image_auroc"] == 1.0
     model.save(tmp_path / "model")
     image = folder / "test/bad/000.png"
@@ -150,7 +150,7 @@ class Undecided(PaDiM):
     ],
 )
 def test_what_cannot_be_registered_is_refused_in_one_line(register, name, what, message):
-    before = [dict(table) for table in (DETECTORS, DATASETS, FILTER_BANKS, METRICS)]
+    before = [dict(table) for table in (DETECTORS, LAYOUTS, FILTER_BANKS, METRICS)]
     with pytest.raises(blemish.BlemishError, match=message):
         register(name, what)
-    assert [dict(table) for table in (DETECTORS, DATASETS, FILTER_BANKS, METRICS)] == before
+    assert [dict(table) for table in (DETECTORS, LAYOUTS, FILTER_BANKS, METRICS)] == before

@@ -195,17 +195,17 @@ def test_comparing_two_runs_is_the_paired_bootstrap(runs, data: Path):
 
 
 def test_verdicts(runs):
-    verdicts = {verdict.metric: verdict for verdict in compare_runs(*runs)}
+    verdicts = {verdict.metric: verdict for verdict in compare_runs(runs)}
     assert verdicts["pixel_auroc"].better == "good eyes"
     assert verdicts["pixel_auroc"].first == pytest.approx(
         np.mean([p.evaluation.metrics["pixel_auroc"] for p in runs[0].parts])
     )
     assert verdicts["pixel_auroc"].categories == "fewer than six categories"
     assert "au_spro_0.05" not in verdicts
-    assert all(not verdict.better for verdict in compare_runs(runs[0], replace(runs[0], label="twin")))
+    assert all(not verdict.better for verdict in compare_runs([runs[0], replace(runs[0], label="twin")]))
     console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
     with console.file:
-        console.print(verdicts_table(*runs, list(verdicts.values())))
+        console.print(verdicts_table(list(verdicts.values())))
     row = next(line.split() for line in console.export_text().splitlines() if line.startswith("pixel AUROC"))
     pixel = verdicts["pixel_auroc"]
     assert row[2:5] == [format_value(pixel.first), format_value(pixel.second), f"{pixel.images.difference:+.3f}"]
@@ -227,7 +227,7 @@ def test_the_bootstrap_of_an_average_resamples_categories_apart():
         ]
         return Run(label, Path(label), tuple(parts))
 
-    comparison = compare_runs(run("first", 0.0), run("second", 0.01))[0].images
+    comparison = compare_runs([run("first", 0.0), run("second", 0.01)])[0].images
     assert comparison.high - comparison.low == pytest.approx(
         2 * 1.96 * 0.1 / 2, rel=0.08
     )  # not 0.1: four times as many
@@ -357,7 +357,7 @@ def test_the_tables_for_other_programs(summary):
     assert r"\toprule" in files["pixel_auroc.tex"]
     assert f"pixel_auroc,average,good eyes,{first['value']}" in files["results.csv"]
     assert json.loads(files["results.json"])["cost"][0] == {
-        "method": "good eyes", "fit_seconds": 4.0, "milliseconds": 10.0, "num_images": 32
+        "method": "good eyes", "fit_seconds": 4.0, "num_categories": 2, "milliseconds": 10.0, "num_images": 32
     }  # fmt: skip
 
 

@@ -125,6 +125,8 @@ OTHER_VALUES: dict[str, Any] = {
     "data_path": "elsewhere",
     "ckpt_path": "elsewhere",
     "category": ["bolt"],
+    "layout": "folder",
+    "group": "(.)",
     "aspect": "pad",
     "validation": 0.2,
     "patience": 3,

@@ -23,6 +23,7 @@ from blemish.runs.steps import calibrate, fit, plan, prepare
 from blemish.runs.testing import evaluate
 
 SMALL = {"size": 32, "validation": 0.3}
+GABOR = {"backbone": "gabor"}
 
 
 @pytest.fixture
@@ -50,11 +51,15 @@ def counted(monkeypatch) -> tuple[Counter[Path], Counter[str]]:
     return opens, decodes
 
 
+def padim(folder: Path, out: Path, **fields) -> RunConfig:
+    return RunConfig.create(model="padim", data_path=folder, ckpt_path=out, options=GABOR, **SMALL, **fields)
+
+
 def contents(folder: Path) -> dict[Path, str]:
     return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*.png")}
 
 
-MODELS = [("padim", {}), ("ae", {"width": 4, "latent_dim": 4})]
+MODELS = [("padim", GABOR), ("ae", {"width": 4, "latent_dim": 4})]
 
 
 @pytest.mark.parametrize("align", ["auto", "on"])
@@ -73,15 +78,13 @@ def test_each_file_of_a_run_is_read_and_decoded_once(folder, tmp_path, counted, 
 def test_with_a_region_of_interest_each_mask_is_read_once_too(folder, tmp_path, counted):
     cv2.imwrite(str(tmp_path / "roi.png"), np.full((48, 48), 255, np.uint8))
     files = contents(folder)
-    run(
-        RunConfig.create(model="padim", data_path=folder, ckpt_path=tmp_path / "out", roi=tmp_path / "roi.png", **SMALL)
-    )
+    run(padim(folder, tmp_path / "out", roi=tmp_path / "roi.png"))
     assert {path: counted[0][path] for path in files} == dict.fromkeys(files, 1)
 
 
 def test_fitting_reads_and_decodes_each_file_once(folder, tmp_path, counted):
     files = contents(folder / "train/good")
-    fit_run(RunConfig.create(model="padim", data_path=folder / "train/good", ckpt_path=tmp_path / "out", **SMALL))
+    fit_run(padim(folder / "train/good", tmp_path / "out"))
     opens, decodes = counted
     assert {path: opens[path] for path in files} == dict.fromkeys(files, 1)
     assert {path: decodes[digest] for path, digest in files.items()} == dict.fromkeys(files, 1)
@@ -98,7 +101,7 @@ def test_without_memory_files_are_read_anew_and_the_result_is_the_same(folder, t
 
 def test_each_step_is_usable_alone(folder, tmp_path):
     """Two detectors are fitted to images that were decoded once; nothing is written."""
-    config = RunConfig.create(model="padim", data_path=folder, ckpt_path=tmp_path / "out", **SMALL)
+    config = padim(folder, tmp_path / "out")
     planned = plan(config, find_category(folder, "part"))
     prepared = prepare(planned)
     assert [len(prepared.of(split)) for split in ("train", "val", "test")] == [6, 2, 6]
@@ -114,7 +117,7 @@ def test_each_step_is_usable_alone(folder, tmp_path):
 
 
 def test_a_service_fits_without_evaluating(folder, tmp_path):
-    config = RunConfig.create(model="padim", data_path=folder, ckpt_path=tmp_path / "out", **SMALL)
+    config = padim(folder, tmp_path / "out")
     artifact = calibrate(fit(prepare(plan(config, only_good(find_category(folder, "part")))))).artifact
     assert artifact.calibration.num_images == 2
     assert not (tmp_path / "out").exists()

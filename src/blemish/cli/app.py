@@ -13,7 +13,21 @@ from typer.exceptions import TyperException
 
 import blemish
 from blemish.cli.boundary import INTERRUPTED, boundary, interrupted
-from blemish.cli.commands import calibrate, data, evaluate, export, fit, predict, report, train
+from blemish.cli.commands import (
+    benchmark,
+    calibrate,
+    data,
+    evaluate,
+    export,
+    fit,
+    predict,
+    report,
+    score,
+    serve,
+    submit,
+    sweep,
+    train,
+)
 from blemish.cli.help import Command, Group
 from blemish.cli.terminal import console, errors, show_log
 from blemish.errors import BlemishError
@@ -22,34 +36,51 @@ QUIET = "--quiet"
 HEADINGS = {
     "fit": "Learn from good images, then inspect",
     "predict": "Learn from good images, then inspect",
+    "score": "Learn from good images, then inspect",
     "calibrate": "Learn from good images, then inspect",
     "export": "Learn from good images, then inspect",
+    "serve": "Learn from good images, then inspect",
     "train": "Compare methods on a data set",
+    "benchmark": "Compare methods on a data set",
+    "sweep": "Compare methods on a data set",
     "evaluate": "Compare methods on a data set",
     "metrics": "Compare methods on a data set",
     "compare": "Compare methods on a data set",
     "report": "Compare methods on a data set",
+    "submit": "Compare methods on a data set",
     "data": "Data sets",
     "synth": "Data sets",
     "demo": "Data sets",
 }
 """Command -> its heading in the help; the order is that of the help."""
-LEARNING: dict[str, Callable[..., None]] = {"fit": fit.fit_command, "train": train.train_command}
-"""Commands with a flag for each setting of a run and each option of the chosen detector."""
-EPILOGS = {"fit": fit.EPILOG, "train": train.EPILOG}
+LEARNING: dict[str, Callable[..., None]] = {
+    "fit": fit.fit_command,
+    "train": train.train_command,
+    "benchmark": benchmark.benchmark_command,
+    "sweep": sweep.sweep_command,
+}
+"""Commands with a flag for each setting of a run; `fit` and `train` also for each option of the chosen detector."""
+EPILOGS = {"fit": fit.EPILOG, "train": train.EPILOG, "benchmark": benchmark.EPILOG, "sweep": sweep.EPILOG}
 COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predict.predict_command,
+    "score": score.score_command,
     "calibrate": calibrate.calibrate_command,
     "export": export.export_command,
+    "serve": serve.serve_command,
     "evaluate": evaluate.evaluate_command,
     "metrics": evaluate.metrics_command,
-    "compare": report.compare_command,
+    "compare": benchmark.compare_command,
     "report": report.report_command,
+    "submit": submit.submit_command,
     "synth": data.synth_command,
     "demo": data.demo_command,
 }
 """The other commands."""
-DATA_COMMANDS: dict[str, Callable[..., None]] = {"check": data.check_command}
+DATA_COMMANDS: dict[str, Callable[..., None]] = {
+    "check": data.check_command,
+    "import": data.import_command,
+    "unpack": data.unpack_command,
+}
 """The commands of the group `blemish data`."""
 
 
@@ -113,7 +144,7 @@ def _usage_error(error: TyperException, given: Sequence[str]) -> str:
 
 
 def _learning_parser(command: str, given: list[str], line: list[str]) -> tuple[Callable[..., None], list[str]]:
-    """`fit` or `train` with a flag for each setting and option of its model, and the arguments to parse.
+    """A command of LEARNING with a flag for each setting and option of its model, and the arguments to parse.
 
     `line` names the model: it is the arguments, or the line that a shell requests completions for. Reading the options
     of a model imports torch, so other commands do not call this.
@@ -121,6 +152,9 @@ def _learning_parser(command: str, given: list[str], line: list[str]) -> tuple[C
     from blemish.cli import flags
     from blemish.runs.config import FIT_MODEL, RunConfig
 
+    if command in flags.OF_SEVERAL_RUNS:
+        fields = flags.several_runs_flags(command)
+        return flags.with_flags(LEARNING[command], fields, {}), flags.one_value_each(given, fields)
     with errors.status("starting"):
         usual = FIT_MODEL if command == "fit" else RunConfig.model_fields["model"].default
         model = flags.model_of(line, usual)
@@ -132,13 +166,13 @@ def _learning_parser(command: str, given: list[str], line: list[str]) -> tuple[C
 
 
 def _unparsed() -> None:
-    """The placeholder of `fit` and `train` while another command runs."""
+    """The placeholder of a command of LEARNING while another runs."""
 
 
 def build_app(parsers: dict[str, Callable[..., None]]) -> typer.Typer:
-    """The application with all commands; `parsers` contains `fit` or `train` if it is to run."""
+    """The application with all commands; `parsers` contains a command of LEARNING if it is to run."""
     app = _group("Finds defects in images of manufactured parts; learns from good images only.", _root)
-    data_sets = _group("Checks data sets.", _show_help, add_completion=False)
+    data_sets = _group("Checks, unpacks and imports data sets.", _show_help, add_completion=False)
     for name, command in DATA_COMMANDS.items():
         data_sets.command(name, cls=Command)(command)
     for name, heading in HEADINGS.items():

@@ -22,7 +22,7 @@ from blemish.errors import BlemishError, extras, one_line
 BUG, USER_ERROR, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 """Exit codes: a bug in blemish, an error that the user can fix, Ctrl-C, and a closed output pipe."""
 
-RESUMABLE = {"train": " with --resume", "predict": ""}
+RESUMABLE = {"train": " with --resume", "benchmark": "", "sweep": "", "predict": "", "score": ""}
 """Command that can be continued after Ctrl-C -> the option to add."""
 
 ADVICE = {

@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
-from pydantic import ByteSize
+from pydantic import BaseModel, ByteSize
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from blemish.cli.help import format_default
 from blemish.detectors import DETECTORS, detector_class
+from blemish.errors import BlemishError
+from blemish.runs.benchmark.config import SETTINGS, BenchmarkConfig
 from blemish.runs.config import RunConfig, read_toml
+from blemish.runs.resolution import SIZES
+from blemish.runs.sweep.config import SweepConfig
 
 Flags = dict[str, inspect.Parameter]
 """Name -> the function parameter from which typer makes a flag; its default None means that it was not given."""
@@ -22,6 +26,8 @@ Command = Callable[..., None]
 """A command with its own parameters, and `config_path` (the TOML file), `fields` (of RunConfig) and `options` (of the
 detector) as far as they were given."""
 
+OF_SEVERAL_RUNS: dict[str, type[BaseModel]] = {"benchmark": BenchmarkConfig, "sweep": SweepConfig}
+"""Command -> its configuration, which also has settings of every run."""
 NOT_OF_FIT = {"data_path", "ckpt_path", "resume", "figures"}
 """Fields of RunConfig without meaning for `fit`."""
 OF_TRAINING = {"epochs", "learning_rate", "patience"}
@@ -76,12 +82,29 @@ def fit_flags(model: str) -> Flags:
     return {name: flag for name, flag in (run_flags(model) | others).items() if name not in NOT_OF_FIT}
 
 
+def several_runs_flags(command: str) -> Flags:
+    """A flag for each field of the command's configuration that fits a command line, and for each setting of a run."""
+    of_files = ("settings", "approaches", "space")
+    own = {name: field for name, field in OF_SEVERAL_RUNS[command].model_fields.items() if name not in of_files}
+    if "maps" in own:
+        text = "anomaly maps of another program, as NAME=FOLDER"
+        own["maps"] = FieldInfo(annotation=tuple[str, ...], default=(), description=text)
+    heading = {name: title for title, names in SECTIONS.items() for name in names}
+    flags = {name: _flag(name, field, field.default) for name, field in own.items()}
+    for name in SETTINGS:
+        field = RunConfig.model_fields[name]
+        flags[name] = _flag(name, field, field.default, heading.get(name, "Training"))
+    return flags
+
+
 def _owned_defaults(model: str) -> tuple[dict[str, Any], bool]:
     """The defaults that the detector defines, and whether it is trained in epochs; imports torch."""
-    from blemish.detectors.base import LearningDetector
+    from blemish.detectors.base import FeatureDetector, LearningDetector
 
     detector = detector_class(model)
     options = {name: default for name, (_, default) in detector.option_fields().items() if default is not None}
+    if issubclass(detector, FeatureDetector):
+        options["size"] = f"{' or '.join(str(side) for side in SIZES)}, by the images' size"
     trained = {name: getattr(detector.settings, name) for name in OF_TRAINING}
     return {"model": model} | trained | options, issubclass(detector, LearningDetector)
 
@@ -131,6 +154,27 @@ def merged_settings(config_path: Path | None, fields: dict[str, Any], options: d
     """The settings of a run from the TOML file and the flags, which take precedence; options are under "options"."""
     from_file = read_toml(config_path) if config_path else {}
     return {**from_file, **fields, "options": {**from_file.get("options", {}), **options}}
+
+
+def merged_several(
+    command: str, config_path: Path | None, fields: dict[str, Any], read: Callable[[Path], dict[str, Any]]
+) -> dict[str, Any]:
+    """The settings of a command of OF_SEVERAL_RUNS from the TOML file, by `read`, and the flags, which take precedence.
+
+    Raises BlemishError where the data or the output folder is missing.
+    """
+    known = OF_SEVERAL_RUNS[command].model_fields
+    from_file = read(config_path) if config_path else {}
+    own = {name: value for name, value in fields.items() if name in known}
+    settings = {name: value for name, value in fields.items() if name not in own}
+    merged = {**from_file, **own}
+    if settings:
+        given = from_file.get("settings", {})
+        merged["settings"] = {**given, **settings} if isinstance(given, dict) else given
+    for required in ("data_path", "out"):
+        if required not in merged:
+            raise BlemishError(f"--{dashed(required)} is missing: {known[required].description}.")
+    return merged
 
 
 def one_value_each(arguments: Sequence[str], flags: Flags) -> list[str]:

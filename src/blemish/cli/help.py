@@ -22,6 +22,7 @@ METAVARS = {
     "<path>": "PATH",
     "<str>": "TEXT",
     "<list[str]>": "TEXT",
+    "<list[Path]>": "PATH",
     "<bool>": "",
 }
 """Type in typer's help -> placeholder of its value."""

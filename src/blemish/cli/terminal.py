@@ -45,8 +45,13 @@ def quoted(path: Path) -> str:
 
 Folder = Annotated[Path, typer.Argument(help="A data set's root, one category's folder, or a folder of images.")]
 Runs = Annotated[list[Path], typer.Argument(help="Folders that `train` wrote, one or several.")]
-Reported = Annotated[list[Path], typer.Argument(help="Folders that `train` or `predict` wrote, one or several.")]
+Reported = Annotated[
+    list[Path], typer.Argument(help="Folders that `train`, `benchmark` or `predict` wrote, one or several.")
+]
 
 MaxPixels = Annotated[int, typer.Option("--max-pixels", min=1, help="Largest number of pixels of an image.")]
 
+LayoutName = Annotated[
+    str, typer.Option("--layout", help="Layout of the data set, as in docs/layouts.md; auto: as it is found.")
+]
 Model = Annotated[Path, typer.Argument(help="Folder of a fitted detector.")]

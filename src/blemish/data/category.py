@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from blemish.data.layouts.folder import read_folder
-from blemish.data.layouts.mvtec_ad import read_mvtec
+from blemish.data.layouts import LAYOUTS
+from blemish.data.layouts.layout import Found, Layout, Reader
 from blemish.data.listing import OUTSIDE, LeftOut, describe, list_images
 from blemish.data.reading import FileReader
+from blemish.data.unpack import ARCHIVES
 from blemish.errors import BlemishError, check_new_name, short_repr
 from blemish.files import absolute
 from blemish.imaging.contents import pixel_digest
@@ -23,12 +26,10 @@ from blemish.types import GOOD, Sample, Split
 
 logger = logging.getLogger("blemish")
 
-Reader = Callable[[Path], dict[Path, list[Sample]]]
-DATASETS: dict[str, Reader] = {"mvtec": read_mvtec, "folder": read_folder}
-"""Name of a layout -> function from a path to {folder of a category: samples}, tried in this order.
-
-A function returns an empty dict where the path does not have its layout.
-"""
+AUTO = "auto"
+"""In place of a layout's name: the first one that the path has."""
+TEST_STRIDE = 5
+"""Every so many good images are for testing, where the data set does not say which."""
 
 
 def register_layout(name: str, read: Reader) -> None:
@@ -37,17 +38,17 @@ def register_layout(name: str, read: Reader) -> None:
     `read` takes a path and returns {category's folder: samples}, empty where the path does not have its layout. Raises
     BlemishError where the name is taken.
     """
-    check_new_name("layout", name, DATASETS)
+    check_new_name("layout", name, [*LAYOUTS, AUTO])
     if not callable(read):
         raise BlemishError(f"layout {name}: {short_repr(read)} is not a function of a path.")
-    known = dict(DATASETS)
-    DATASETS.clear()
-    DATASETS.update({name: read} | known)
+    known = dict(LAYOUTS)
+    LAYOUTS.clear()
+    LAYOUTS.update({name: Layout(read)} | known)
 
 
-def _found(name: str, path: Path) -> dict[Path, list[Sample]]:
+def _found(name: str, path: Path) -> Found:
     """The result of the layout's function for the path; raises BlemishError where it is of another type."""
-    found = DATASETS[name](path)
+    found = LAYOUTS[name].read(path)
     parts = [(folder, *samples) for folder, samples in found.items()] if isinstance(found, dict) else [(None,)]
     for folder, *samples in parts:
         if not isinstance(folder, Path) or not all(isinstance(sample, Sample) for sample in samples):
@@ -63,40 +64,99 @@ class Category:
     root: Path
     """The category's own folder, to which paths in results are relative."""
     layout: str
-    """The name of the layout, a key of DATASETS; empty where the images were given one by one."""
+    """The name of the layout, a key of LAYOUTS; empty where the images were given one by one."""
     samples: tuple[Sample, ...]
+    brings_validation: bool = False
+    """Whether the data set says which images are for validation, so that none are drawn."""
 
     @property
     def files(self) -> list[Path]:
         """All image files and mask files."""
-        return [path for sample in self.samples for path in (sample.image, sample.mask) if path]
+        return [path for sample in self.samples for path in sample.files]
 
     def of(self, split: Split) -> list[Sample]:
         """The samples of one split, in the order of their paths."""
         return [sample for sample in self.samples if sample.split == split]
 
 
-def find_categories(path: Path, names: Sequence[str] = ()) -> list[Category]:
+def find_categories(path: Path, names: Sequence[str] = (), *, layout: str = AUTO, group: str = "") -> list[Category]:
     """The categories under `path`, the root of a data set or the folder of one category, in order of their names.
 
-    `names` chooses categories; empty: all. Raises BlemishError where the path does not exist or contains no images in
-    any layout, or where a name is not that of a category.
+    `names` chooses categories; empty: all. `layout` is a key of LAYOUTS. `group` is a regular expression: images for
+    whose paths, relative to the category's folder, its first group (or all that it matches) is the same show the same
+    part; empty: as the layout says. Raises BlemishError where the path does not exist or does not have the layout, or
+    where a name is not that of a category.
     """
-    if not os.path.isdir(path):  # noqa: PTH112 - the method raises where a folder above cannot be entered
-        what = "not a folder" if os.path.exists(path) else "no such folder"  # noqa: PTH110
-        raise BlemishError(f"data_path {path}: {what}. Give a data set's root or one category's folder.")
-    layout, found = next(((name, found) for name in DATASETS if (found := _found(name, path))), ("", {}))
-    if not found:
-        raise BlemishError(
-            f"data_path {path}: no images found. Expected <category>/train/good/*.png as in MVTec AD, "
-            f"a folder with a subfolder 'good', or a folder of good images.{_instead(path)}"
-        )
-    folders = {absolute(folder).name: folder for folder in found}  # a link has its own name
+    folders, name = _folders(path, layout)
     unknown = sorted(set(names) - set(folders))
     if unknown:
         raise BlemishError(f"category {unknown[0]}: not under {path}. It has: {', '.join(sorted(folders))}.")
-    chosen = {name: folders[name] for name in sorted(names or folders)}
-    return [Category(name, folder, layout, tuple(found[folder])) for name, folder in chosen.items()]
+    return [_category(name, *folders[chosen], LAYOUTS[name], group) for chosen in sorted(set(names or folders))]
+
+
+def _folders(path: Path, layout: str) -> tuple[dict[str, tuple[Path, list[Sample]]], str]:
+    """Category -> its folder and samples, and the name of the layout; raises BlemishError where there are none."""
+    if layout not in (AUTO, *LAYOUTS):
+        raise BlemishError(f"layout {short_repr(layout)}: there is none; there are {', '.join((AUTO, *LAYOUTS))}.")
+    if not os.path.isdir(path):  # noqa: PTH112 - the method raises where a folder above cannot be entered
+        raise BlemishError(f"data_path {path}: {_not_a_folder(path)}. Give a data set's root or one category's folder.")
+    tried = LAYOUTS if layout == AUTO else (layout,)
+    name, found = next(((name, found) for name in tried if (found := _found(name, path))), ("", {}))
+    if not found:
+        expected = (
+            "no images found. Expected <category>/train/good/*.png as in MVTec AD, a folder with a subfolder 'good', "
+            "a folder of good images, or a layout of docs/layouts.md."
+            if layout == AUTO
+            else f"does not have the layout {layout}. {LAYOUTS[layout].expected}".rstrip()
+        )
+        raise BlemishError(f"data_path {path}: {expected}{_instead(path)}")
+    return {absolute(folder).name: (folder, samples) for folder, samples in found.items()}, name  # a link's own name
+
+
+def _not_a_folder(path: Path) -> str:
+    if path.suffix.lower() in ARCHIVES and os.path.isfile(path):  # noqa: PTH113
+        return f"an archive. Unpack it: blemish data unpack {path} --out FOLDER"
+    return "not a folder" if os.path.exists(path) else "no such folder"  # noqa: PTH110
+
+
+def _category(layout: str, folder: Path, samples: list[Sample], about: Layout, group: str) -> Category:
+    grouped = in_groups(samples, folder, group) if group else samples
+    split = grouped if about.has_split else _with_test_images(grouped)
+    brings_validation = any(sample.split == "val" for sample in split)
+    return Category(absolute(folder).name, folder, layout, tuple(split), brings_validation)
+
+
+def in_groups(samples: Sequence[Sample], folder: Path, pattern: str) -> list[Sample]:
+    """The samples with the groups that a regular expression gives their paths; no group where it does not match."""
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise BlemishError(f"group {short_repr(pattern)}: not a regular expression ({error}).") from None
+    matches = [expression.search(sample.image.relative_to(folder).as_posix()) for sample in samples]
+    if samples and not any(matches):
+        raise BlemishError(
+            f"group {short_repr(pattern)}: matches no path such as {samples[0].image.relative_to(folder)}."
+        )
+    names = [(match[1] if expression.groups else match[0]) or "" if match else "" for match in matches]
+    return [replace(sample, group=name) for sample, name in zip(samples, names, strict=True)]
+
+
+def _with_test_images(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples with good ones moved to the test, where there are anomalous ones: without, no false alarm is counted.
+
+    These are the good images of a part that also has anomalous ones, and every fifth of the others.
+    """
+    parts = {sample.group for sample in samples if sample.label and sample.group}
+    if not any(sample.label for sample in samples):
+        return list(samples)
+    free = dict.fromkeys(_part(sample) for sample in samples if not sample.label and sample.group not in parts)
+    drawn = parts | set(list(free)[TEST_STRIDE - 1 :: TEST_STRIDE])
+    return [replace(sample, split="test") if _part(sample) in drawn else sample for sample in samples]
+
+
+def _part(sample: Sample) -> str:
+    """What stays together: the group, or else the image."""
+    return sample.group or str(sample.image)
 
 
 def _instead(path: Path) -> str:
@@ -106,13 +166,27 @@ def _instead(path: Path) -> str:
     return f" Here is {found.removeprefix('left out: ')}." if found else ""
 
 
-def find_category(path: Path, name: str) -> Category:
-    """The category under `path` that is the only one or has this name; raises BlemishError where there is none."""
-    found = find_categories(path)
+def find_category(path: Path, name: str, *, layout: str = AUTO, group: str = "") -> Category:
+    """The category under `path` that is the only one or has this name; raises BlemishError where there is none.
+
+    `layout` and `group` are those of `find_categories`.
+    """
+    found = find_categories(path, layout=layout, group=group)
     chosen = found if len(found) == 1 else [category for category in found if category.name == name]
     if not chosen:
         raise BlemishError(f"data_path {path}: has no category {name}. Give the folder of the category.")
     return chosen[0]
+
+
+def layout_of(provenance: Mapping[str, Any]) -> dict[str, str]:
+    """The arguments `layout` and `group` of `find_categories` with which a model's data set was read."""
+    config = provenance.get("config", {})
+    return {name: config[name] for name in ("layout", "group") if config.get(name)}
+
+
+def find_learned(path: Path, name: str, provenance: Mapping[str, Any]) -> Category:
+    """`find_category` with the layout and groups of the data set that a model was fitted to."""
+    return find_category(path, name, **layout_of(provenance))
 
 
 def part_name(category: Category) -> str:
@@ -127,8 +201,8 @@ def part_name(category: Category) -> str:
 
 
 def only_good(category: Category) -> Category:
-    """The category with its training images alone; its root is their common folder."""
-    samples = tuple(category.of("train"))
+    """The category without its test images; its root is the common folder of the others."""
+    samples = tuple(sample for sample in category.samples if sample.split != "test")
     root = Path(os.path.commonpath([sample.image.parent for sample in samples] or [category.root]))
     return replace(category, root=root, samples=samples)
 
@@ -145,9 +219,11 @@ def left_out(category: Category) -> list[LeftOut]:
     if not category.layout:
         return []
     listing, files = list_images(category.root), set(category.files)
+    known = LAYOUTS[category.layout].others if category.layout in LAYOUTS else frozenset()
     above = {folder for file in files for folder in file.parents}
-    others = [LeftOut(image, OUTSIDE) for image in listing.images if image not in files]
-    return [*(left for left in listing.left_out if left.path not in above), *others]
+    found = [left for left in listing.left_out if left.path not in above | files]
+    found += [LeftOut(image, OUTSIDE) for image in listing.images if image not in files]
+    return [left for left in found if known.isdisjoint(left.path.relative_to(category.root).parts)]
 
 
 def log_left_out(category: Category) -> Category:
@@ -165,23 +241,40 @@ def num_held_out(number: int, fraction: float) -> int:
 def hold_out(category: Category, fraction: float, seed: int, digests: Mapping[Path, str] | None = None) -> Category:
     """The category with a random `fraction` of its good training images moved to the split "val".
 
-    Copies of an image, which have equal `digests` (None: there are no copies), count once and stay in the same split.
-    At least one image is held out and at least one is left for training; a single image is not held out. The draw
-    depends on `seed` alone; images that were held out before are drawn again. Raises BlemishError where there are no
-    good training images.
+    Copies of an image, which have equal `digests` (None: there are no copies), and images of the same group count once
+    and stay in the same split. At least one image is held out and at least one is left for training; a single image is
+    not held out. The draw depends on `seed` alone; images that were held out before are drawn again. Where the data set
+    brings validation images, it is unchanged. Raises BlemishError where there are no good training images.
     """
     good = [sample for sample in category.samples if sample.split != "test"]
-    content_of = {sample.image: digests[sample.image] if digests else str(sample.image) for sample in good}
-    if not content_of:
+    if not good:
         raise BlemishError(f"{category.root}: category {category.name} has no good training images.")
-    contents = list(dict.fromkeys(content_of.values()))
-    order = np.random.default_rng(seed).permutation(len(contents))
-    drawn = {contents[row] for row in order[: num_held_out(len(contents), fraction)]}
-    split_of: dict[Path, Split] = {
-        image: "val" if content in drawn else "train" for image, content in content_of.items()
-    }
+    if category.brings_validation:
+        return category
+    contents = [digests[sample.image] if digests else str(sample.image) for sample in good]
+    unit_of = {sample.image: unit for sample, unit in zip(good, units_of(contents, good), strict=True)}
+    units = list(dict.fromkeys(unit_of.values()))
+    order = np.random.default_rng(seed).permutation(len(units))
+    drawn = {units[row] for row in order[: num_held_out(len(units), fraction)]}
+    split_of: dict[Path, Split] = {image: "val" if unit in drawn else "train" for image, unit in unit_of.items()}
     samples = (replace(sample, split=split_of.get(sample.image, sample.split)) for sample in category.samples)
     return replace(category, samples=tuple(samples))
+
+
+def units_of(contents: Sequence[str], samples: Sequence[Sample]) -> list[str]:
+    """Per sample a text that is the same for those that stay together: of equal content or group, or through others."""
+    above: dict[str, str] = {}
+
+    def top(name: str) -> str:
+        while name in above:
+            name = above[name]
+        return name
+
+    for content, sample in zip(contents, samples, strict=True):
+        if sample.group:
+            lower, upper = top(f"content {content}"), top(f"group {sample.group}")
+            above |= {lower: upper} if lower != upper else {}
+    return [top(f"content {content}") for content in contents]
 
 
 def content_digests(samples: Sequence[Sample]) -> dict[Path, tuple[str, str]]:

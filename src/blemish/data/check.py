@@ -20,9 +20,10 @@ from blemish.data.source import FileInfo
 from blemish.errors import BlemishError
 from blemish.imaging.formats import UNREAD
 from blemish.imaging.formats.unread import unread_name
-from blemish.imaging.masks import PackedMarks, understand_mask
+from blemish.imaging.mask_sources import understand_source
+from blemish.imaging.masks import PackedMarks
 from blemish.parallel import map_ahead
-from blemish.types import Sample, Size
+from blemish.types import MaskRuns, MaskSource, Sample, Size, mask_files
 
 FEW_VALUES, MANY_VALUES = 8, 64
 """An image with 2 to FEW_VALUES different values may be a mask, where another image has at least MANY_VALUES."""
@@ -42,37 +43,38 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class MaskInfo:
-    """Properties of a mask file."""
+    """Properties of a mask."""
 
     size: Size = (0, 0)
     area: float = 0.0
     """The share of anomalous pixels, from 0 to 1."""
     rule: str = ""
-    """The rule of `imaging.masks` that decided which pixels are marked."""
+    """The rule of `imaging.mask_sources` that decided which pixels are marked."""
     num_values: int = 0
     """The number of different values."""
     marks: PackedMarks | None = None
-    """The marked pixels; None where the mask cannot be used."""
+    """The marked pixels; None where the mask cannot be used, and for runs, which are quickly read again."""
     error: str | None = None
     """Why the mask cannot be used."""
 
 
-def read_mask_infos(samples: Iterable[Sample], reader: FileReader | None = None) -> dict[Path, MaskInfo]:
-    """Mask file -> its properties, for every sample that has one."""
-    reader, paths = reader or FileReader(), [sample.mask for sample in samples if sample.mask]
-    return dict(zip(paths, map_ahead(lambda path: _read_mask_info(path, reader), paths), strict=True))
+def read_mask_infos(samples: Iterable[Sample], reader: FileReader | None = None) -> dict[MaskSource, MaskInfo]:
+    """Mask -> its properties, for every sample that has one."""
+    reader, masks = reader or FileReader(), [sample.mask for sample in samples if sample.mask]
+    return dict(zip(masks, map_ahead(lambda mask: _read_mask_info(mask, reader), masks), strict=True))
 
 
-def _read_mask_info(path: Path, reader: FileReader) -> MaskInfo:
+def _read_mask_info(source: MaskSource, reader: FileReader) -> MaskInfo:
     try:
-        mask = understand_mask(path, reader.max_pixels, reader.content(path))
+        mask = understand_source(source, reader.max_pixels, reader.content)
     except BlemishError as error:
         return MaskInfo(error=str(error))
     marks = PackedMarks.pack(mask.marks)
-    return MaskInfo(marks.shape, float(np.mean(mask.marks)), mask.rule, mask.num_values, marks)
+    kept = None if isinstance(source, MaskRuns) else marks
+    return MaskInfo(marks.shape, float(np.mean(mask.marks)), mask.rule, mask.num_values, kept)
 
 
-def find_problems(category: Category, files: Sequence[FileInfo], masks: Mapping[Path, MaskInfo]) -> list[Problem]:
+def find_problems(category: Category, files: Sequence[FileInfo], masks: Mapping[MaskSource, MaskInfo]) -> list[Problem]:
     """All problems of a category, errors first. `files[i]` belongs to `category.samples[i]`."""
     found = chain(
         _undecodable(category.samples, files),
@@ -121,7 +123,9 @@ def _identical_pair(first: Sample, copy: Sample) -> Problem:
     return Problem("warning", copy.image, f"identical to {first.image}. It counts {counts}.")
 
 
-def _masks(samples: Sequence[Sample], files: Sequence[FileInfo], masks: Mapping[Path, MaskInfo]) -> Iterable[Problem]:
+def _masks(
+    samples: Sequence[Sample], files: Sequence[FileInfo], masks: Mapping[MaskSource, MaskInfo]
+) -> Iterable[Problem]:
     anomalous = [sample for sample in samples if sample.label]
     if anomalous and not masks:
         yield Problem("warning", anomalous[0].image.parent, "no masks: pixel metrics will not be applicable.")
@@ -135,15 +139,14 @@ def _masks(samples: Sequence[Sample], files: Sequence[FileInfo], masks: Mapping[
 
 
 def _mask(sample: Sample, mask: MaskInfo, image: FileInfo) -> Iterable[Problem]:
-    assert sample.mask
     severity, message = _judgement(sample, mask, image)
     if severity:
-        yield Problem(severity, sample.mask, message)
+        yield Problem(severity, _place(sample), message)
 
 
 def _judgement(sample: Sample, mask: MaskInfo, image: FileInfo) -> tuple[Literal["error", "warning", ""], str]:
     if mask.error:
-        return "error", mask.error.removeprefix(f"{sample.mask}: ")
+        return "error", mask.error.removeprefix(f"{_place(sample)}: ")
     if not image.error and mask.size != image.size:
         sizes = f"the mask is {mask.size[0]}x{mask.size[1]}, its image {image.size[0]}x{image.size[1]}"
         return "error", f"{sizes}. Save it at the image's size."
@@ -160,6 +163,11 @@ def _judgement(sample: Sample, mask: MaskInfo, image: FileInfo) -> tuple[Literal
             f"the mask marks {mask.area:.0%} of the image: is it inverted? What is not black is the defect.",
         )
     return "", ""
+
+
+def _place(sample: Sample) -> Path:
+    """The file that a problem of the sample's mask is about."""
+    return sample.image if isinstance(sample.mask, MaskRuns) else mask_files(sample.mask)[0]
 
 
 def _masks_among_images(samples: Sequence[Sample], files: Sequence[FileInfo]) -> Iterable[Problem]:

@@ -9,11 +9,12 @@ from pathlib import Path
 from blemish.data.check import MaskInfo
 from blemish.data.source import FileInfo
 from blemish.imaging.limits import MAX_PIXELS
-from blemish.imaging.masks import Marks, PackedMarks, read_mask
+from blemish.imaging.mask_sources import marks_of
+from blemish.imaging.masks import Marks, PackedMarks
 from blemish.imaging.pixels import thumbnail
 from blemish.imaging.read import read_image
 from blemish.imaging.thumbnails import PICTURE_SIDE, Thumbnail, decoded
-from blemish.types import Sample
+from blemish.types import MaskSource, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +23,15 @@ class KeptImages:
 
     pictures: Mapping[Path, bytes] = field(default_factory=dict)
     """Image -> a JPEG file with sides of at most PICTURE_SIDE."""
-    masks: Mapping[Path, PackedMarks] = field(default_factory=dict)
+    masks: Mapping[MaskSource, PackedMarks] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, samples: Sequence[Sample], files: Sequence[FileInfo], masks: Mapping[Path, MaskInfo]) -> KeptImages:
+    def of(
+        cls, samples: Sequence[Sample], files: Sequence[FileInfo], masks: Mapping[MaskSource, MaskInfo]
+    ) -> KeptImages:
         """The thumbnails and masks of these files; `files[i]` belongs to `samples[i]`."""
         pictures = {sample.image: info.picture for sample, info in zip(samples, files, strict=True) if info.picture}
-        return cls(pictures, {path: info.marks for path, info in masks.items() if info.marks})
+        return cls(pictures, {mask: info.marks for mask, info in masks.items() if info.marks})
 
     def picture(self, sample: Sample) -> Thumbnail:
         """The thumbnail of the image: (h, w, 3) RGB."""
@@ -36,10 +39,10 @@ class KeptImages:
             return decoded(kept)
         return thumbnail(read_image(sample.image), PICTURE_SIDE)
 
-    def mask(self, path: Path, max_pixels: int = MAX_PIXELS) -> Marks:
+    def mask(self, mask: MaskSource, max_pixels: int = MAX_PIXELS) -> Marks:
         """(H, W): True where the mask marks a pixel."""
-        kept = self.masks.get(path)
-        return read_mask(path, max_pixels) if kept is None else kept.unpack()
+        kept = self.masks.get(mask)
+        return marks_of(mask, max_pixels) if kept is None else kept.unpack()
 
 
 NOTHING_KEPT = KeptImages()

@@ -81,6 +81,14 @@ def list_folders(folder: Path) -> list[Path]:
     )
 
 
+def images_in(folder: Path) -> list[Path]:
+    """The images directly in a folder in the order of their names; hidden files are left out."""
+    if not os.path.isdir(folder):  # noqa: PTH112
+        return []
+    names = (entry.name for entry in _entries(folder) if not _is_folder(entry) and not entry.name.startswith("."))
+    return sorted(folder / name for name in names if Path(name).suffix.lower() in EXTENSIONS)
+
+
 class _Walk:
     """Walks a folder: first real folders, then links, so that a file is listed under its real path."""
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from rich.table import Table
 
-from blemish.data.category import Category, find_categories
+from blemish.data.category import AUTO, Category, find_categories
 from blemish.data.check import MaskInfo, Problem, find_problems, read_mask_infos
 from blemish.data.learned import DEPTHS
 from blemish.data.reading import FileReader
@@ -31,15 +31,17 @@ class Overview(NamedTuple):
     problems: list[Problem]
     """All problems, errors first."""
     masks: list[str]
-    """How masks were read: a line for each category and rule of `imaging.masks`."""
+    """How masks were read: a line for each category and rule of `imaging.mask_sources`."""
 
 
-def overview(path: Path, progress: Progress = no_progress, max_pixels: int = MAX_PIXELS) -> Overview:
+def overview(
+    path: Path, progress: Progress = no_progress, max_pixels: int = MAX_PIXELS, layout: str = AUTO
+) -> Overview:
     """Reads all images and masks under `path`; raises BlemishError where there is no data set."""
     table = Table("category", "split", "type", "images", "masks", "height x width", "pixels", box=None)
     problems: list[Problem] = []
     masks: list[str] = []
-    categories = find_categories(path)
+    categories = find_categories(path, layout=layout)
     preprocess = Preprocess(SMALL, max_pixels=max_pixels)
     total, done = sum(len(category.samples) for category in categories), 0
     for category in categories:

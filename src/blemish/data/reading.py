@@ -72,7 +72,7 @@ class FileReader:
         try:
             if isinstance(sample.content, np.ndarray):
                 return Opened(digest_in_memory(sample), Decoded(sample.content))
-            data = data or sample.content
+            data = data or (sample.content() if callable(sample.content) else sample.content)
             data = read_content(sample.image, self.max_pixels) if data is None else data
             digest = hashlib.sha256(data).hexdigest()
             return Opened(digest, decode_file(data, sample.image, self.max_pixels))
@@ -98,7 +98,7 @@ def file_digests(
     """Path -> SHA-256 of the content, for every image and mask; raises BlemishError where one cannot be read."""
     reader = reader or FileReader()
     in_memory = {sample.image: digest_in_memory(sample) for sample in samples if sample.content is not None}
-    paths = [path for sample in samples for path in (sample.image, sample.mask) if path and path not in in_memory]
+    paths = list(dict.fromkeys(path for sample in samples for path in sample.files if path not in in_memory))
     digests = with_progress(map_ahead(reader.digest, paths), len(paths), progress, "files")
     return in_memory | dict(zip(paths, digests, strict=True))
 
@@ -107,6 +107,6 @@ def digest_in_memory(sample: Sample) -> str:
     """SHA-256 of a sample's content, or of its pixels together with their type and shape."""
     content = sample.content
     if not isinstance(content, np.ndarray):
-        return hashlib.sha256(content or b"").hexdigest()
+        return hashlib.sha256((content() if callable(content) else content) or b"").hexdigest()
     kind = f"{content.dtype.str}{content.shape}".encode()
     return hashlib.sha256(kind + np.ascontiguousarray(content).tobytes()).hexdigest()

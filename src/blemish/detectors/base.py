@@ -30,7 +30,8 @@ from blemish.types import Size
 Smoothing = Annotated[float, Field(ge=0, le=32, description="map smoothing, sigma in pixels")]
 
 TopShare = Annotated[
-    float, Field(ge=0, le=1, description="share of the map's cells, the highest, whose mean is the score; 0: one cell")
+    float,
+    Field(ge=0, le=1, description="share of the cells, the highest, whose mean is the score; 0: the map's maximum"),
 ]
 
 

@@ -88,12 +88,17 @@ class SelfSupervised(LearningDetector):
     @torch.no_grad()
     def prepare(self, images: ImageSource, validation: ImageSource | None, seed: int) -> None:
         """Fits the ensemble, and estimates the foreground and the contrast for drawing defects."""
+        from blemish.training.loop import initialise
+
         self._images, self._drawn, self._own = images, {}, {}
         rows = np.random.default_rng(seed).permutation(len(images))[:SAMPLED]
         self._synthesis = _synthesis(images, rows.tolist(), self.operators)
         self.ensemble.fit(images, validation=validation, seed=seed)
         self.choices, self.reasons = self.ensemble.choices, self.ensemble.reasons
-        self.head = _Head(self._inputs(self._deviations(_image(images, 0))).shape[1], self.head_width).to(self.device)
+        scales, *_, dimensions = self._deviations(_image(images, 0)).shape
+        head = _Head(scales * (dimensions + 1), self.head_width)
+        initialise(head, seed)
+        self.head = head.to(self.device)
 
     def finish(self) -> None:
         """Releases the images and the examples."""
@@ -176,7 +181,10 @@ class SelfSupervised(LearningDetector):
         return (len(self._drawn) + len(self._own)) * values.nbytes < images.memory_budget
 
     def _inputs(self, deviations: Tensor) -> Tensor:
-        """The network's input (B, C, h, w): deviations (S, B, h, w, d) and their norms, zeros for unused scales."""
+        """The network's input (B, C, h, w): deviations (S, B, h, w, d) and their norms.
+
+        Networks of earlier versions have room for a second scale, which is zero where there is one.
+        """
         norms = deviations.square().mean(-1, keepdim=True).sqrt()
         inputs = torch.cat([deviations, norms], -1).permute(1, 0, 4, 2, 3).flatten(1, 2)
         return F.pad(inputs, (0, 0, 0, 0, 0, self.head.first.in_channels - inputs.shape[1]))

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from blemish.data.category import Category
 from blemish.data.kept import NOTHING_KEPT, KeptImages
 from blemish.errors import BlemishError
+from blemish.evaluation.official import Measured, official_figures
 from blemish.files import read_bytes
 from blemish.imaging.limits import MAX_PIXELS
+from blemish.imaging.mask_sources import read_defects
 from blemish.imaging.read import read_image
 from blemish.imaging.roi import Roi, masked_by_roi
 from blemish.inference.maps import decode_own_map
@@ -26,6 +28,7 @@ from blemish.metrics import (
     NotApplicable,
     OperatingPoints,
     Ranking,
+    Regions,
     Resamples,
     evaluate_rankings,
     operating_points,
@@ -33,7 +36,8 @@ from blemish.metrics import (
     rank_labelled,
     resample,
 )
-from blemish.types import Evaluation, Prediction, Sample
+from blemish.metrics.ranking import Mask
+from blemish.types import Evaluation, MaskFiles, Prediction, Sample
 
 NUM_RESAMPLES = 1000
 """The default number of bootstrap resamples."""
@@ -62,10 +66,13 @@ def evaluate(
     num_resamples: int = 0,
     roi: Roi | None = None,
     pixel_threshold: float | None = None,
+    layout: str = "",
+    kept: KeptImages = NOTHING_KEPT,
 ) -> Evaluation:
     """The metrics of the predictions; the arguments are those of `evaluate_in_detail`."""
     options: Any = {"method": method, "category": category, "root": root, "num_resamples": num_resamples, "roi": roi}
-    return evaluate_in_detail(predictions, samples, **options, pixel_threshold=pixel_threshold).evaluation
+    options |= {"pixel_threshold": pixel_threshold, "layout": layout, "kept": kept}
+    return evaluate_in_detail(predictions, samples, **options).evaluation
 
 
 def evaluate_in_detail(
@@ -79,6 +86,7 @@ def evaluate_in_detail(
     roi: Roi | None = None,
     pixel_threshold: float | None = None,
     kept: KeptImages = NOTHING_KEPT,
+    layout: str = "",
 ) -> EvaluationDetails:
     """The metrics of predictions, which are in the order of `samples` and are consumed one at a time.
 
@@ -87,7 +95,7 @@ def evaluate_in_detail(
     from that many bootstrap resamples of the images. SegF1 takes pixels above `pixel_threshold` as detected. A metric
     without its input (the threshold for SegF1, saturation areas for AU-sPRO) is left out of the evaluation; one that
     is not defined for these images is None. Without samples there are no metrics. Masks come from `kept`, or else from
-    their files.
+    their files. `layout` names the data set, whose official figures are added.
     """
     if not samples:
         return EvaluationDetails(Evaluation(method, category, {}))
@@ -99,13 +107,15 @@ def evaluate_in_detail(
     found = evaluate_rankings(images, pixels, pixel_threshold=reported)
     values = {name: value for name, value in found.items() if _has_input(METRICS[name], pixels, reported)}
     resamples = _resamples([images, pixels], num_resamples, reported) if num_resamples else {}
+    metrics = {name: value.value for name, value in values.items()}
     evaluation = Evaluation(
         method,
         category,
-        {name: value.value for name, value in values.items()},
+        metrics,
         {name: value.reason for name, value in values.items() if value.reason},
         {name: (found.interval().low, found.interval().high) for name, found in resamples.items()},
         rows,
+        official=official_figures(layout, Measured(rows, pixels, metrics)),
     )
     return EvaluationDetails(evaluation, resamples, _points(pixels))
 
@@ -114,13 +124,15 @@ def predictions_from_maps(maps_path: Path, category: Category) -> Iterator[Predi
     """Predictions for the test images of a category, from anomaly maps in files of any program.
 
     An image's score is the maximum of its map. The layout is that of the official MVTec AD evaluation:
-    `<maps_path>/<category>/test/<type>/<stem>.tiff`, or .tif or .npy. Raises BlemishError if a map is missing,
-    unreadable, or differs in size from its image.
+    `<maps_path>/<category>/test/<type>/<stem>.tiff`, or .tif or .npy; or a map lies in `<maps_path>/<category>` as its
+    image lies in the category's folder. Raises BlemishError if a map is missing, unreadable, or differs in size from
+    its image.
     """
     for sample in category.of("test"):
         inner = sample.image.relative_to(category.root).with_suffix("")
-        base = maps_path / category.name / "test" / (inner.relative_to("test") if inner.parts[0] == "test" else inner)
-        anomaly_map = _read_map(base)
+        within = maps_path / category.name
+        base = within / "test" / (inner.relative_to("test") if inner.parts[0] == "test" else inner)
+        anomaly_map = _read_map(base, within / inner)
         expected = read_image(sample.image, max(MAX_PIXELS, anomaly_map.size)).shape[:2]
         if anomaly_map.shape != expected:
             shapes = " x ".join(map(str, anomaly_map.shape)), " x ".join(map(str, expected))
@@ -128,8 +140,10 @@ def predictions_from_maps(maps_path: Path, category: Category) -> Iterator[Predi
         yield Prediction(sample, float(anomaly_map.max()), anomaly_map)
 
 
-def _read_map(base: Path) -> NDArray[Any]:
-    path = next((path for suffix in MAP_SUFFIXES if (path := Path(f"{base}{suffix}")).is_file()), None)
+def _read_map(base: Path, other: Path) -> NDArray[Any]:
+    """The map whose path without its extension is `base` or `other`."""
+    places = (Path(f"{place}{suffix}") for place in (base, other) for suffix in MAP_SUFFIXES)
+    path = next((path for path in places if path.is_file()), None)
     if path is None:
         raise BlemishError(f"{base}.tiff: no such map (nor .tif or .npy). Every test image needs one.")
     data = read_bytes(path)
@@ -167,14 +181,21 @@ def _pairs(
     root: Path,
     roi: Roi | None,
     kept: KeptImages,
-) -> Iterator[tuple[NDArray[np.bool_] | None, NDArray[Any]]]:
+) -> Iterator[tuple[Mask, NDArray[Any]]]:
     """The mask and the map of each prediction; appends a row per image to `rows`."""
     for prediction, label in labelled:
         sample = prediction.sample
         path = sample.image.relative_to(root).as_posix()
         rows.append({"path": path, "defect": sample.defect, "label": label, "score": prediction.score})
         limit = max(MAX_PIXELS, prediction.map.size)  # a mask may be as large as its image
-        yield kept.mask(sample.mask, limit) if sample.mask else None, masked_by_roi(prediction.map, roi)
+        yield _mask_of(sample, kept, limit), masked_by_roi(prediction.map, roi)
+
+
+def _mask_of(sample: Sample, kept: KeptImages, limit: int) -> Mask:
+    """The sample's mask, as `Regions` where its data set gives the defects saturation areas."""
+    if isinstance(sample.mask, MaskFiles) and sample.mask.saturations:
+        return Regions(*read_defects(sample.mask, limit))
+    return kept.mask(sample.mask, limit) if sample.mask else None
 
 
 def _has_input(metric: Metric, pixels: Ranking | str, pixel_threshold: float | None) -> bool:

@@ -28,6 +28,8 @@ from blemish.metrics import OperatingPoints, Resamples
 from blemish.types import Prediction
 
 REPORT_DATA, VERSION = "record.safetensors", 1
+PREVIEWS = ("picture.", "map.", "reconstruction.")
+"""What the names of the arrays of previews begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +93,11 @@ def write_report_data(folder: Path, data: ReportData) -> None:
     write_arrays(folder / REPORT_DATA, arrays, {"record": json.dumps(header, allow_nan=False)})
 
 
-def read_report_data(folder: Path) -> ReportData | None:
+def read_report_data(folder: Path, *, with_previews: bool = True) -> ReportData | None:
     """The report data in a category's folder; None if there is none.
 
-    Raises BlemishError if it is damaged, or written by another version.
+    Without previews it takes little memory, however many images there are. Raises BlemishError if it is damaged, or
+    written by another version.
     """
     path = folder / REPORT_DATA
     if not path.exists():
@@ -103,7 +106,10 @@ def read_report_data(folder: Path) -> ReportData | None:
     try:
         with safe_open(path, framework="numpy") as file:
             header = json.loads((file.metadata() or {})["record"])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            if not with_previews:
+                header["images"] = []
+            names = [name for name in file.keys() if with_previews or not name.startswith(PREVIEWS)]  # noqa: SIM118
+            arrays = {name: file.get_tensor(name) for name in names}
         if header["version"] != VERSION:
             raise BlemishError(f"{path}: version {header['version']}, this blemish reads {VERSION}. Run it again.")
         return _from_arrays(header, arrays)

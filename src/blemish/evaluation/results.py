@@ -127,6 +127,20 @@ def metrics_tables(evaluations: Sequence[Evaluation], method: str) -> list[Table
     ]
 
 
+def official_tables(evaluations: Sequence[Evaluation], method: str) -> list[Table]:
+    """The table of the official figures of one method, as `metrics_tables` has the metrics; empty without any."""
+    own = [evaluation for evaluation in evaluations if evaluation.method == method]
+    names = list(dict.fromkeys(name for evaluation in own for name in evaluation.official))
+    table = _titled(f"{method}, official figures")
+    table.add_column("category", no_wrap=True)
+    for name in names:
+        table.add_column(name, justify="right")
+    for row in [*own, _average(own, method)]:
+        cells = [format_value(row.official.get(name)) for name in names]
+        table.add_row(row.category, *cells, style="bold" if row.category == AVERAGE else "")
+    return [table] if names else []
+
+
 def _level_table(rows: Sequence[Evaluation], names: Sequence[str], title: str) -> Table:
     table = _titled(title)
     table.add_column("category", no_wrap=True)
@@ -207,7 +221,14 @@ def _average(evaluations: Sequence[Evaluation], method: str) -> Evaluation:
     names = dict.fromkeys(name for evaluation in evaluations for name in evaluation.metrics)
     values = {name: average_of(evaluations, method, name) for name in names}
     intervals = {name: average_interval(evaluations, method, name) for name in names}
-    return Evaluation(method, AVERAGE, values, intervals={name: ends for name, ends in intervals.items() if ends})
+    figures = dict.fromkeys(name for evaluation in evaluations for name in evaluation.official)
+    of_all = {name: [one.official.get(name) for one in evaluations] for name in figures}
+    official = {
+        name: None if None in found else fmean(value for value in found if value is not None)
+        for name, found in of_all.items()
+    }
+    known = {name: ends for name, ends in intervals.items() if ends}
+    return Evaluation(method, AVERAGE, values, intervals=known, official=official)
 
 
 def _to_csv(evaluations: Sequence[Evaluation]) -> str:

@@ -63,11 +63,12 @@ def takes_any_size(detector: Detector) -> bool:
     """
     import torch
 
-    from blemish.features.base import FILTER_BANKS
+    from blemish.features.timm_features import NetworkFeatures
 
-    height, width = detector.input_size
-    if min(height, width) < SMALLEST_SIDE or detector.options.get("backbone", "auto") not in ("auto", *FILTER_BANKS):
+    has_network = any(isinstance(module, NetworkFeatures) for module in detector.modules())
+    if has_network or min(detector.input_size) < SMALLEST_SIDE:
         return False
+    height, width = detector.input_size
     try:
         with torch.inference_mode():
             detector.eval()(torch.zeros(1, 3, height + SIDE_STEP, width + 2 * SIDE_STEP))

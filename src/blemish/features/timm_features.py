@@ -78,8 +78,8 @@ class NetworkFeatures(Backbone):
         self._arranged: tuple[tuple[int, ...], Engine | None] | None = None
         """(1, 3, H, W) of images, and what computes them; None: torch."""
         self.register_buffer("graph", torch.empty(0, dtype=torch.uint8))
-        self._is_packaged = False
-        if _builds.get() and (self.layers or name not in PACKAGES):  # a package's network can only be fitted or loaded
+        self._is_packaged, self._builds = False, _builds.get()
+        if self._builds and (self.layers or name not in PACKAGES):  # a package's is built when it is fitted or loaded
             self._build()
 
     def fit(self, images: ImageSource, seed: int, progress: Progress = no_progress) -> Self:  # noqa: ARG002
@@ -180,6 +180,8 @@ class NetworkFeatures(Backbone):
         saved = state_dict.setdefault(f"{prefix}graph", self.graph.new_empty(0))  # earlier versions kept none
         if saved.ndim == 1:
             self.graph = self.graph.new_empty(saved.shape)
+        if isinstance(self.network, _Weights) and self._builds:
+            self._build()
         if isinstance(self.network, _Weights):
             start = f"{prefix}network."
             found = {name.removeprefix(start): value for name, value in state_dict.items() if name.startswith(start)}

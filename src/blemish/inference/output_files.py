@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from blemish.calibration.thresholds import Calibration
 from blemish.errors import BlemishError
-from blemish.files import absolute, make_folder, writing
+from blemish.files import absolute, write_file
 from blemish.inference.maps import encode_map
 from blemish.inference.overlay import overlay, to_jpeg
 from blemish.inference.previews import encode_preview
@@ -58,24 +58,6 @@ class OutputFiles:
             except BlemishError as error:
                 row["error"] = str(error)
         return row
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Writes a file atomically; raises BlemishError if it cannot be written.
-
-    Unlike `blemish.files.replacing` it needs no temporary folder, which is faster for many small files.
-    """
-    make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.part")  # the next run overwrites what a killed run leaves
-    with writing(path):
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def file_names(images: Sequence[Path], known: Mapping[str, Row]) -> dict[Path, str]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.category import Category, find_categories, only_good
+from blemish.data.category import AUTO, Category, find_categories, in_groups, only_good
 from blemish.data.selection import find_images
 from blemish.errors import BlemishError, short_repr
 from blemish.files import absolute
@@ -52,11 +52,14 @@ def to_samples(images: AnyImages, argument: str) -> Iterator[Sample]:
         yield to_sample(image, f"{argument}[{index}]")
 
 
-def to_category(images: AnyImages, argument: str) -> Category:
-    """A category of good training images, from a folder or a list; raises BlemishError where there are none."""
+def to_category(images: AnyImages, argument: str, *, layout: str = AUTO, group: str = "") -> Category:
+    """A category of good training images, from a folder or a list; raises BlemishError where there are none.
+
+    `layout` and `group` are those of `find_categories`; a list has no layout.
+    """
     if isinstance(images, str | os.PathLike):
         _refuse_file(Path(images), argument)
-        found = find_categories(Path(images))
+        found = find_categories(Path(images), layout=layout, group=group)
         if len(found) > 1:
             names = ", ".join(category.name for category in found)
             raise BlemishError(f"{argument} {images}: holds several categories ({names}). Give the folder of one.")
@@ -67,8 +70,8 @@ def to_category(images: AnyImages, argument: str) -> Category:
     folders = [image.parent for image in several if isinstance(image, Path)]
     root = Path(os.path.commonpath(folders)) if folders else IN_MEMORY
     samples = [to_sample(image, f"{argument}[{index}]", root, "train") for index, image in enumerate(several)]
-    unique = {sample.image: sample for sample in samples}
-    return Category(root.name or IN_MEMORY.name, root, "", tuple(unique.values()))
+    unique = list({sample.image: sample for sample in samples}.values())
+    return Category(root.name or IN_MEMORY.name, root, "", tuple(in_groups(unique, root, group) if group else unique))
 
 
 def _several(images: Any, argument: str) -> Iterable[Any]:

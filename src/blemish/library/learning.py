@@ -26,7 +26,8 @@ def fit(images: AnyImages, method: str = FIT_MODEL, seed: int = 0, **options: An
     """
     if wrong := sorted(set(options) & set(NOT_OF_FIT)):
         raise BlemishError(f"{wrong[0]}: not an option of fit. Give the settings of `blemish fit --help`.")
-    category = to_category(images, "images")
+    config_of_data = {name: options[name] for name in ("layout", "group") if options.get(name)}
+    category = to_category(images, "images", **config_of_data)
     is_folder = isinstance(images, str | os.PathLike)
     data_path = Path(images) if is_folder else category.root  # type: ignore[arg-type]
     config = configuration(method, seed, options, data_path=data_path, ckpt_path=Path())

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from blemish.data.category import find_categories, find_category
+from blemish.data.category import find_learned
 from blemish.errors import BlemishError, short_repr
-from blemish.library.learning import configuration
 from blemish.library.model import Model, load
 from blemish.reporting.render import report as write_report
+from blemish.runs.benchmark.benchmark import benchmark as run_benchmark
+from blemish.runs.benchmark.config import BenchmarkConfig
+from blemish.runs.config import RunConfig
 from blemish.runs.evaluate import evaluate_on
-from blemish.runs.run import run, write_run
 from blemish.types import Evaluation
 
 AnyPath = str | os.PathLike[str]
@@ -26,29 +27,48 @@ def evaluate(model: Model | AnyPath, data_path: AnyPath, num_resamples: int = 0)
     data has no test images.
     """
     found = model if isinstance(model, Model) else load(model)
-    category = find_category(Path(data_path), found.category)
+    category = find_learned(Path(data_path), found.category, found.provenance)
     if not category.of("test"):
         raise BlemishError(f"data_path {data_path}: category {category.name} has no test images.")
     return evaluate_on(category, found.inspector(), found.method, num_resamples)
 
 
 def benchmark(
-    methods: Sequence[str], data_path: AnyPath, out: AnyPath = "runs", seed: int = 0, **options: Any
-) -> list[Path]:
-    """Trains and evaluates each method on every category under `data_path`, as `blemish train` does.
+    methods: Sequence[str],
+    data_path: AnyPath,
+    out: AnyPath = "benchmark",
+    *,
+    seeds: Sequence[int] = (0,),
+    sizes: Sequence[int] = (),
+    maps: Mapping[str, AnyPath] | None = None,
+    jobs: int = 1,
+    **options: Any,
+) -> Path:
+    """Trains and evaluates each method with each seed and size on every category, as `blemish benchmark` does.
 
-    `options` are those of `blemish train`. Returns the folders of the runs, `out/<method>`, for `report`.
+    `maps` names folders of anomaly maps that other programs wrote; `options` are settings of every run, and options of
+    every method. What an earlier call with the same settings and data finished is reused. Returns the folder of the
+    benchmark, for `report`; its page is `benchmark.html` there. Raises BlemishError where any cell has no result.
     """
     if isinstance(methods, str) or not all(isinstance(method, str) for method in methods):
         raise BlemishError(f"methods: {short_repr(methods)} was given; a list of names is needed.")
-    configs = [
-        configuration(method, seed, options, data_path=Path(data_path), ckpt_path=Path(out) / method)
-        for method in dict.fromkeys(methods)
-    ]
-    for config in configs:
-        categories = find_categories(config.data_path, config.category)
-        write_run([run(config.for_category(category.name)) for category in categories], config.ckpt_path)
-    return [config.ckpt_path for config in configs]
+    own = {name: value for name, value in options.items() if name in RunConfig.model_fields}
+    others = {name: value for name, value in options.items() if name not in own}
+    config = BenchmarkConfig.create(
+        data_path=Path(data_path),
+        out=Path(out),
+        methods=tuple(methods),
+        category=own.pop("category", ()),
+        seeds=tuple(seeds),
+        sizes=tuple(sizes),
+        jobs=jobs,
+        maps={name: Path(folder) for name, folder in (maps or {}).items()},
+        settings=own | ({"options": others} if others else {}),
+    )
+    found = run_benchmark(config)
+    if found.failed:
+        raise BlemishError(found.failed[0].error)
+    return config.out
 
 
 def report(runs: AnyPath | Iterable[AnyPath], out: AnyPath = "report.html") -> Path:

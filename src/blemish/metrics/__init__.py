@@ -33,6 +33,7 @@ from blemish.metrics.pixels import (
     seg_f1,
 )
 from blemish.metrics.ranking import Ranking, Regions, rank_images, rank_masks_and_maps, rank_pixels
+from blemish.metrics.ranks import average_ranks, friedman, groups_alike, holm
 from blemish.metrics.registry import METRICS, Metric, Value, evaluate_all, evaluate_rankings, rank_labelled
 from blemish.metrics.scores import MetricInputError, NotApplicable
 from blemish.metrics.statistics import (
@@ -63,11 +64,15 @@ __all__ = [
     "aupimo",
     "aupimo_per_image",
     "aupro",
+    "average_ranks",
     "bootstrap",
     "compare_categories",
     "compare_resamples",
     "evaluate_all",
     "evaluate_rankings",
+    "friedman",
+    "groups_alike",
+    "holm",
     "image_auroc",
     "image_average_precision",
     "image_f1_max",

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 BANK = ("centre", "bank", "weight", "radius")
+ON_FEATURES = "ensemble", "padim", "patchcore", "selfsup"
+"""The detectors of blemish that have a backbone."""
 GAUSSIANS = ("projection", "mean", "factor", "count", "offset", "loudness")
 """Buffers that a PatchCore and a PaDiM once had themselves, before `memory` and `gaussians` held them."""
 PARTS = {
@@ -39,15 +41,15 @@ def renamed(model: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def completed(model: str, options: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """The options of a detector; those that did not exist yet have the values that it computed with.
 
-    `auto` as backbone is written by versions that knew no other than gabor.
+    `auto` as backbone, or none, was written by versions for which it was gabor.
     """
     prefix = {"padim": "", "ensemble": "padim.", "selfsup": "known.padim."}.get(model)
     is_of_one_scale = prefix is not None and f"{prefix}mean" in tensors and f"{prefix}offset" not in tensors
     found = dict(options) | ({"scales": (0.0,)} if is_of_one_scale and not options.get("scales") else {})
     if model in ("ensemble", "selfsup"):
         found.setdefault("top_share", 0.0)
-    if model == "selfsup" or found.get("backbone") == "auto":
-        found["backbone"] = found.get("backbone", "gabor").replace("auto", "gabor")
+    if found.get("backbone", "auto" if model in ON_FEATURES else None) == "auto":
+        found["backbone"] = "gabor"
     return found
 
 

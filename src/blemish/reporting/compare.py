@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 from rich.table import Table
 from rich.text import Text
 
 from blemish.evaluation.results import average_of, format_value
-from blemish.metrics import METRICS, Comparison, NotApplicable, Resamples, compare_categories, compare_resamples
+from blemish.metrics import METRICS, Comparison, NotApplicable, Resamples, compare_categories, compare_resamples, holm
+from blemish.metrics.ranks import FEWEST_CATEGORIES
 from blemish.reporting.read_runs import Part, Run, categories_of
 
 SIGNIFICANCE = 0.05
@@ -22,23 +24,49 @@ class Verdict:
     """The comparison of two runs in one metric, averaged over their common categories."""
 
     metric: str
+    labels: tuple[str, str]
     first: float | None
     second: float | None
     images: Comparison | str
     """By paired bootstrap over the images; or the reason why it is not possible."""
     categories: Comparison | str
     """By the Wilcoxon signed-rank test over the categories; or the reason why it is not possible."""
-    better: str = ""
-    """The label of the significantly better run; empty without a significant difference."""
+    p_images: float | None
+    p_categories: float | None
+    """The p-values of the two tests, by Holm's method corrected for the number of pairs; None where not possible."""
+
+    @property
+    def better(self) -> str:
+        """The label of the run that is significantly better by images; empty without a significant difference."""
+        if isinstance(self.images, str) or self.p_images is None or self.p_images >= SIGNIFICANCE:
+            return ""
+        return self.labels[(self.images.difference > 0) == (METRICS[self.metric].direction == "higher")]
 
 
-def compare_runs(first: Run, second: Run) -> list[Verdict]:
-    """One verdict per metric that both runs have in at least one category."""
+def compare_runs(runs: Sequence[Run]) -> list[Verdict]:
+    """A verdict for each metric and each pair of runs that both have it in at least one category."""
+    return [verdict for name in METRICS for verdict in _corrected(_verdicts(name, runs))]
+
+
+def _verdicts(metric: str, runs: Sequence[Run]) -> list[Verdict]:
+    found = ((_shared(metric, *pair), pair) for pair in combinations(runs, 2))
+    return [_verdict(metric, pairs, *both) for pairs, both in found if pairs]
+
+
+def _corrected(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """The verdicts of one metric, with the p-values of each test corrected for their number."""
+    by_images = _holm([verdict.images for verdict in verdicts])
+    by_categories = _holm([verdict.categories for verdict in verdicts])
     return [
-        _verdict(name, first, second)
-        for name in METRICS
-        if any(_both_have(name, *pair) for pair in _pairs(first, second))
+        replace(verdict, p_images=images, p_categories=categories)
+        for verdict, images, categories in zip(verdicts, by_images, by_categories, strict=True)
     ]
+
+
+def _holm(comparisons: Sequence[Comparison | str]) -> list[float | None]:
+    made = [comparison for comparison in comparisons if not isinstance(comparison, str)]
+    corrected = iter(holm([comparison.p_value for comparison in made]))
+    return [None if isinstance(comparison, str) else next(corrected) for comparison in comparisons]
 
 
 def compare_parts(first: Part, second: Part, metric: str) -> Comparison | str:
@@ -48,7 +76,7 @@ def compare_parts(first: Part, second: Part, metric: str) -> Comparison | str:
 
 def compare_averages(first: Run, second: Run, metric: str) -> Comparison | str:
     """The difference of the averages over the categories in which both have the metric, by paired bootstrap."""
-    return _compare([pair for pair in _pairs(first, second) if _both_have(metric, *pair)], metric)
+    return _compare(_shared(metric, first, second), metric)
 
 
 def is_better(metric: str, comparison: Comparison | str) -> bool:
@@ -71,42 +99,43 @@ def best_of(metric: str, runs: Sequence[Run], category: str | None = None) -> st
     return ""
 
 
-def verdicts_table(first: Run, second: Run, verdicts: Sequence[Verdict]) -> Table:
-    """A table with a row per metric: both values, their difference and its interval, p-values, and the better run."""
+def verdicts_table(verdicts: Sequence[Verdict]) -> Table:
+    """A table with a row per verdict: both values, their difference and its interval, p-values, and the better run.
+
+    The labels of the runs head the columns if all verdicts are of one pair, and else stand above the values.
+    """
+    pairs = list(dict.fromkeys(verdict.labels for verdict in verdicts))
     table = Table(header_style="bold", box=None, padding=(0, 1, 0, 0))
     table.add_column("metric", no_wrap=True)
-    for name in (first.label, second.label):
+    for name in pairs[0] if len(pairs) == 1 else ("first", "second"):
         table.add_column(name, justify="right")
     table.add_column("difference\n95 % interval", justify="right", no_wrap=True)
     table.add_column("p by\nimages", justify="right")
     table.add_column("p by\ncat.", justify="right")
     table.add_column("better")
     for verdict in verdicts:
+        values = [format_value(value) for value in (verdict.first, verdict.second)]
+        named = (f"{label}\n{value}" for label, value in zip(verdict.labels, values, strict=True))
         table.add_row(
             METRICS[verdict.metric].title.replace("FPR at full recall", "FPR at full\nrecall"),
-            format_value(verdict.first),
-            format_value(verdict.second),
+            *(values if len(pairs) == 1 else map(Text, named)),
             _difference(verdict.images),
-            _p_value(verdict.images),
-            _p_value(verdict.categories),
+            format_value(verdict.p_images),
+            format_value(verdict.p_categories),
             Text(verdict.better, "bold") if verdict.better else _undecided(verdict.images),
         )
     return table
 
 
-def _verdict(metric: str, first: Run, second: Run) -> Verdict:
-    pairs = [pair for pair in _pairs(first, second) if _both_have(metric, *pair)]
+def _verdict(metric: str, pairs: Sequence[tuple[Part, Part]], first: Run, second: Run) -> Verdict:
     evaluations = [[part.evaluation for part in side] for side in zip(*pairs, strict=True)]
     values = [average_of(side, side[0].method, metric) for side in evaluations]
-    images = _compare(pairs, metric)
-    better = second.label if is_better(metric, images) else ""
-    if not better and is_better(metric, _compare([(b, a) for a, b in pairs], metric)):
-        better = first.label
-    return Verdict(metric, values[0], values[1], images, _by_categories(metric, pairs), better)
+    images, categories = _compare(pairs, metric), _by_categories(metric, pairs)
+    return Verdict(metric, (first.label, second.label), values[0], values[1], images, categories, None, None)
 
 
 def _by_categories(metric: str, pairs: Sequence[tuple[Part, Part]]) -> Comparison | str:
-    if len(pairs) < 6:
+    if len(pairs) < FEWEST_CATEGORIES:
         return "fewer than six categories"
     try:
         first, second = ([part.evaluation.metrics[metric] or 0.0 for part in side] for side in zip(*pairs, strict=True))
@@ -163,8 +192,11 @@ def _pairs(first: Run, second: Run) -> list[tuple[Part, Part]]:
     return [(a, b) for a, b in parts if a and b]
 
 
-def _both_have(metric: str, first: Part, second: Part) -> bool:
-    return all(part.evaluation.metrics.get(metric) is not None for part in (first, second))
+def _shared(metric: str, first: Run, second: Run) -> list[tuple[Part, Part]]:
+    """The results of two runs on each category in which both have the metric."""
+    return [
+        pair for pair in _pairs(first, second) if all(part.evaluation.metrics.get(metric) is not None for part in pair)
+    ]
 
 
 def _difference(comparison: Comparison | str) -> Text:
@@ -172,10 +204,6 @@ def _difference(comparison: Comparison | str) -> Text:
         return Text("-")
     interval = f"{comparison.low:+.3f} to {comparison.high:+.3f}"
     return Text.assemble(f"{comparison.difference:+.3f}\n", (interval, "dim"))
-
-
-def _p_value(comparison: Comparison | str) -> str:
-    return "-" if isinstance(comparison, str) else f"{comparison.p_value:.3f}"
 
 
 def _undecided(comparison: Comparison | str) -> str:

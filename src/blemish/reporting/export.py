@@ -21,12 +21,13 @@ def write_files(summary: dict[str, Any], folder: Path) -> list[Path]:
         written.append(folder / name)
         write_text(folder / name, content)
     for name, figure in figures_of(summary):
-        written += [_save(figure, folder / f"{_plain(name)}.{kind}") for kind in ("svg", "png")]
+        written += [save_figure(figure, folder / f"{_plain(name)}.{kind}") for kind in ("svg", "png")]
     return written
 
 
 @mpl.rc_context(FIGURES_STYLE)
-def _save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Writes the figure in the format that the suffix names, and returns the path."""
     kind = path.suffix[1:]
     with replacing(path) as temporary:
         figure.savefig(temporary, format=kind, metadata={"Date": None} if kind == "svg" else None)

@@ -22,8 +22,10 @@ from blemish.reporting.read_runs import read_runs
 from blemish.reporting.summarize import summarize
 from blemish.reporting.tables import tables_of
 
-SCRIPTS = ("page.js", "charts.js", "overview.js", "scores.js", "inspect.js", "gallery.js", "viewer.js")
-PREDICTION_SCRIPTS = ("page.js", "charts.js", "scores.js", "predictions.js", "gallery.js", "viewer.js")
+SHARED = ("elements.js", "draw.js", "maps.js", "histogram.js")
+"""The scripts that the pages of the station use, too: functions that know nothing of a report."""
+SCRIPTS = (*SHARED, "page.js", "charts.js", "overview.js", "scores.js", "inspect.js", "gallery.js", "viewer.js")
+PREDICTION_SCRIPTS = (*SHARED, "page.js", "charts.js", "scores.js", "predictions.js", "gallery.js", "viewer.js")
 """The scripts of the two kinds of pages, in the order of execution."""
 COLOURS = ("inferno", "viridis", "cividis", "gray")
 """Colour maps of matplotlib with increasing brightness, which are readable with any colour vision."""

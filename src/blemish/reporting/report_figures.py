@@ -23,6 +23,7 @@ Points = list[tuple[float, float]]
 FIGURES_STYLE: Any = STYLE | {"svg.fonttype": "none", "svg.hashsalt": "blemish"}
 """Text stays text in SVG files, and files are reproducible."""
 NUM_BINS = 40
+LONGEST_LABEL = 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,12 @@ def figures_of(summary: JsonDict) -> Iterator[tuple[str, Figure]]:
         yield f"scores-{part['category']}-{part['method']}", scores(part)
 
 
+def shortened(label: str) -> str:
+    """A label with at most LONGEST_LABEL characters; the middle of a longer one is left out."""
+    half = LONGEST_LABEL // 2
+    return label if len(label) <= LONGEST_LABEL else f"{label[: half - 1]}…{label[-half:]}"
+
+
 @mpl.rc_context(FIGURES_STYLE)
 def averages(summary: JsonDict, metric: JsonDict) -> Figure:
     """A bar per method for the average over the categories, with a point for each category."""
@@ -64,8 +71,12 @@ def averages(summary: JsonDict, metric: JsonDict) -> Figure:
         axis.bar(at, mean, width=0.62, color=BARS[at % len(BARS)], alpha=0.85, label=method)
         known = [value for value in values.values() if value is not None]
         axis.scatter(at + np.linspace(-0.2, 0.2, len(known) + 2)[1:-1], known, s=12, color="black", zorder=3)
+        if (spread := rows[-1]["cells"][at].get("spread")) is not None:
+            axis.errorbar(at, mean, spread, color=ACCENT, capsize=4, zorder=4)
         axis.text(at, 1.02, f"{mean:.3f}", ha="center", transform=axis.get_xaxis_transform())
-    axis.set_xticks(range(len(methods)), methods)
+    names = [shortened(method) for method in methods]
+    slant: Any = {"rotation": 20, "ha": "right"} if max(map(len, names)) > 10 else {}
+    axis.set_xticks(range(len(methods)), names, **slant)
     lower = ", lower is better" if metric["direction"] == "lower" else ""
     axis.set(ylim=(0, 1), xlim=(-0.7, len(methods) - 0.3), ylabel=f"{metric['title']}{lower}")
     return figure

@@ -78,6 +78,7 @@ def cost(run: Run) -> JsonDict:
     return {
         "method": run.label,
         "fit_seconds": sum(fit) if fit else None,
+        "num_categories": len(run.parts),
         "milliseconds": 1000 * seconds / images if images else None,
         "num_images": images,
     }

@@ -18,21 +18,24 @@ def tables_of(summary: dict[str, Any]) -> dict[str, str]:
 
 
 def to_csv(summary: dict[str, Any]) -> str:
-    """CSV with a row per metric, category and method: value, interval, and whether it is significantly the best."""
+    """CSV with a row per metric, category and method: value, interval, whether it is significantly the best, and the
+    standard deviation over the seeds of a benchmark with several.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["metric", "category", "method", "value", "low", "high", "significantly_best"])
+    writer.writerow(["metric", "category", "method", "value", "low", "high", "significantly_best", "spread"])
     for row in _rows(summary):
         low, high = row["interval"] or ("", "")
         value = "" if row["value"] is None else row["value"]
         names = row["metric"], row["category"], row["method"]
-        writer.writerow(csv_cells([*names, value, low, high, int(row["best"])]))
+        writer.writerow(csv_cells([*names, value, low, high, int(row["best"]), row.get("spread")]))
     return text.getvalue()
 
 
 def to_json(summary: dict[str, Any]) -> str:
-    """JSON with the rows of `to_csv`, and the computing times of the methods."""
-    return json.dumps({"overview": _rows(summary), "cost": summary["cost"]}, indent=1)
+    """JSON with the rows of `to_csv`, the computing times of the methods, and a comparison's ranks and tests."""
+    others = {name: summary[name] for name in ("ranks", "pairs", "failed") if name in summary}
+    return json.dumps({"overview": _rows(summary), "cost": summary["cost"], **others}, indent=1)
 
 
 def to_latex(summary: dict[str, Any], metric: str) -> str:
@@ -50,17 +53,25 @@ def to_latex(summary: dict[str, Any], metric: str) -> str:
         *body[:-1],
         r"\midrule",
         body[-1],
+        *_latex_ranks(summary, metric),
         r"\bottomrule",
         r"\end{tabular}",
     ]
     return "\n".join(lines) + "\n"
 
 
+def _latex_ranks(summary: dict[str, Any], metric: str) -> list[str]:
+    """The row of mean ranks, for a comparison that has them."""
+    found = summary.get("ranks", {}).get(metric)
+    return [" & ".join(["mean rank", *(f"{rank:.2f}" for rank in found["ranks"])]) + r" \\"] if found else []
+
+
 def _latex_cell(cell: dict[str, Any]) -> str:
     if cell["value"] is None:
         return "--"
     figure = f"{100 * cell['value']:.1f}"
-    return rf"\textbf{{{figure}}}" if cell["best"] else figure
+    spread = "" if cell.get("spread") is None else rf" $\pm$ {100 * cell['spread']:.1f}"
+    return (rf"\textbf{{{figure}}}" if cell["best"] else figure) + spread
 
 
 def _rows(summary: dict[str, Any]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from blemish.data.augment import Augment
+from blemish.data.category import AUTO
 from blemish.detectors import DETECTORS
 from blemish.errors import BlemishError, first_problem
 from blemish.features.devices import DeviceName, Precision
@@ -49,11 +50,13 @@ class RunConfig(BaseModel):
         ge=32,
         le=1024,
         multiple_of=16,
-        description="side of the detector's square input in pixels; default: by the detector, and by the images' size",
+        description="side of the detector's square input in pixels",
     )
     data_path: Path = Field(description="root of the data set, or one category's folder")
     ckpt_path: Path = Field(description="directory for models, results and figures")
     category: tuple[str, ...] = Field((), description="category to run, repeatable; default: all")
+    layout: str = Field(AUTO, description="layout of the data set")
+    group: str | None = Field(None, description="regular expression for one part's paths; default: none")
     aspect: Literal["squash", "pad"] = Field("squash", description="how images become square")
     align: Align = Field(
         "auto",
@@ -153,14 +156,19 @@ class RunConfig(BaseModel):
         return self.model_dump(mode="json", exclude=NOT_PART_OF_THE_RESULT)
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The settings in a TOML file; raises BlemishError where it cannot be read or has an unknown setting."""
+def load_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file; raises BlemishError where it cannot be read."""
     try:
-        found = tomllib.loads(read_bytes(path, LARGEST_TOML).decode())
+        return tomllib.loads(read_bytes(path, LARGEST_TOML).decode())
     except BlemishError as error:
         raise BlemishError(f"config {error}") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise BlemishError(f"config {path}: {error}.") from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file; raises BlemishError where it cannot be read or has an unknown setting."""
+    found = load_toml(path)
     unknown = sorted(set(found) - set(RunConfig.model_fields))
     if unknown:
         known = ", ".join(RunConfig.model_fields)

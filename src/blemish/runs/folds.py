@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from blemish.data.augment import augmented
-from blemish.data.category import num_held_out
+from blemish.data.category import num_held_out, units_of
 from blemish.data.source import ImageSource
 from blemish.errors import BlemishError
 from blemish.inference.inspector import Inspector
@@ -30,9 +30,9 @@ def fold_predictions(model: ModelFolder, source: ImageSource, folds: int) -> Ite
     config = model.provenance.get("config", {})
     seed, fraction = int(config.get("seed", 0)), float(config.get("validation", 0.1))
     copies: dict[str, list[Sample]] = defaultdict(list)
-    for sample, digest in zip(source.samples, digests(source), strict=True):
-        copies[digest].append(sample)
-    groups = list(copies.values())
+    for sample, unit in zip(source.samples, units_of(digests(source), source.samples), strict=True):
+        copies[unit].append(sample)
+    groups, firsts = list(copies.values()), set(without_copies(source).samples)
     order = np.random.default_rng(seed).permutation(len(groups)).tolist()
     for start in range(folds):
         fold = order[start::folds]
@@ -42,7 +42,7 @@ def fold_predictions(model: ModelFolder, source: ImageSource, folds: int) -> Ite
             source.where({sample for row in rows for sample in groups[row]}.__contains__)
             for rows in (others[:count], others[count:])
         )
-        left = source.where({groups[row][0] for row in fold}.__contains__)
+        left = source.where((firsts & {sample for row in fold for sample in groups[row]}).__contains__)
         learned, _ = augmented(learned, config.get("augment", "off"), seed)
         detector = closed_form_detector(model).fit(learned, validation=held_out if count else None, seed=seed)
         yield from Inspector(TorchBackend(detector), model.preprocess).predict(left)

@@ -23,7 +23,7 @@ from blemish.calibration.thresholds import (
     with_history,
     with_thresholds,
 )
-from blemish.data.category import Category, content_digests, find_category, log_left_out
+from blemish.data.category import Category, content_digests, find_learned, log_left_out, units_of
 from blemish.data.layouts.folder import read_folder
 from blemish.data.source import ImageSource, load
 from blemish.errors import BlemishError
@@ -259,8 +259,8 @@ def _from_folds(
     """The calibration by cross-validation: each good image is scored by a detector fitted to the other folds.
 
     The same fraction of those folds is held out as for the detector in use, so that scores have the same scale. Copies
-    of an image are in the same fold and are scored once. Where the model has no defect scores, the detector in use
-    scores the defects of the data set.
+    of an image are in the same fold and are scored once; images of a group are in the same fold. Where the model has no
+    defect scores, the detector in use scores the defects of the data set.
     """
     closed_form_detector(model)
     category = data_of(model, data_path)
@@ -268,8 +268,9 @@ def _from_folds(
     digest_of = dict(zip(map(file_of, source.samples), digests(source), strict=True))
     left_out = named(leave_out, list(digest_of))
     not_counted = {digest_of[image] for image in left_out}
-    if not 2 <= folds <= (number := len(set(digests(source)))):
-        raise BlemishError(f"folds: {folds} was given; allowed are 2 to {number}, the number of different images.")
+    number, most = len(set(digests(source))), len(set(units_of(digests(source), source.samples)))
+    if not 2 <= folds <= most:
+        raise BlemishError(f"folds: {folds} was given; allowed are 2 to {most}, the number of different images.")
     _check_rate(rate, number - len(not_counted))
     scored = with_progress(fold_predictions(model, source, folds), number, phases("folds"))
     predictions = (found for found in scored if digest_of[file_of(found.sample)] not in not_counted)
@@ -303,7 +304,7 @@ def data_of(model: ModelFolder, data_path: Path | None) -> Category:
         raise BlemishError(
             f"data_path {known or ''}: no such folder. Give --data-path, the data set that the detector was fitted to."
         )
-    return log_left_out(find_category(Path(known), model.category))
+    return log_left_out(find_learned(Path(known), model.category, model.provenance))
 
 
 def _training_images(model: ModelFolder, category: Category, phases: Phases) -> ImageSource:

@@ -29,10 +29,18 @@ CHECKPOINT = "checkpoint.safetensors"
 def run(config: RunConfig, phases: Phases = no_phases) -> Evaluation:
     """Fits and evaluates a detector on one category, and writes model and results to `config.ckpt_path/<category>`.
 
-    With `config.resume`, the results of an earlier run with the same settings and data are reused. Raises BlemishError
+    It is the category that the configuration names; otherwise as `run_planned`.
+    """
+    return run_planned(plan(config, only_category(config), phases), phases)
+
+
+def run_planned(planned: Planned, phases: Phases = no_phases) -> Evaluation:
+    """Fits and evaluates a detector as planned, and writes model and results to `ckpt_path/<category>`.
+
+    With `resume`, the results of an earlier run with the same settings and data are reused. Raises BlemishError
     where the configuration or the data would make the result wrong.
     """
-    planned = plan(config, only_category(config), phases)
+    config = planned.config
     folder = config.ckpt_path / planned.category.name
     if config.resume and (done := finished(folder, planned.identity)):
         with writer(folder, "train", config):  # removes the leftovers of a process that was killed at its end

@@ -21,7 +21,7 @@ from blemish.data.reading import FileReader, file_digests
 from blemish.data.source import ImageSource
 from blemish.data.source import load as load_images
 from blemish.detectors import detector_class
-from blemish.detectors.base import Detector
+from blemish.detectors.base import Detector, FeatureDetector
 from blemish.errors import BlemishError
 from blemish.features.devices import device_named
 from blemish.imaging.alignment import Alignment, choose_alignment
@@ -114,9 +114,14 @@ class Calibrated:
         return Artifact(name, self.fitted.detector, preprocess, provenance, self.calibration, category=category)
 
 
-def plan(config: RunConfig, category: Category, phases: Phases = no_phases) -> Planned:
-    """Hashes the files of the category, draws the validation images, reads the region of interest."""
-    reader = FileReader(config.max_pixels, config.memory_budget)
+def plan(
+    config: RunConfig, category: Category, phases: Phases = no_phases, reader: FileReader | None = None
+) -> Planned:
+    """Hashes the files of the category, draws the validation images, reads the region of interest.
+
+    `reader` may know the hashes, and images that were decoded before.
+    """
+    reader = reader or FileReader(config.max_pixels, config.memory_budget)
     contents = file_digests(category.samples, phases("hashing"), reader)
     roi = read_roi(config.roi) if config.roi else None
     category, data_sha256 = hold_out(category, config.validation, config.seed, contents), data_hash(category, contents)
@@ -220,6 +225,11 @@ def provenance_of(fitted: Fitted) -> dict[str, Any]:
     }
 
 
+def categories_of(config: RunConfig) -> list[Category]:
+    """The categories that the configuration names, or all of its data set."""
+    return find_categories(config.data_path, config.category, layout=config.layout, group=config.group or "")
+
+
 def _about_outliers(prepared: Prepared) -> list[str]:
     """What was found, and which images were left out, in words; empty where nothing was looked for."""
     if prepared.outliers is None:
@@ -230,7 +240,7 @@ def _about_outliers(prepared: Prepared) -> list[str]:
 
 def only_category(config: RunConfig) -> Category:
     """The one category that the configuration names; raises BlemishError where there is not exactly one."""
-    found = find_categories(config.data_path, config.category)
+    found = categories_of(config)
     if len(found) != 1:
         names = ", ".join(category.name for category in found)
         raise BlemishError(f"category: one is needed, but {config.data_path} has {names}. Name one.")
@@ -247,12 +257,12 @@ def _shared(config: RunConfig, size: int | None) -> dict[str, Any]:
 def _size(planned: Planned) -> tuple[int | None, tuple[str, ...]]:
     """The side of the detector's input, None for its own default, and the reason for what was left open.
 
-    With tiles it is about that of a tile; detectors that compare features see more in large images.
+    With tiles it is about that of a tile; a detector that is fitted in closed form has time for large images.
     """
     config = planned.config
     if config.size is None and config.tile is not None:
         return min(1024, max(32, 16 * round(config.tile / 16))), ()
-    if config.size is not None or "backbone" not in detector_class(config.model).option_fields():
+    if config.size is not None or not issubclass(detector_class(config.model), FeatureDetector):
         return config.size, ()
     size, reason = chosen_size(planned.category.of("train"), planned.reader)
     logger.info("%s", reason)

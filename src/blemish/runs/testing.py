@@ -67,6 +67,7 @@ def evaluate(calibrated: Calibrated, phases: Phases = no_phases) -> Tested:
         roi=test.preprocess.roi,
         pixel_threshold=calibration.pixel_threshold if calibration else None,
         kept=prepared.kept,
+        layout=category.layout,
     )
     durations = {"fit": calibrated.fitted.seconds, "predict": spent[0], "test": time.perf_counter() - started}
     rebuilt = _rebuilt(calibrated, test)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blemish.cli.terminal import Runs, console, errors
+from blemish.cli.terminal import LayoutName, Runs, console, errors
 from blemish.errors import BlemishError
 from blemish.progress import shown_progress
 
@@ -23,6 +23,9 @@ def evaluate_command(
     resamples: Annotated[
         int, typer.Option(min=0, max=100_000, help="Bootstrap resamples for the intervals; 0: no intervals.")
     ] = 1000,
+    layout: Annotated[
+        str, typer.Option(help="Layout of the data set, as in docs/layouts.md; default: that of the run.")
+    ] = "",
 ) -> None:
     """Evaluate fitted detectors on test images: all metrics, per category and averaged, with 95 % intervals."""
     from blemish.runs.evaluate import evaluate_run
@@ -31,7 +34,7 @@ def evaluate_command(
     evaluations = []
     for run_path in runs:
         with shown_progress(run_path.name, errors) as phases:
-            evaluations += evaluate_run(run_path, data_path, category or (), resamples, phases)
+            evaluations += evaluate_run(run_path, data_path, category or (), resamples, phases, layout=layout)
     _show(evaluations, out or runs[0])
 
 
@@ -44,32 +47,20 @@ def metrics_command(
         int, typer.Option(min=0, max=100_000, help="Bootstrap resamples for the intervals; 0: no intervals.")
     ] = 1000,
     name: Annotated[str, typer.Option(help="Name of the method in the tables.")] = "maps",
+    layout: LayoutName = "auto",
 ) -> None:
     """Evaluate anomaly maps of any program, in the layout of the official MVTec AD evaluation.
 
     The score of an image is the maximum of its map.
     """
     from blemish.data import find_categories
-    from blemish.evaluation.evaluate import evaluate_in_detail, predictions_from_maps
-    from blemish.evaluation.report_data import collect_previews, write_evaluation
-    from blemish.inference.previews import Preview
+    from blemish.runs.evaluate import evaluate_maps
 
     if not maps.is_dir():
         raise BlemishError(f"maps {maps}: no such folder. Expected {maps}/<category>/test/<type>/<stem>.tiff.")
     _refuse_file(out)
-    evaluations = []
-    for found in find_categories(data_path, category or ()):
-        previews: list[Preview] = []
-        measured = evaluate_in_detail(
-            collect_previews(predictions_from_maps(maps, found), found.root, previews),
-            found.of("test"),
-            method=name,
-            category=found.name,
-            root=found.root,
-            num_resamples=resamples,
-        )
-        write_evaluation(measured, previews, {}, (out or maps) / found.name)
-        evaluations.append(measured.evaluation)
+    found = find_categories(data_path, category or (), layout=layout)
+    evaluations = [evaluate_maps(maps, one, name, out or maps, resamples) for one in found]
     _show(evaluations, out or maps)
 
 
@@ -81,10 +72,16 @@ def _refuse_file(out: Path | None) -> None:
 
 def _show(evaluations: list[Evaluation], out: Path) -> None:
     """Prints all metrics, and writes the result files to `out`."""
-    from blemish.evaluation.results import comparison_tables, methods_of, metrics_tables, write_results
+    from blemish.evaluation.results import (
+        comparison_tables,
+        methods_of,
+        metrics_tables,
+        official_tables,
+        write_results,
+    )
 
     for method in methods_of(evaluations):
-        for table in metrics_tables(evaluations, method):
+        for table in [*metrics_tables(evaluations, method), *official_tables(evaluations, method)]:
             console.print(table)
             console.print()
     if len(methods_of(evaluations)) > 1:

@@ -35,12 +35,14 @@ def train_command(config_path: Path | None, fields: dict[str, Any], options: dic
 
 def train(config: RunConfig) -> list[Evaluation]:
     """Runs every category, prints a line for each and the headline last, and writes the results."""
-    from blemish.data import find_categories
+    from blemish.evaluation.results import official_tables
     from blemish.features.devices import is_main_process
     from blemish.runs.run import run, write_run
+    from blemish.runs.steps import categories_of
 
     evaluations = []
-    for category in find_categories(config.data_path, config.category):
+    categories = categories_of(config)
+    for category in categories:
         with shown_progress(category.name, errors) as phases:
             evaluation = run(config.for_category(category.name), phases)
         evaluations.append(evaluation)
@@ -48,8 +50,11 @@ def train(config: RunConfig) -> list[Evaluation]:
             console.print(_line(evaluation), soft_wrap=True)
     if is_main_process():
         write_run(evaluations, config.ckpt_path)
+        for table in official_tables(evaluations, config.model):
+            console.print(table)
         fewest = min(len(evaluation.validation) for evaluation in evaluations)
-        for line in closing_lines.too_few(fewest, config.validation):
+        drawn = not any(category.brings_validation for category in categories)
+        for line in closing_lines.too_few(fewest, config.validation if drawn else 0):
             console.print(f"{number_of(fewest, 'good image')} held out per category; {line}", soft_wrap=True)
         console.print(_headline(evaluations, config), soft_wrap=True)
     return evaluations

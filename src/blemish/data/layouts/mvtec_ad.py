@@ -6,18 +6,21 @@ import os
 from pathlib import Path
 
 from blemish.data.layouts.groups import mask_folders, read_defects, read_good, read_masks
+from blemish.data.layouts.layout import Found, Layout, categories_under
 from blemish.data.listing import list_folders
 from blemish.data.names import is_good, is_good_type
 from blemish.types import Sample
 
+EXPECTED = "MVTec AD has <category>/train/good, test/good, test/<type> and ground_truth/<type>/<stem>_mask.png."
 
-def read_mvtec(path: Path) -> dict[Path, list[Sample]]:
+
+def read_mvtec(path: Path) -> Found:
     """{folder of a category: its samples} for `path`, a category's folder or the folder of several; else empty."""
-    folders = [path] if _is_category(path) else list_folders(path)
-    return {folder: _read_category(folder) for folder in folders if _is_category(folder)}
+    return categories_under(path, is_category, _read_category)
 
 
-def _is_category(folder: Path) -> bool:
+def is_category(folder: Path) -> bool:
+    """Whether the folder is that of a category."""
     return os.path.isdir(folder / "train")  # noqa: PTH112 - the method raises where the folder cannot be entered
 
 
@@ -32,3 +35,6 @@ def _read_category(folder: Path) -> list[Sample]:
             masks = {key: mask for of in mask_folders(folder) for key, mask in read_masks(of / group.name).items()}
             samples += read_defects(group, masks)
     return samples
+
+
+LAYOUT = Layout(read_mvtec, EXPECTED)

@@ -33,7 +33,7 @@ Shrinkage = Annotated[
 ]
 Shared = Annotated[
     bool | None,
-    Field(description="one Gaussian for all positions; default: where memory does not suffice for one at each"),
+    Field(description="one Gaussian for all positions; default: only where memory lacks for one at each"),
 ]
 Scales = Annotated[
     tuple[Annotated[float, Field(ge=0, le=64)], ...],
@@ -140,7 +140,7 @@ class Gaussians(Fitted):
             moments.add(_grouped(self.reduced(batch), self.chosen("shared")))
 
     def _choose_shared(self, features: ComputedFeatures) -> None:
-        """Where it is left open: one Gaussian for all positions if those of each position do not fit into memory.
+        """Where it is left open: a Gaussian for each position, if there is memory for them and more than one image.
 
         Raises BlemishError where what was asked for does not fit.
         """
@@ -148,7 +148,9 @@ class Gaussians(Fitted):
         if self.options.shared is None:
             self.choices["shared"] = False
             needed = Moments.bytes_needed(self._num_positions(features), kept)
-            if needed > budget:
+            if len(features) == 1:
+                self._choose({"shared": True}, "padim: one Gaussian for all positions, since there is one image")
+            elif needed > budget:
                 reason = f"one Gaussian for all positions, since one for each would take {_gigabytes(needed)}"
                 self._choose({"shared": True}, f"padim: {reason}")
         _check_memory(self._num_positions(features), kept, budget)
@@ -191,11 +193,12 @@ class Gaussians(Fitted):
         kept = min(self.options.dimensions, channels)
         generator = torch.Generator().manual_seed(seed)
         identity, principal = torch.eye(channels), features.principal
-        if principal is not None and len(principal) <= self.options.dimensions:
+        selects = self.options.reduction == "select"
+        if selects and principal is not None and len(principal) <= self.options.dimensions:
             found = identity[:, principal]
         elif kept == channels:
             found = identity
-        elif self.options.reduction == "select":
+        elif selects:
             found = identity[:, torch.randperm(channels, generator=generator)[:kept].sort().values]
         elif self.options.reduction == "project":
             found = torch.linalg.qr(torch.randn(channels, kept, generator=generator))[0]

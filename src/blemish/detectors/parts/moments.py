@@ -1,4 +1,4 @@
-"""Mean and covariance of many vectors in one pass, and Mahalanobis distances from them."""
+"""Mean and covariance of many vectors in one pass, and whitened deviations from them."""
 
 from __future__ import annotations
 
@@ -63,23 +63,12 @@ def whitening_factors(covariance: Tensor, shrinkage: float) -> Tensor:
     return inverse.mT.contiguous()
 
 
-def log_likelihood(values: Tensor, mean: Tensor, factor: Tensor) -> float:
-    """The mean log density of values (P, N, C) under the Gaussians, without a constant that depends on C."""
-    log_determinants = factor.diagonal(dim1=1, dim2=2).log().sum(1)[:, None]
-    return float((log_determinants - mahalanobis(values, mean, factor).square() / 2).mean())
-
-
 def whitened(values: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
     """The whitened deviations (P, N, C) of values (P, N, C) from the means; their norms are Mahalanobis distances.
 
     A single Gaussian, mean (1, C), may stand for all positions.
     """
     return torch.matmul(values - mean[:, None], factor)
-
-
-def mahalanobis(values: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
-    """The Mahalanobis distances (P, N) of values (P, N, C) from the Gaussians at their positions."""
-    return whitened(values, mean, factor).square().sum(2).sqrt()
 
 
 def leave_one_out(deviations: Tensor, own: Tensor, count: int) -> Tensor:

@@ -1,67 +1,37 @@
 // The scores of one method on one category, and the threshold.
-const BINS = 48, ROW = 46, GOOD = "good";
-const LONG_TAIL = 8;  // ratio of the highest to the lowest score from which on the axis is logarithmic by default
+const GOOD = "good";
 const logarithmic = new Map();  // part -> whether the user chose a logarithmic axis
 
 const typesOf = (images) => [...new Set(images.map((image) => image.defect))].sort((a, b) => (b === GOOD) - (a === GOOD) || a.localeCompare(b));
-// Converts between scores and positions on the axis, 0 to 1. It includes all scores and the initial threshold.
+// The axis includes all scores and the initial threshold.
 function scoreScale() {
   const values = [...part().images.map((image) => image.score), ...part().held_out, part().threshold.value ?? part().images[0].score];
-  const lowest = Math.min(...values), highest = Math.max(...values);
-  const logs = lowest > 0 && (logarithmic.get(part()) ?? highest / lowest > LONG_TAIL);
-  const [into, back] = logs ? [Math.log, Math.exp] : [(value) => value, (value) => value];
-  const margin = (into(highest) - into(lowest) || 1) * 0.04, low = into(lowest) - margin, high = into(highest) + margin;
-  return { possible: lowest > 0, logs, low: back(low), high: back(high), share: (value) => (logs && value <= 0 ? -1 : (into(value) - low) / (high - low)), value: (share) => back(low + share * (high - low)) };
+  return scaleOf(values, logarithmic.get(part()));
 }
-const marksOf = ({ logs, low, high }, count) => {
-  const round = logs ? [1, 2, 5].flatMap((m) => Array.from({ length: 40 }, (_, k) => m * 10 ** (k - 20))).filter((v) => v >= low && v <= high) : [];
-  return round.length > 2 ? round : ticks(low, high, count);
-};
 
-// The rows of the histogram: label, [score, whether highlighted] per image, summary, number of highlighted images.
+// The rows of the histogram: label, [score, colour] per image, summary, number of highlighted images.
+const KINDS = ["right", "wrong"];
+const kindOf = (isWrong) => KINDS[Number(isWrong)];
 function labelledRows() {
   return typesOf(part().images).map((type) => {
     const own = part().images.filter((image) => image.defect === type), marked = own.filter(isMarked).length;
     const wrong = own[0].label ? `${marked} missed` : several(marked, "false alarm"), right = own[0].label ? "all found" : "no false alarm";
-    return { words: `${own.length} ${type}`, scores: own.map((image) => [image.score, isMarked(image)]), verdict: marked ? wrong : right, marked };
+    return { words: `${own.length} ${type}`, scores: own.map((image) => [image.score, kindOf(isMarked(image))]), verdict: marked ? wrong : right, marked };
   });
 }
 function unlabelledRows() {
-  const images = part().images, held = part().held_out.map((score) => [score, threshold() !== null && score > threshold()]);
-  const above = held.filter(([, isAbove]) => isAbove).length, marked = images.filter(isMarked).length;
-  const rows = [{ words: several(images.length, "image"), scores: images.map((image) => [image.score, isMarked(image)]), verdict: threshold() === null ? "not decided" : several(marked, "defect"), marked }];
+  const images = part().images, held = part().held_out.map((score) => [score, kindOf(threshold() !== null && score > threshold())]);
+  const above = held.filter(([, kind]) => kind === "wrong").length, marked = images.filter(isMarked).length;
+  const rows = [{ words: several(images.length, "image"), scores: images.map((image) => [image.score, kindOf(isMarked(image))]), verdict: threshold() === null ? "not decided" : several(marked, "defect"), marked }];
   if (held.length) rows.unshift({ words: `${held.length} held-out good`, scores: held, verdict: `${above} above`, marked: above });
   return rows;
 }
 
 let scale = null;
 function histogram(width) {
-  const rows = data.labelled ? labelledRows() : unlabelledRows(), axis = scoreScale();
-  const narrow = width < 520, left = narrow ? 18 : 128, right = narrow ? 18 : 92, top = 34, bottom = 34, few = data.labelled ? 0 : 34, row = (narrow ? ROW + 18 : ROW) + few;
-  const height = top + rows.length * row + bottom;
-  const x = (value) => left + axis.share(value) * (width - left - right);
+  const rows = data.labelled ? labelledRows() : unlabelledRows(), axis = scoreScale(), label = data.labelled ? "Histogram of scores, a row for good images and for each type of defect" : "Histogram of scores, a row for held-out good images and one for the images that were inspected";
+  const { chart, x, left, right, top, bottom, height } = scoreHistogram(width, rows, axis, KINDS, { label, score: "score", logarithmic: "score, logarithmic" }, data.labelled ? 0 : 34);
   scale = { ...axis, left, right, width };
-  const chart = canvasOf(width, height, data.labelled ? "Histogram of scores, a row for good images and for each type of defect" : "Histogram of scores, a row for held-out good images and one for the images that were inspected");
-  for (const value of marksOf(axis, narrow ? 4 : 7)) {
-    chart.append(line(x(value), top, x(value), height - bottom, "grid"), text(x(value), height - bottom + 16, number(value), { "text-anchor": "middle" }));
-  }
-  chart.append(text(left + (width - left - right) / 2, height - 3, axis.logs ? "score, logarithmic" : "score", { "text-anchor": "middle" }));
-  rows.forEach(({ words, scores, verdict, marked }, index) => {
-    const base = top + (index + 1) * row - 4, binned = bins(scores, axis);
-    const unit = (ROW - 14 + few) / Math.max(...binned.map((bin) => bin.total), 2);
-    chart.append(line(left, base, width - right, base, "axis"));
-    const bar = (width - left - right) / BINS;
-    binned.forEach((bin, at) => {
-      for (const [kind, count, below] of [["right", bin.total - bin.wrong, 0], ["wrong", bin.wrong, bin.total - bin.wrong]]) {
-        if (count) chart.append(svg("rect", { x: left + at * bar + 0.5, y: base - (below + count) * unit, width: bar - 1, height: count * unit, class: kind }));
-      }
-    });
-    const short = words.length > 20 ? `${words.slice(0, 19)}…` : words;
-    chart.append(narrow ? text(left - 10, base - ROW - few + 6, words, { class: "strong" }) : text(left - 10, base - 8, short, { class: "strong", "text-anchor": "end" }));
-    // Not at the very edge: a scroll bar that appears later takes some of the width.
-    const place = narrow ? { x: width - 18, y: base - ROW - few + 6, anchor: "end" } : { x: width - right + 10, y: base - 8, anchor: "start" };
-    chart.append(text(place.x, place.y, verdict, { "text-anchor": place.anchor, class: marked ? "wrong-text" : "" }));
-  });
   if (data.labelled) for (const score of part().held_out) chart.append(line(x(score), top - 6, x(score), top, "held"));
   const nominal = part().threshold;
   if (nominal.calibrated) {
@@ -71,19 +41,8 @@ function histogram(width) {
     chart.append(text(x(nominal.value) + (near ? -6 : 6), 12, label, { class: "nominal-text", "text-anchor": near ? "end" : "start" }));
   }
   const at = threshold() === null ? width - right + 4 : Math.min(Math.max(x(threshold()), left - 4), width - right + 4);
-  const handle = svg("g", { class: "handle" }, line(at, top - 14, at, height - bottom, "threshold"), svg("path", { d: `M${at - 6} ${top - 22}h12v8l-6 7l-6 -7z`, class: "grip" }), svg("rect", { x: at - 14, y: 0, width: 28, height, class: "reach" }));
-  chart.append(handle);
+  chart.append(handleAt(at, top, bottom, height));
   return chart;
-}
-
-function bins(scores, axis) {
-  const found = Array.from({ length: BINS }, () => ({ total: 0, wrong: 0 }));
-  for (const [score, isWrong] of scores) {
-    const bin = found[Math.min(BINS - 1, Math.floor(axis.share(score) * BINS))];
-    bin.total += 1;
-    bin.wrong += isWrong;
-  }
-  return found;
 }
 
 let dragging = false;

@@ -1,0 +1,1 @@
+"""The interface for programs: one module per kind of thing."""

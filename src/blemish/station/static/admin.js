@@ -1,0 +1,67 @@
+import { $, element } from "./shared.js";
+import { api, attempt, bytes, count, dated, facts, onClick, onSubmit, say, t } from "./station.js";
+
+const own = "/v1/admin";
+const body = (id) => $(id).querySelector("tbody");
+const button = (words, act) => element("button", { type: "button", class: "quiet", onclick: (event) => attempt(act, event.currentTarget) }, words);
+const cells = (...values) => element("tr", {}, ...values.map((value, index) => element(index ? "td" : "th", index ? {} : { scope: "row" }, value)));
+
+async function showUsers() {
+  const users = await api("GET", `${own}/users`);
+  body("users").replaceChildren(...users.map((user) => {
+    const change = (what) => async () => { await api("PATCH", `${own}/users/${user.id}`, what); say(t("saved")); await showUsers(); };
+    const role = element("select", { "aria-label": `${t("role")} ${user.name}` }, ...["operator", "engineer", "admin"].map((name) => element("option", { value: name, selected: name === user.role }, t(`role_${name}`))));
+    role.addEventListener("change", () => attempt(change({ role: role.value })).then(showUsers));
+    return cells(user.name, role, button(t(user.is_active ? "lock" : "unlock"), change({ is_active: !user.is_active })));
+  }));
+}
+onSubmit("new-user", async (form) => {
+  await api("POST", `${own}/users`, { name: $("user-name").value, password: $("user-password").value, role: $("user-role").value });
+  form.reset();
+  if (!document.querySelector('meta[name="csrf"]').content) location.assign("/login");
+  else await showUsers();
+});
+
+async function showTokens() {
+  const tokens = await api("GET", `${own}/tokens`);
+  body("tokens").replaceChildren(...tokens.map((token) => cells(token.name, t(`role_${token.role}`), token.revoked_at ? t("revoked") : button(t("revoke"), async () => { await api("DELETE", `${own}/tokens/${token.id}`); await showTokens(); }))));
+}
+onSubmit("new-token", async (form) => {
+  const made = await api("POST", `${own}/tokens`, { name: $("token-name").value, role: $("token-role").value });
+  form.reset();
+  $("token-shown").hidden = false;
+  $("token-shown").replaceChildren(t("token_once"), " ", element("code", {}, made.token));
+  await showTokens();
+});
+
+function showStorage(found) {
+  $("storage").replaceChildren(...facts([[t("files_size"), bytes(found.files_bytes)], [t("free"), bytes(found.free_bytes)]]));
+  $("keep-days").value = found.retention.days ?? "";
+  $("keep-gb").value = found.retention.bytes ? found.retention.bytes / 1e9 : "";
+  $("would-remove").textContent = t("would_remove", { number: count(found.would_remove) });
+  $("clean").disabled = !found.would_remove;
+}
+onSubmit("retention", async () => {
+  const days = $("keep-days").valueAsNumber || null, gigabytes = $("keep-gb").valueAsNumber || null;
+  showStorage(await api("PUT", `${own}/storage/retention`, { days, bytes: gigabytes && Math.round(gigabytes * 1e9) }));
+  say(t("saved"));
+});
+onClick("clean", async () => showStorage(await api("POST", `${own}/storage/clean`)));
+onClick("backup", async () => say(t("backed_up", await api("POST", `${own}/backup`))));
+
+let last = 2 ** 52;
+async function showAudit() {
+  const lines = await api("GET", `${own}/audit?before=${last}&limit=50`);
+  const plain = (value) => (value == null ? "" : typeof value === "object" ? Object.entries(value).map(([name, one]) => `${name}: ${typeof one === "object" ? JSON.stringify(one) : one}`).join(", ") : String(value));
+  body("audit").append(...lines.map((one) => cells(String(one.number), dated(one.at), one.who, `${one.what}: ${one.subject}`, plain(one.old), plain(one.new))));
+  last = lines.at(-1)?.number ?? last;
+  $("audit-more").hidden = lines.length < 50;
+}
+onClick("audit-more", showAudit);
+async function checkAudit() {
+  const found = await api("GET", `${own}/audit/check`);
+  $("audit-check").textContent = t(found.is_whole ? "audit_whole" : "audit_changed", { number: count(found.is_whole ? found.num_lines : found.first_changed) });
+  $("audit-check").classList.toggle("wrong", !found.is_whole);
+}
+$("origin").textContent = location.origin;
+for (const start of [showUsers, showTokens, async () => showStorage(await api("GET", `${own}/storage`)), showAudit, checkAudit]) attempt(start);

@@ -1,0 +1,3 @@
+// The chosen theme, before anything is drawn.
+const theme = localStorage.getItem("theme");
+if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;

@@ -1,0 +1,158 @@
+"""Watched folders: new images in them are inspected as they arrive, each once."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+from pathlib import Path
+
+from sqlalchemy import select
+
+from blemish.data.listing import list_images
+from blemish.errors import BlemishError
+from blemish.files import read_bytes
+from blemish.imaging.read import decode_image
+from blemish.station import audit
+from blemish.station.inspecting import BusyError, Inspecting, Item, NotReadyError
+from blemish.station.tables import Setting
+from blemish.station.uploads import Limits, shown_name
+from blemish.station.workspace import Workspace
+
+logger = logging.getLogger("blemish")
+
+LOOK_SECONDS = 0.5
+SETTING = "watch-"
+"""Beginning of the names of the settings that name watched folders."""
+
+
+class Watching:
+    """The threads that watch a folder for each product; they start again with the station."""
+
+    def __init__(self, workspace: Workspace, inspecting: Inspecting, limits: Limits):
+        self._workspace, self._inspecting, self._limits = workspace, inspecting, limits
+        self._watchers: dict[int, Watcher] = {}
+        self._lock = threading.Lock()
+
+    def open(self) -> None:
+        """Watches what was watched before."""
+        with self._workspace.store.reading() as session:
+            kept = list(session.scalars(select(Setting).where(Setting.name.startswith(SETTING))))
+        for setting in kept:
+            self._start(int(setting.name.removeprefix(SETTING)), Path(setting.value["path"]))
+
+    def watch(self, product_id: int, folder: Path, who: str) -> None:
+        """Watches a folder; raises BlemishError where it is none. What lies in it already is inspected, too."""
+        if not folder.is_dir():
+            raise BlemishError(f"{folder}: no such folder on the station's machine.")
+        self.stop(product_id, who)
+        with self._workspace.store.writing() as session:
+            session.merge(Setting(name=f"{SETTING}{product_id}", value={"path": str(folder)}))
+            audit.append(session, who, "folder watched", f"product {product_id}", None, str(folder))
+        self._start(product_id, folder)
+
+    def stop(self, product_id: int, who: str) -> None:
+        """Watches no folder for the product any more."""
+        with self._lock:
+            watcher = self._watchers.pop(product_id, None)
+        if watcher is None:
+            return
+        watcher.end()
+        with self._workspace.store.writing() as session:
+            if found := session.get(Setting, f"{SETTING}{product_id}"):
+                session.delete(found)
+                audit.append(session, who, "folder no longer watched", f"product {product_id}", str(watcher.folder))
+
+    def of(self, product_id: int) -> tuple[str | None, str | None]:
+        """The folder that is watched for a product, and what is wrong with it."""
+        watcher = self._watchers.get(product_id)
+        return (str(watcher.folder), watcher.problem) if watcher else (None, None)
+
+    def close(self) -> None:
+        """Ends all threads."""
+        with self._lock:
+            watchers, self._watchers = list(self._watchers.values()), {}
+        for watcher in watchers:
+            watcher.end()
+
+    def _start(self, product_id: int, folder: Path) -> None:
+        with self._lock:
+            self._watchers[product_id] = Watcher(product_id, folder, self._inspecting, self._limits)
+
+
+class Watcher:
+    """A thread that watches one folder.
+
+    A file is inspected when its size and time have stayed the same between two looks. Its idempotency key is made of
+    its path, size and time, so that a station that was killed inspects no file twice.
+    """
+
+    def __init__(self, product_id: int, folder: Path, inspecting: Inspecting, limits: Limits):
+        self.folder, self.problem = folder, ""
+        self._product_id, self._inspecting, self._limits = product_id, inspecting, limits
+        self._ended = threading.Event()
+        self._seen: dict[Path, str] = {}
+        self._done: set[str] = set()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Ends the thread."""
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.wait(LOOK_SECONDS):
+            try:
+                self._look()
+            except (OSError, BlemishError) as error:
+                self.problem = str(error)
+
+    def _look(self) -> None:
+        if not self.folder.is_dir():
+            self.problem = f"{self.folder}: is not there now."
+            return
+        self.problem = ""
+        seen = {path: _state(path) for path in list_images(self.folder).images}
+        for path, state in seen.items():
+            if self._ended.is_set():
+                return
+            if state and state not in self._done and self._seen.get(path) == state:
+                self._inspect(path, state)
+        self._seen = seen
+
+    def _inspect(self, path: Path, state: str) -> None:
+        try:
+            item = self._item(path, state)
+            while not self._ended.is_set():
+                try:
+                    self._inspecting.submit(self._product_id, item).result()
+                    break
+                except BusyError:
+                    time.sleep(LOOK_SECONDS)
+            self._done.add(state)
+        except NotReadyError:
+            self.problem = "the product has not been taught yet."
+        except BlemishError as error:
+            self._done.add(state)
+            self.problem = str(error)
+            logger.warning("%s", error)
+
+    def _item(self, path: Path, state: str) -> Item:
+        began, content = time.monotonic(), read_bytes(path, self._limits.image_bytes)
+        pixels = decode_image(content, path, self._limits.pixels)
+        digest = hashlib.sha256(content).hexdigest()
+        key = f"{state}:{digest[:16]}"
+        return Item(pixels, content, digest, shown_name(path.name), key, "folder", "folder", began, time.monotonic())
+
+
+def _state(path: Path) -> str:
+    """Path, size and time of a file, as a short text; empty where it has gone."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ""
+    return hashlib.sha256(f"{path}\0{found.st_size}\0{found.st_mtime_ns}".encode(errors="surrogateescape")).hexdigest()[
+        :32
+    ]
