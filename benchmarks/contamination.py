@@ -3,8 +3,9 @@
     python benchmarks/contamination.py OUT [--data DATA --sets cookie asphalt] [--built-in fabric gear] [--seeds 0]
         [--options '{"size": 128}'] [--figure docs/images/contamination.png]
 
-A share of 0, 5, 10 or 20 % of the images to learn from are test images with a defect. The rest of the test images are
-evaluated by a detector fitted to all of them, and by one fitted without those that `--outliers leave-out` leaves out.
+A share of 0, 5, 10 or 20 % of the images to learn from are test images with a defect. Half of the defects and the good
+test images are evaluated by a detector fitted to all of them, and by one fitted without those that
+`--outliers leave-out` leaves out.
 The figures are OUT/<set>-<percent>-<seed>.json; what is there is not measured again.
 """
 
@@ -69,14 +70,17 @@ def _arguments() -> argparse.Namespace:
 
 
 def contaminated(category: Category, share: float, seed: int) -> tuple[Category, set[Path]]:
-    """The category with test images of defects moved among the good ones, and which these are."""
+    """The category with test images of defects moved among the good ones, and which these are.
+
+    They are of a random half of the defects; the other half alone stays in the test, whatever the share.
+    """
     good, defects = category.of("train"), [sample for sample in category.of("test") if sample.label]
-    number = min(round(share * len(good) / (1 - share)), len(defects) // 2)
-    rows = np.random.default_rng(seed).permutation(len(defects))[:number]
-    moved = {defects[row].image for row in rows}
+    pool = [defects[row].image for row in np.random.default_rng(seed).permutation(len(defects))[: len(defects) // 2]]
+    moved = set(pool[: round(share * len(good) / (1 - share))])
     samples = [
         replace(sample, label=False, mask=None, defect="good", split="train") if sample.image in moved else sample
         for sample in category.samples
+        if sample.image in moved or sample.image not in pool
     ]
     ordered = sorted(samples, key=lambda sample: (sample.split, sample.image.name))
     return replace(category, layout="", samples=tuple(ordered)), moved

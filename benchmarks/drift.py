@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", default=[])
     parser.add_argument("--built-in", nargs="*", default=["fabric", "leather", "gear", "capsule"])
     parser.add_argument("--options", type=json.loads, default={}, help="of the detector, such as '{\"size\": 128}'")
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES, help="augmentations")
     parser.add_argument("--figure", type=Path)
     given = parser.parse_args()
     make_folder(given.out)
@@ -70,7 +71,7 @@ def main() -> None:
         folders += synthesize(made, categories=given.built_in, num_train=80, num_test_good=24, num_per_defect=8)
     rows = []
     for folder in folders:
-        for mode in MODES:
+        for mode in given.modes:
             path = given.out / f"{folder.name}-{mode}.json"
             if not path.exists():
                 write_json(path, measured(folder, mode, given.options))
@@ -154,7 +155,7 @@ def _lines(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
     return [
         [kind, mode, *(f"{auroc:.3f} / {rate:.2f}" for auroc, rate in zip(*both, strict=True))]
         for kind in CHANGES
-        for mode in MODES
+        for mode in dict.fromkeys(row["augment"] for row in rows)
         if (both := [mean_of(rows, mode, kind, figure) for figure in ("auroc", "false_alarms")])
     ]
 
@@ -167,7 +168,8 @@ def draw(rows: Sequence[dict[str, Any]], out: Path) -> None:
     for column, (kind, steps) in enumerate(CHANGES.items()):
         names = ["as is", *(name.removeprefix("quality ") for name, _ in steps)]
         for axis, value in zip(axes[:, column], ("auroc", "false_alarms"), strict=True):
-            for mode, style in zip(MODES, ("o--", "o-"), strict=True):
+            for mode in dict.fromkeys(row["augment"] for row in rows):
+                style = "o--" if mode == "off" else "o-"
                 axis.plot(names, mean_of(rows, mode, kind, value), style, label=f"augment {mode}", markersize=4)
             axis.grid(alpha=0.3)
             axis.tick_params(labelsize=7)

@@ -76,11 +76,11 @@ class RunConfig(BaseModel):
     validation: float = Field(0.1, ge=0, le=0.5, description="part of good images held out")
     augment: Augment = Field(
         "off",
-        description="learn from varied copies too, of pose or light; auto: of pose where there are few images",
+        description="varied copies to learn from; auto: pose for few images",
     )
     outliers: Literal["keep", "show", "leave-out"] = Field(
         "keep",
-        description="good images unlike the others: learn from them, find and name them, or leave them out",
+        description="what to do with good images unlike the others",
     )
     patience: int | None = Field(
         None,
