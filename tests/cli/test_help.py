@@ -8,6 +8,7 @@ import pytest
 
 from blemish.cli import main
 from blemish.detectors import DETECTORS, detector_class
+from blemish.detectors.base import FeatureDetector
 
 COMMANDS = [
     [],
@@ -77,6 +78,8 @@ def test_each_option_has_its_default(command, model, capsys):
         words = found.get(f"--{option.replace('_', '-')}") or found[f"--[no-]{option.replace('_', '-')}"]
         if default not in (None, ()):
             shown = f"{default:g}" if isinstance(default, float) else str(default)
+            if option == "size" and issubclass(detector_class(model), FeatureDetector):
+                shown = "256 or 384, by the images' size"
             assert f"default: {shown}]" in words
     assert "default: 0]" in found["--seed"]
     assert "[0 to 256; default: 0]" in found["--workers"]

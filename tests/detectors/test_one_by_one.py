@@ -50,17 +50,17 @@ def test_each_core_computes_an_image_by_itself():
     one_by_one, compute = ImagesOneByOne(), Recorded()
     check(one_by_one, compute)
     own = threading.get_ident()
-    assert compute.calls[0] == (own, 2)  # the one that the bits are compared with
+    assert (own, 2) in compute.calls[:4]  # what the bits are compared with
     assert {threads for ident, threads in compute.calls[1:] if ident != own} == {1}
-    assert len(compute.calls) == 2 + 7
+    assert len(compute.calls) == 2 * 2 + 7
     check(one_by_one, compute)
-    assert len(compute.calls) == 2 + 7 + 7  # it was tried
+    assert len(compute.calls) == 2 * 2 + 7 + 7  # it was tried
     assert torch.get_num_threads() == 2
 
 
 def test_where_the_bits_would_differ_images_come_one_after_the_other():
     one_by_one, compute = ImagesOneByOne(), Recorded(differs=True)
-    for count in (1 + 1 + 7, 7):
+    for count in (2 + 2 + 7, 7):
         compute.calls.clear()
         check(one_by_one, compute)
         assert len(compute.calls) == count
@@ -75,7 +75,7 @@ def test_fewer_images_than_cores_have_all_of_them():
 
 def test_what_was_learned_anew_is_tried_anew():
     one_by_one, compute = ImagesOneByOne(), Recorded()
-    for kind, count in ((1, 9), (1, 7), (2, 9)):
+    for kind, count in ((1, 11), (1, 7), (2, 11)):
         compute.calls.clear()
         one_by_one(compute, IMAGES, kind=partial(int, kind))
         assert len(compute.calls) == count

@@ -200,7 +200,10 @@ def test_what_is_wrong_gets_one_line(arguments, said, tmp_path, monkeypatch, cap
     ("content", "said"),
     [
         ("epochs = 3", "is not a setting. Settings are data_path, out, methods"),
-        ("[settings]\nmodel = 'ae'", "settings: model is not a setting here. Settings are align, aspect, batch_size"),
+        (
+            "[settings]\nmodel = 'ae'",
+            "settings: model is not a setting here. Settings are align, aspect, augment, batch_size",
+        ),
         ("settings = 3", "settings: input should be a valid dictionary; 3 was given."),
         ("[approaches.x]\nepochs = 3", "approaches: x names no model. Add model = one of ae, ensemble"),
         ("[approaches.x]\nmodel = 'gan'", "x: model: not a detector"),

@@ -170,10 +170,11 @@ def walk(command: Command, count: int, place: Path, capsys, monkeypatch) -> None
 
 
 def test_every_command_is_walked(capsys, monkeypatch: pytest.MonkeyPatch):
+    """But for `serve`, which would go on serving: tests/station gives it wrong arguments."""
     monkeypatch.setenv("COLUMNS", "250")
     _, out, _ = said_by(capsys, "--help")
     found = set(re.findall(r"(?m)^ ([a-z][a-z-]*)  +[A-Z]", out))
-    assert found - {"data"} == {command.name for command in COMMANDS if not command.name.startswith("data ")}
+    assert found - {"data", "serve"} == {command.name for command in COMMANDS if not command.name.startswith("data ")}
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)

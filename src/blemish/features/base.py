@@ -172,4 +172,4 @@ def whitening(values: Tensor, dimensions: int, exponent: float) -> tuple[Tensor,
     variances, vectors = variances.flip(0)[:dimensions], vectors.flip(1)[:, :dimensions]
     scale = (variances + 1e-3 * variances[0]).clamp_min(1e-12) ** (-exponent / 2)
     projection = vectors * scale / (deviation[:, None] * values.shape[1] ** 0.5)
-    return mean.float(), projection.float()
+    return mean.float(), projection.float().contiguous()  # as a saved one is: another layout has other bits

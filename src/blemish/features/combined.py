@@ -16,6 +16,9 @@ PRINCIPAL = 2 / 3
 """Share of the components of each kind that a Gaussian uses: the leading ones. The others gain little, at more than
 twice the memory and time."""
 
+SMALLEST = 1e-3
+"""Lower limit of the standard deviation of a kind, for images that all show the same; usual are 0.1 to 0.2."""
+
 
 class CombinedFeatures(Backbone):
     """The components of several filter banks, each divided by their standard deviation."""
@@ -56,7 +59,7 @@ class CombinedFeatures(Backbone):
         for number, bank in enumerate(self.kinds):
             assert isinstance(bank, FilterBank)
             bank.fit(images, seed, progress)
-            self.scale[number] = bank.deviation
+            self.scale[number] = max(bank.deviation, SMALLEST)
         return self
 
     def levels(self, images: Tensor) -> list[Tensor]:

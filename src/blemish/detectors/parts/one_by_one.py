@@ -24,8 +24,9 @@ class ImagesOneByOne:
     """Computes images one at a time, so that a score never depends on the other images of its batch, to the bit.
 
     Where a batch has at least as many images as there are threads, each image is computed by one thread of its own,
-    which is faster than several threads per image. The first image of each kind is computed both ways, and images are
-    computed in parallel only where the results are equal to the bit.
+    which is faster than several threads per image. The first images of each kind, as many as there are
+    threads, are computed both ways, and images are computed in parallel only where all results are equal to the bit.
+    One image does not suffice: results of a small one may be equal by chance.
     """
 
     def __init__(self) -> None:
@@ -50,8 +51,10 @@ class ImagesOneByOne:
         workers = one_core_workers(threads)
         key = kind(), threads, tuple(tensor.shape for tensor in images[0])
         if key not in self._is_same:
-            expected, found = compute(*images[0]), workers.submit(in_thread, *images[0]).result()
-            self._is_same[key] = all(map(torch.equal, expected, found))
+            first = images[:threads]
+            both = zip(starmap(compute, first), workers.map(in_thread, *zip(*first, strict=True)), strict=True)
+            same = [all(map(torch.equal, expected, found)) for expected, found in both]
+            self._is_same[key] = all(same)
         if not self._is_same[key]:
             return starmap(compute, images)
         return workers.map(in_thread, *zip(*images, strict=True))
