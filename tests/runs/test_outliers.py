@@ -108,6 +108,13 @@ def test_defects_hardly_move_the_limit(part):
     assert limit_of(mixed.tolist()) < 1.35 * limit_of(good.tolist())
 
 
+def test_scores_near_zero_hardly_move_the_limit():
+    good = np.exp(np.random.default_rng(0).normal(0, 0.2, 60))
+    low = good.copy()
+    low[:3] = -0.1, 0.0, 1e-9
+    assert limit_of(low.tolist()) < 1.5 * limit_of(good.tolist())
+
+
 def test_equal_scores_are_no_outliers():
     scored = tuple(Scored(Sample(Path(f"{i}.png")), 1.0, (0, 0)) for i in range(20))
     assert Outliers(scored, limit_of([1.0] * 20)).suspects == []

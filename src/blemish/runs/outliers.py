@@ -31,6 +31,8 @@ ROUNDS = 4
 """At most; the search ends with the first round that brings no further suspect."""
 FEWEST = 12
 """The fewest different images among which outliers can be told."""
+LOWEST = 0.25
+"""A score may be 0 or less where normalised distances are averaged; how much lower says nothing of its likes."""
 EXPECTED = 0.5
 """Number of suspects that are expected among good images alone, if the logarithms of their scores vary normally."""
 
@@ -115,15 +117,16 @@ def find_outliers(
 def limit_of(ratios: Sequence[float]) -> float:
     """The ratio that EXPECTED of so many good images exceed: e to the median plus k spreads of the logarithms.
 
-    The spread is the root mean square distance from the median of the values below it, which defects among the images
-    change little; k is the quantile of Student's distribution with as many degrees of freedom.
+    The spread is that of a normal distribution with the mean distance from the median of the values below it, which
+    defects among the images change little; k is the quantile of Student's distribution with as many degrees of freedom.
+    A ratio below LOWEST counts as LOWEST.
     """
     from scipy.stats import t as student  # deferred: fitting alone does not need scipy
 
-    logs = np.log(np.maximum(ratios, 1e-12))
+    logs = np.log(np.maximum(ratios, LOWEST))
     middle = float(np.median(logs))
     below = logs[logs <= middle]
-    spread = float(np.sqrt(np.square(below - middle).mean()))
+    spread = math.sqrt(math.pi / 2) * float((middle - below).mean())
     return math.exp(middle + float(student.isf(EXPECTED / len(logs), len(below))) * spread)
 
 
