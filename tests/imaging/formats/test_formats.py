@@ -219,7 +219,24 @@ def test_what_a_png_says_beside_its_pixels_is_neither_told_nor_changes_them(capf
     assert caplog.records == []
 
 
-def test_warnings_of_the_decoder_of_others_are_left_to_them(caplog):
+def test_damage_is_noticed_however_logging_is_configured(monkeypatch):
+    """Other libraries disable all loggers that exist, as `logging.config.fileConfig` does by default."""
+    damaged = png(120, 96, pixels(ROWS + ROWS))
+    for name, value in (("disabled", True), ("level", logging.CRITICAL + 1)):
+        with monkeypatch.context() as patch:
+            patch.setattr(logging.getLogger("imagecodecs"), name, value)
+            with pytest.raises(BlemishError, match="truncated or damaged"):
+                read(damaged)
+    logging.disable(logging.CRITICAL)
+    try:
+        with pytest.raises(BlemishError, match="truncated or damaged"):
+            read(damaged)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def test_warnings_of_the_decoder_of_others_are_left_to_them(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("imagecodecs"), "disabled", False)
     logging.getLogger("imagecodecs").warning("something else")
     assert [record.getMessage() for record in caplog.records] == ["something else"]
 

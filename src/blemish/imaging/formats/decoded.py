@@ -123,17 +123,27 @@ def _millions(number: int) -> str:
     return f"{number / 1e6:,.0f} million" if number >= 1_000_000 else f"{number:,}"
 
 
-class _CollectedWarnings(logging.Filter, threading.local):
-    """Collects the warnings of imagecodecs in a thread within `strict_decoding`; those of other threads pass."""
+class _Collected(threading.local):
+    """The warnings of imagecodecs in a thread within `strict_decoding`; None outside of it."""
 
     messages: list[str] | None = None
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        if self.messages is None:
-            return True
-        self.messages.append(record.getMessage())
-        return False
+
+class _CollectingLogger(logging.Logger):
+    """The logger of imagecodecs: within `strict_decoding` it collects, however logging is configured.
+
+    Other libraries disable all loggers that exist, and a disabled one would let damaged images pass.
+    """
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's own name
+        return _collected.messages is not None or super().isEnabledFor(level)
+
+    def handle(self, record: logging.LogRecord) -> None:
+        if _collected.messages is None:
+            super().handle(record)
+        else:
+            _collected.messages.append(record.getMessage())
 
 
-_collected = _CollectedWarnings()
-logging.getLogger("imagecodecs").addFilter(_collected)
+_collected = _Collected()
+logging.getLogger("imagecodecs").__class__ = _CollectingLogger
