@@ -39,7 +39,7 @@ import accelerate, matplotlib.figure, onnxruntime, openvino, pydantic, rich, sci
 before = state()
 import blemish
 for module in pkgutil.walk_packages(blemish.__path__, "blemish."):
-    if not module.name.endswith("__main__") and "timm" not in module.name:
+    if not module.name.endswith("__main__") and "timm" not in module.name and ".migrations." not in module.name:
         __import__(module.name)
 from pathlib import Path
 from blemish.errors import BlemishError

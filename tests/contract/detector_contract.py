@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -43,9 +44,9 @@ DEEP = "ensemble"
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
-def create(name: str) -> Detector:
+def create(name: str, **options: Any) -> Detector:
     cls = detector_class(name)
-    small = SMALL if name == DEEP else SMALL | {"backbone": "gabor"}
+    small = (SMALL if name == DEEP else SMALL | {"backbone": "gabor"}) | options
     return cls.create(size=SIDE, **{key: value for key, value in small.items() if key in cls.option_fields()})
 
 
@@ -237,7 +238,7 @@ def test_tiles_and_a_region_of_interest_ask_nothing_of_the_detector(name, tmp_pa
 def test_other_runtimes_give_what_torch_gives(name, images, tmp_path: Path):
     """Exported from a batch of two, run on others; on pictures that it has not seen."""
     batch = make_images(tmp_path, 5, (64, 64), seed=1).batch(range(5))
-    detector = fit(create(name), images)
+    detector = fit(create(name, precision="float32"), images)  # as a model is loaded to be exported
     graph = to_onnx(detector, takes_inside=True)
     inside = np.ones((5, SIDE, SIDE), bool)
     inside[:, :, 20:] = False

@@ -208,11 +208,11 @@ def _inspect(page: Any, good: list[Path], bad: list[Path]) -> None:
 
 
 def _review(page: Any) -> None:
-    """Calls the doubtful ones good and the others defects, takes one back, and lets the model learn."""
+    """Calls the new good parts good and the others defects, takes one back, and lets the model learn."""
     page.click("nav >> text=Review")
     for waiting in (5, 4, 3, 2, 1):
         wait_for(lambda waiting=waiting: page.inner_text("#waiting") == str(waiting))
-        page.keyboard.press("g" if page.inner_text("#shown") == "review" else "d")
+        page.keyboard.press("g" if " new-" in page.inner_text("#verdict-facts") else "d")
     page.wait_for_selector("#nothing:not([hidden])")
     page.keyboard.press("z")
     wait_for(lambda: page.inner_text("#waiting") == "1")

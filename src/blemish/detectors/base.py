@@ -269,7 +269,9 @@ def scores_and_maps(
 def _top_scores(distances: Tensor, counted: Tensor | None, share: float) -> Tensor:
     """The mean (B,) of this share of the distances (B, h, w), the highest of those with a True in `counted`."""
     values = distances if counted is None else distances.masked_fill(~counted, -torch.inf)
-    highest = values.flatten(1).topk(max(1, round(share * values[0].numel())), 1).values
+    millionths = max(1, round(share * 1_000_000))  # in integers, since exports with variable sizes have no others
+    count = (values.shape[1] * values.shape[2] * millionths + 999_999) // 1_000_000
+    highest = values.flatten(1).topk(count, 1).values
     if counted is None:
         return highest.mean(1)
     shown = highest > -torch.inf
