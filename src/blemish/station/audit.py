@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from typing import Any
 
 from sqlalchemy import select
@@ -39,16 +40,21 @@ def hash_of(entry: AuditEntry, before: str) -> str:
 def first_changed(session: Session) -> int | None:
     """The number of the first line that was changed, or after which lines are missing; None where all are whole."""
     before, expected = START, 1
-    for entry in lines(session):
-        if entry.number != expected or entry.hash != hash_of(entry, before):
-            return expected
-        before, expected = entry.hash, expected + 1
+    with closing(lines(session)) as entries:
+        for entry in entries:
+            if entry.number != expected or entry.hash != hash_of(entry, before):
+                return expected
+            before, expected = entry.hash, expected + 1
     return None
 
 
-def lines(session: Session) -> Iterator[AuditEntry]:
+def lines(session: Session) -> Generator[AuditEntry, None, None]:
     """All lines, the oldest first."""
-    yield from session.scalars(select(AuditEntry).order_by(AuditEntry.number).execution_options(yield_per=500))
+    found = session.scalars(select(AuditEntry).order_by(AuditEntry.number).execution_options(yield_per=500))
+    try:
+        yield from found
+    finally:
+        found.close()  # the server's cursor, also where not all lines are wanted
 
 
 def _text(value: Any) -> str:
