@@ -120,7 +120,10 @@ def test_the_same_network_is_the_same_graph_whatever_was_arranged_before():
 
 def test_float32_is_float32_and_bfloat16_is_near():
     network, images = made(), pictures()
-    exact, rounded = (optimise(network, images, dtype)[1](images) for dtype in (torch.float32, torch.bfloat16))
+    found = [optimise(network, images, dtype) for dtype in (torch.float32, torch.bfloat16)]
+    if found[1] is None:
+        pytest.skip("the kernels are limited to those without bfloat16, which OpenVINO does not expect")
+    exact, rounded = (engine(images) for _, engine in found)
     for one, other, expected in zip(exact, rounded, network(images), strict=True):
         norm = torch.linalg.vector_norm
         assert norm(one - expected) < 1e-6 * norm(expected)
