@@ -7,6 +7,8 @@ import json
 import os
 import stat
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from glob import escape
@@ -20,6 +22,8 @@ from numpy.typing import NDArray
 
 from blemish.errors import BlemishError
 
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError)
+"""The exceptions that damaged, encrypted or unknown zip archives cause, when they are opened or read."""
 FORMULA = frozenset("=+-@'\t\r\n\uff1d\uff0b\uff0d\uff20")
 """Characters at which a spreadsheet begins a formula (the last four are full-width forms), and the text mark (')."""
 

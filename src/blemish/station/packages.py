@@ -12,6 +12,7 @@ from typing import IO
 from sqlalchemy import select
 
 from blemish.errors import BlemishError, one_line
+from blemish.files import ZIP_ERRORS
 from blemish.inference.inspector import Inspector
 from blemish.model.folder import DOCUMENT, ModelFolder, read_model
 from blemish.progress import Phases
@@ -98,7 +99,7 @@ def unpack(file: IO[bytes], folder: Path) -> ModelFolder:
         model = read_model(folder)
         for name in model.files:
             model.file(name)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except ZIP_ERRORS as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise BlemishError(
             f"the file is no model ({one_line(error, 120)}). Give one that was downloaded here."

@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from blemish.data.listing import list_images
 from blemish.errors import BlemishError, number_of, one_line
-from blemish.files import read_bytes
+from blemish.files import ZIP_ERRORS, read_bytes
 from blemish.imaging.contents import pixel_digest
 from blemish.imaging.pixels import thumbnail
 from blemish.imaging.read import decode_image, is_image
@@ -136,7 +136,7 @@ def in_archive(file: IO[bytes], limits: Limits) -> Iterator[Arrived]:
                 if len(content) > limits.image_bytes or total > limits.archive_bytes:
                     raise BlemishError(f"{shown_name(entry.filename)}: is too large unpacked. Give smaller archives.")
                 yield Arrived(content, entry.filename, _time_of(entry))
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except ZIP_ERRORS as error:
         raise BlemishError(f"the archive cannot be read ({one_line(error, 120)}). Give a zip file.") from None
 
 
