@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blemish.detectors.parts.neighbours import LEADING, SLACK, Contraction, nearest, pair_squares
+from blemish.detectors.parts.neighbours import LONG, SLACK, Contraction, nearest, pair_squares
 from blemish.progress import Progress, no_progress
 
 LEADERS = 1024
@@ -51,7 +51,7 @@ def greedy(values: Tensor, count: int, generator: np.random.Generator, progress:
     """
     count = min(count, len(values))
     chosen = [int(generator.integers(len(values)))]
-    short = Contraction.of(values)(values) if values.shape[1] >= 4 * LEADING else values
+    short = Contraction.of(values)(values) if values.shape[1] >= LONG else values
     norms = short.square().sum(1)
     everything = torch.arange(len(values), device=values.device)
     bounds = pair_squares(values, everything, values, everything[chosen].expand(len(values)))

@@ -8,13 +8,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-BLOCK = 512
-"""Rows of a distance matrix that are computed at once; larger blocks lose more time on allocating memory."""
+BLOCK = 256
+"""Rows of a distance matrix that are computed at once; larger blocks leave the cache before they are looked through."""
 CHUNK = 64
 """Columns whose minimum is computed first: a minimum is found much faster than its index."""
 LEADING = 64
-"""Default number of coordinates of short vectors (`Contraction`). Vectors with less than four times as many coordinates
-are not shortened."""
+"""Default number of coordinates of short vectors (`Contraction`)."""
+LONG = 4 * LEADING
+"""Vectors with fewer coordinates are not shortened: a product of all takes less time than finding what is left."""
 WIDTHS = 16, 32, 64, 128
 """Numbers of coordinates of short vectors that `cheapest_contraction` chooses from."""
 SAMPLE = 64
@@ -98,19 +99,23 @@ class Neighbours:
         Of equally near rows it is the first. Distances are computed from differences, without cancellation.
         """
         find = self._by_product if self._contraction is None else self._by_bounds
-        squares, rows = zip(*(find(block) for block in torch.split(values, BLOCK)), strict=True)
+        room = values.new_empty(min(BLOCK, len(values)), len(self.rows))
+        squares, rows = zip(*(find(block, room[: len(block)]) for block in torch.split(values, BLOCK)), strict=True)
         return torch.cat(squares).sqrt(), torch.cat(rows)
 
-    def _by_product(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Squared distances and rows of the nearest, by a product with all rows; accurate for centred values."""
-        products = torch.addmm(self._half, values, self.rows.T, alpha=-1)
+    def _by_product(self, values: Tensor, room: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared distances and rows of the nearest, by a product with all rows; accurate for centred values.
+
+        The product is written into `room`, of its shape: new memory for each block would take as long as the product.
+        """
+        products = torch.addmm(self._half, values, self.rows.T, alpha=-1, out=room)
         rows = _argmin(products, _lowest(products))
         return self._squares(values, rows), rows
 
-    def _by_bounds(self, values: Tensor) -> tuple[Tensor, Tensor]:
+    def _by_bounds(self, values: Tensor, room: Tensor) -> tuple[Tensor, Tensor]:
         """Squared distances and rows of the nearest, by short vectors; by `_by_product` where many rows are left."""
         assert self._contraction is not None
-        bounds = torch.addmm(self._short_half, self._contraction(values), self._short.T, alpha=-1)
+        bounds = torch.addmm(self._short_half, self._contraction(values), self._short.T, alpha=-1, out=room)
         lowest = _lowest(bounds)
         rows = _argmin(bounds, lowest)
         squares = self._squares(values, rows)
@@ -120,7 +125,7 @@ class Neighbours:
         others = row != rows[value]
         self._take_pairs(values, value[others], row[others], squares, rows)
         if is_hard.any():
-            squares[is_hard], rows[is_hard] = self._by_product(values[is_hard])
+            squares[is_hard], rows[is_hard] = self._by_product(values[is_hard], room[: is_hard.sum()])
         return squares, rows
 
     def _squares(self, values: Tensor, rows: Tensor) -> Tensor:
@@ -140,7 +145,7 @@ def cheapest_contraction(bank: Tensor) -> Contraction | None:
     It is chosen by a search of the nearest other row for some rows of the bank, so that it depends on the bank alone.
     The results of a search do not depend on it.
     """
-    if bank.shape[1] < 4 * WIDTHS[0]:
+    if bank.shape[1] < LONG:
         return None
     step = -(-len(bank) // SAMPLE)
     half = bank.square().sum(1) / 2
