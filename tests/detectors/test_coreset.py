@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from blemish.detectors.parts.coreset import LEADERS, greedy, spread
+from blemish.detectors.parts.coreset import LEADERS, greedy, means, spread
 from blemish.detectors.parts.neighbours import nearest
 from blemish.features.base import whitening
 
@@ -49,6 +49,21 @@ def test_the_selection_covers_better_than_chance():
     kept = found[spread(found, 60, np.random.default_rng(0))]
     drawn = found[torch.from_numpy(np.random.default_rng(0).permutation(len(found))[:60])]
     assert nearest(found, kept)[0].mean() < nearest(found, drawn)[0].mean()
+
+
+def test_means_are_those_of_the_nearest_values():
+    found = values(500, 4)
+    starts = found[:20]  # each is nearest to itself, so that no group is empty
+    group = torch.cdist(found, starts).argmin(1)
+    expected = torch.stack([found[group == number].mean(0) for number in range(20)])
+    torch.testing.assert_close(means(found, starts, rounds=1), expected)
+    twice = means(found, means(found, starts, rounds=1), rounds=1)
+    torch.testing.assert_close(means(found, starts, rounds=2), twice)
+
+
+def test_a_start_that_nothing_is_near_to_stays():
+    found, far = values(50, 3), torch.full((1, 3), 1e3)
+    assert torch.equal(means(found, torch.cat([found[:5], far]))[5:], far)
 
 
 def naive_greedy(found: torch.Tensor, count: int, generator: np.random.Generator) -> list[int]:

@@ -48,8 +48,8 @@ def test_the_cheapest_contraction_is_told_by_how_the_bank_varies():
     assert chosen(0.0) is None  # bounds exclude nothing
     assert chosen(4.0) == 16
     assert chosen(4.0) < chosen(2.0)
-    assert chosen(4.0, columns=63) is None
-    assert chosen(4.0, columns=64) == 16
+    assert chosen(4.0, columns=255) is None
+    assert chosen(4.0, columns=256) == 16
     assert chosen(2.0) == chosen(2.0)
     assert cheapest_contraction(vectors(1, 2.0)) is None
     assert cheapest_contraction(torch.ones(100, WIDE)) is None

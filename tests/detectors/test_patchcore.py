@@ -103,6 +103,13 @@ def test_further_images_add_what_is_new_and_nothing_else(part_images, source_of)
     assert float(detector(marked)[0]) < 0.5 * anomalous
 
 
+@pytest.mark.parametrize(("selection", "number"), [(None, 2000), ("means", 2000), ("spread", 8000), ("greedy", 8000)])
+def test_the_default_number_of_patches_suits_their_selection(selection, number):
+    detector = PatchCore.create(size=64, backbone="gabor", selection=selection)
+    assert detector.memory.num_patches == number
+    assert PatchCore.create(size=64, backbone="gabor", selection=selection, num_patches=7).memory.num_patches == 7
+
+
 def test_a_small_memory_budget_takes_fewer_candidates(part_images, caplog):
     part_images.memory_budget = 200_000
     with caplog.at_level("INFO", logger="blemish"):

@@ -68,8 +68,8 @@ class Backbone(nn.Module, ABC):
     """PatchCore: side in cells of the square neighbourhood over which features are averaged."""
     position = 0.0
     """PatchCore: weight of a patch's position in the image."""
-    selection = "spread"
-    """PatchCore: how the coreset is selected."""
+    selection = "means"
+    """PatchCore: how the patches of the memory bank are selected."""
     reweighting = False
     """PatchCore: whether the score is lowered where the patches of the memory bank are dense."""
 

@@ -1,4 +1,4 @@
-"""Coreset selection: small subsets of many vectors such that every vector has a selected one nearby."""
+"""Coresets: few vectors for many, such that every vector has one of them nearby; selected ones, or means of groups."""
 
 from __future__ import annotations
 
@@ -39,6 +39,20 @@ def spread(
             found, _ = nearest(values, values[torch.from_numpy(new).to(values.device)])
             distances = np.minimum(distances, found.double().cpu().numpy() ** 2)
     return torch.from_numpy(np.flatnonzero(kept)).to(values.device)
+
+
+def means(values: Tensor, starts: Tensor, rounds: int = 4) -> Tensor:
+    """The means (M, C) of groups of values (N, C): of those nearest to each of the starts (M, C), in so many rounds.
+
+    This is k-means by Lloyd's algorithm. In each round the means are the next starts; one that no value is nearest to
+    stays where it is.
+    """
+    for _ in range(rounds):
+        _, group = nearest(values, starts)
+        sizes = torch.bincount(group, minlength=len(starts))[:, None]
+        sums = torch.zeros_like(starts).index_add_(0, group, values)
+        starts = torch.where(sizes > 0, sums / sizes.clamp_min(1), starts)
+    return starts
 
 
 def greedy(values: Tensor, count: int, generator: np.random.Generator, progress: Progress = no_progress) -> Tensor:

@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from pydantic import Field
 from torch import Tensor
 
-from blemish.detectors.parts.coreset import greedy, spread
+from blemish.detectors.parts.coreset import greedy, means, spread
 from blemish.detectors.parts.fitted import Fitted
 from blemish.detectors.parts.neighbours import Neighbours, nearest, rows_and_half_squares
 from blemish.features.base import Backbone
@@ -21,10 +21,13 @@ from blemish.progress import Progress
 
 logger = logging.getLogger("blemish")
 
-NumPatches = Annotated[int, Field(ge=1, le=1_000_000, description="patches in the memory bank")]
+NumPatches = Annotated[
+    int | None,
+    Field(ge=1, le=1_000_000, description="patches in the memory bank; default: 2000 where they are means, else 8000"),
+]
 Selection = Annotated[
-    Literal["spread", "greedy"] | None,
-    Field(description="how they are selected; default: spread with filter banks, greedy with networks"),
+    Literal["means", "spread", "greedy"] | None,
+    Field(description="how they are selected; default: greedy with networks of timm's alone, else means of like ones"),
 ]
 Position = Annotated[
     float | None,
@@ -35,8 +38,10 @@ Position = Annotated[
     ),
 ]
 
-CANDIDATES = 5
-"""Number of candidate patches per patch of the bank, for the selection `spread`."""
+DEFAULT_NUMBERS = {"means": 2000, "spread": 8000, "greedy": 8000}
+"""Selection -> the default number of patches."""
+CANDIDATES = {"means": 20, "spread": 5}
+"""Selection -> the number of candidate patches per patch of the bank; `greedy` takes all."""
 COVERED = 0.99
 """Share of the bank's patches that lie within `radius` of a patch of another image."""
 NEIGHBOURS = 9
@@ -47,13 +52,14 @@ NEIGHBOURS = 9
 class BankOptions:
     """The options of a memory bank: its size, the selection of its patches, and the weight of their positions."""
 
-    num_patches: NumPatches = 8000
+    num_patches: NumPatches = None
     selection: Selection = None
     position: Position = None
 
 
 class MemoryBank(Fitted):
-    """Patches of good images, selected from candidates that are drawn evenly from all images in one pass.
+    """Patches of good images, selected from candidates that are drawn evenly from all images in one pass, or the means
+    of groups of like candidates, of which fewer do.
 
     A patch is a vector of C + 2 values: the features of a cell, averaged over its neighbourhood and centred, and the
     cell's position times a weight.
@@ -66,8 +72,8 @@ class MemoryBank(Fitted):
 
     def __init__(self, options: BankOptions, backbone: Backbone) -> None:
         super().__init__()
-        self.num_patches = options.num_patches
-        self.is_greedy = (options.selection or backbone.selection) == "greedy"
+        self.selection = options.selection or backbone.selection
+        self.num_patches = options.num_patches or DEFAULT_NUMBERS[self.selection]
         self.position = backbone.position if options.position is None else options.position
         self.neighbourhood = backbone.neighbourhood
         self._search: Neighbours | None = None
@@ -77,18 +83,19 @@ class MemoryBank(Fitted):
         self.register_buffer("radius", torch.zeros(()))
 
     def learn(self, features: ComputedFeatures, seed: int, progress: Progress) -> None:
-        """Draws candidates, selects the bank from them, and sets the weight of the position and the radius."""
+        """Draws candidates, makes the bank of them, and sets the weight of the position and the radius."""
         generator = np.random.default_rng(seed)
         found, places, owners = self._candidates(features, generator, progress)
         self.centre = found.mean(0)
         found -= self.centre
-        choose = greedy if self.is_greedy else spread
+        choose = greedy if self.selection == "greedy" else spread
         kept = choose(found, self.num_patches, generator, progress)
-        owners, found, places = owners[kept], found[kept], places[kept]
-        self.weight = self.position * _distances_to_others(found, owners, generator).median()
-        found = torch.cat([found, self.weight * places], 1)
-        self.radius = _distances_to_others(found, owners, generator).quantile(COVERED)
-        self.bank = found.half()
+        self.weight = self.position * _distances_to_others(found[kept], owners[kept], generator).median()
+        bank = self._with_places(found[kept], places[kept])
+        self.radius = _distances_to_others(bank, owners[kept], generator).quantile(COVERED)
+        if self.selection == "means":
+            bank = means(self._with_places(found, places), bank)
+        self.bank = bank.half()
 
     def learn_more(self, features: ComputedFeatures, progress: Progress) -> None:
         """Adds patches of additional good images, until all of their patches lie within `radius` of the bank.
@@ -152,6 +159,10 @@ class MemoryBank(Fitted):
         positions = self.weight * _positions(height, width).to(values)
         return torch.cat([values, positions.expand(batch, -1, -1)], 2)
 
+    def _with_places(self, values: Tensor, places: Tensor) -> Tensor:
+        """Patches (N, C + 2) of centred features (N, C) at these places (N, 2)."""
+        return torch.cat([values, self.weight * places], 1)
+
     @property
     def _neighbours(self) -> Neighbours:
         """The search structure of the bank, rebuilt where the bank has changed."""
@@ -177,10 +188,11 @@ class MemoryBank(Fitted):
         return found.flatten(0, 1), _positions(height, width).to(found)[cells.flatten()], owners
 
     def _candidates_per_image(self, num_images: int, num_cells: int, channels: int, budget: int) -> int:
-        """How many candidates to draw from each image: all for the selection `greedy`, else CANDIDATES times as many as
-        patches in the bank; at most as many as fit into the memory budget.
+        """How many candidates to draw from each image: all for the selection `greedy`, else some times as many as the
+        bank has patches; at most as many as fit into the memory budget.
         """
-        wanted = num_cells if self.is_greedy else -(-CANDIDATES * self.num_patches // num_images)
+        times = CANDIDATES.get(self.selection)
+        wanted = num_cells if times is None else -(-times * self.num_patches // num_images)
         row = 3 * 4 * channels  # bytes per candidate, including temporary arrays of the selection
         held = max(1, budget // (row * num_images))
         count = min(num_cells, wanted, held)
