@@ -23,11 +23,11 @@ logger = logging.getLogger("blemish")
 
 NumPatches = Annotated[
     int | None,
-    Field(ge=1, le=1_000_000, description="patches in the memory bank; default: 2000 where they are means, else 8000"),
+    Field(ge=1, le=1_000_000, description="patches in the memory bank; default: 2000 means, or 8000"),
 ]
 Selection = Annotated[
     Literal["means", "spread", "greedy"] | None,
-    Field(description="how they are selected; default: greedy with networks of timm's alone, else means of like ones"),
+    Field(description="how they are selected; default: means of like ones; greedy with networks"),
 ]
 Position = Annotated[
     float | None,
