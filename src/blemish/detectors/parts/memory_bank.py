@@ -23,11 +23,11 @@ logger = logging.getLogger("blemish")
 
 NumPatches = Annotated[
     int | None,
-    Field(ge=1, le=1_000_000, description="patches in the memory bank; default: 2000 means, or 8000"),
+    Field(ge=1, le=1_000_000, description="patches in the bank; default: by selection"),
 ]
 Selection = Annotated[
     Literal["means", "spread", "greedy"] | None,
-    Field(description="how they are selected; default: means of like ones; greedy with networks"),
+    Field(description="2000 means of like patches, or 8000 spread or greedy ones; default: means, with networks greedy"),
 ]
 Position = Annotated[
     float | None,
