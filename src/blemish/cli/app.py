@@ -90,7 +90,7 @@ SETTINGS = {
     # Gradients are allocated anew in every step. In pages of 2 MB instead of 4 kB that takes a step of 95.7 million
     # parameters from 0.66 s to 0.48 s.
     "THP_MEM_ALLOC_ENABLE": "1",
-    # torch's threads would wait for its next operation on the cores that OpenVINO computes on: 117 ms an image, not 132.
+    # torch's threads would wait for its next operation on the cores that OpenVINO computes on: 117 ms an image, not 132
     "GOMP_SPINCOUNT": "10000",
 }
 """Of the whole process, which is the command's own; who imports blemish keeps theirs. OpenCV and torch read them when

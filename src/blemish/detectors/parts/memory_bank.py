@@ -27,7 +27,7 @@ NumPatches = Annotated[
 ]
 Selection = Annotated[
     Literal["means", "spread", "greedy"] | None,
-    Field(description="2000 means of like patches, or 8000 spread or greedy ones; default: means, with networks greedy"),
+    Field(description="2000 means or 8000 patches; default: means, networks greedy"),
 ]
 Position = Annotated[
     float | None,
