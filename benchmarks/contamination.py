@@ -11,10 +11,10 @@ The figures are OUT/<set>-<percent>-<seed>.json; what is there is not measured a
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -24,49 +24,30 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from blemish.data.category import Category, find_categories
-from blemish.data.synthetic import synthesize
-from blemish.files import make_folder, write_json
 from blemish.library.learning import configuration
 from blemish.metrics import image_auroc
 from blemish.runs.config import FIT_MODEL, RunConfig
 from blemish.runs.steps import calibrate, fit, plan, prepare
 from processes import print_table
+from sets import folders_of, measured_once, parser_of
 
 SHARES = (0.0, 0.05, 0.1, 0.2)
 """Of the images to learn from."""
 
 
 def main() -> None:
-    given = _arguments()
-    make_folder(given.out)
-    folders = [given.data / name for name in given.sets]
-    if given.built_in:
-        made = given.out / "built-in"
-        folders += synthesize(made, categories=given.built_in, num_train=60, num_test_good=20, num_per_defect=8)
-    rows = []
-    for folder in folders:
-        for share in SHARES:
-            for seed in given.seeds:
-                path = given.out / f"{folder.name}-{round(100 * share)}-{seed}.json"
-                if not path.exists():
-                    write_json(path, measured(find_categories(folder)[0], share, seed, given.options))
-                rows.append(json.loads(path.read_text()))
-                print(path.stem, {name: value for name, value in rows[-1].items() if name != "ratios"}, flush=True)
+    parser = parser_of(__doc__, ["fabric", "gear"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    given = parser.parse_args()
+    folders, rows = folders_of(given, num_train=60, num_test_good=20, num_per_defect=8), []
+    for folder, share, seed in product(folders, SHARES, given.seeds):
+        path = given.out / f"{folder.name}-{round(100 * share)}-{seed}.json"
+        measure = partial(measured, find_categories(folder)[0], share, seed, given.options)
+        rows.append(measured_once(path, measure))
+        print(path.stem, {name: value for name, value in rows[-1].items() if name != "ratios"}, flush=True)
     table(rows)
     if given.figure:
         draw(rows, given.figure)
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--data", type=Path, help="folder with categories in the layout of MVTec AD")
-    parser.add_argument("--sets", nargs="*", default=[])
-    parser.add_argument("--built-in", nargs="*", default=["fabric", "gear"])
-    parser.add_argument("--options", type=json.loads, default={}, help="of the detector, such as '{\"size\": 128}'")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--figure", type=Path)
-    return parser.parse_args()
 
 
 def contaminated(category: Category, share: float, seed: int) -> tuple[Category, set[Path]]:

@@ -10,10 +10,9 @@ figures are OUT/<set>-<augment>.json; what is there is not measured again.
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -24,8 +23,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from blemish.data.category import find_categories
-from blemish.data.synthetic import synthesize
-from blemish.files import make_folder, write_json
 from blemish.imaging.pixels import size_within
 from blemish.imaging.read import read_image
 from blemish.imaging.variations import Variation
@@ -35,6 +32,7 @@ from blemish.runs.config import FIT_MODEL
 from blemish.runs.steps import calibrate, fit, plan, prepare
 from blemish.types import Sample
 from processes import print_table
+from sets import evenly, folders_of, measured_once, parser_of
 
 CHANGES: dict[str, list[tuple[str, Variation]]] = {
     "darker": [(f"{100 * part:g} %", Variation(brightness=1 - part)) for part in (0.05, 0.1, 0.2, 0.3)],
@@ -55,27 +53,14 @@ VALIDATION = 0.3
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--data", type=Path, help="folder with categories in the layout of MVTec AD")
-    parser.add_argument("--sets", nargs="*", default=[])
-    parser.add_argument("--built-in", nargs="*", default=["fabric", "leather", "gear", "capsule"])
-    parser.add_argument("--options", type=json.loads, default={}, help="of the detector, such as '{\"size\": 128}'")
+    parser = parser_of(__doc__, ["fabric", "leather", "gear", "capsule"])
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES, help="augmentations")
-    parser.add_argument("--figure", type=Path)
     given = parser.parse_args()
-    make_folder(given.out)
-    folders = [given.data / name for name in given.sets]
-    if given.built_in:
-        made = given.out / "built-in"
-        folders += synthesize(made, categories=given.built_in, num_train=80, num_test_good=24, num_per_defect=8)
     rows = []
-    for folder in folders:
+    for folder in folders_of(given, num_train=80, num_test_good=24, num_per_defect=8):
         for mode in given.modes:
             path = given.out / f"{folder.name}-{mode}.json"
-            if not path.exists():
-                write_json(path, measured(folder, mode, given.options))
-            rows.append(json.loads(path.read_text()))
+            rows.append(measured_once(path, partial(measured, folder, mode, given.options)))
             print(path.stem, {name: rows[-1][name] for name in ("fit_s", "as_is")}, flush=True)
     table(rows)
     if given.figure:
@@ -89,7 +74,7 @@ def measured(folder: Path, mode: str, options: dict[str, Any]) -> dict[str, Any]
     prepared = prepare(plan(config, find_categories(folder)[0]))
     started = time.perf_counter()
     calibrated = calibrate(fit(prepared))
-    seconds, samples = time.perf_counter() - started, some([*prepared.category.of("test")])
+    seconds, samples = time.perf_counter() - started, evenly(prepared.category.of("test"), MOST)
     calibration = calibrated.calibration
     assert calibration is not None
     images = [reduced(read_image(sample.image)) for sample in samples]
@@ -113,16 +98,6 @@ def measured(folder: Path, mode: str, options: dict[str, Any]) -> dict[str, Any]
         "as_is": figures(Variation()),
         "changed": {kind: [figures(change) for _, change in steps] for kind, steps in CHANGES.items()},
     }
-
-
-def some(samples: Sequence[Sample]) -> list[Sample]:
-    """Up to MOST good and MOST anomalous images."""
-    found = []
-    for label in (False, True):
-        own = [sample for sample in samples if bool(sample.label) is label]
-        rows = np.unique(np.linspace(0, len(own) - 1, min(MOST, len(own))).round().astype(int))
-        found += [own[row] for row in rows]
-    return found
 
 
 def reduced(image: np.ndarray) -> np.ndarray:

@@ -10,9 +10,8 @@ measured again.
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import NormalDist, fmean, stdev
@@ -23,13 +22,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from blemish.data.category import Category, find_categories
-from blemish.data.synthetic import synthesize
-from blemish.files import make_folder, write_json
 from blemish.library.learning import configuration
 from blemish.metrics import image_auroc
 from blemish.runs.config import FIT_MODEL
 from blemish.runs.steps import calibrate, fit, plan, prepare
 from processes import print_table
+from sets import evenly, folders_of, measured_once, parser_of
 
 NUMBERS = (1, 2, 4, 8)
 MODES = ("off", "pose", "light")
@@ -38,27 +36,15 @@ MOST = 40
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--data", type=Path, help="folder with categories in the layout of MVTec AD")
-    parser.add_argument("--sets", nargs="*", default=[])
-    parser.add_argument("--built-in", nargs="*", default=["fabric", "gear"])
+    parser = parser_of(__doc__, ["fabric", "gear"])
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--modes", nargs="+", choices=MODES, default=["off", "pose"])
-    parser.add_argument("--options", type=json.loads, default={}, help="of the detector, such as '{\"size\": 128}'")
-    parser.add_argument("--figure", type=Path)
     given = parser.parse_args()
-    make_folder(given.out)
-    folders = [given.data / name for name in given.sets]
-    if given.built_in:
-        made = given.out / "built-in"
-        folders += synthesize(made, categories=given.built_in, num_train=40, num_test_good=20, num_per_defect=5)
-    rows = []
+    folders, rows = folders_of(given, num_train=40, num_test_good=20, num_per_defect=5), []
     for draw_number, folder, number, mode in product(range(given.draws), folders, NUMBERS, given.modes):
         path = given.out / f"{folder.name}-{number}-{draw_number}-{mode}.json"
-        if not path.exists():
-            write_json(path, measured(find_categories(folder)[0], number, draw_number, mode, given.options))
-        rows.append(json.loads(path.read_text()))
+        measure = partial(measured, find_categories(folder)[0], number, draw_number, mode, given.options)
+        rows.append(measured_once(path, measure))
         print(path.stem, f"{rows[-1]['auroc']:.3f}", flush=True)
     table(rows)
     if given.figure:
@@ -69,11 +55,7 @@ def drawn(category: Category, number: int, seed: int) -> Category:
     """The category with so many of its good images, and up to MOST test images of each label."""
     good = category.of("train")
     rows = np.random.default_rng([seed, number]).permutation(len(good))[:number]
-    samples = [good[row] for row in sorted(rows)]
-    for label in (False, True):
-        own = [sample for sample in category.of("test") if bool(sample.label) is label]
-        kept = np.unique(np.linspace(0, len(own) - 1, min(MOST, len(own))).round().astype(int))
-        samples += [own[row] for row in kept]
+    samples = [good[row] for row in sorted(rows)] + evenly(category.of("test"), MOST)
     return Category(category.name, category.root, "", tuple(samples))
 
 
