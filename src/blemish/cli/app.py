@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import os
 import sys
@@ -97,12 +98,19 @@ SETTINGS = {
 they are first used, which no command has done yet."""
 
 
+MALLOPT = {-3: 32 << 20, -1: 64 << 20}
+"""Options of glibc's allocator (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD) and their values in bytes. Freed memory of up to
+that size is used again. New memory is cleared page by page, which takes as long as what is computed in it: inflating
+and copying a PNG of 1024 x 1024 pixels takes 17 ms in new memory and 12 ms in used memory."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line with `arguments` (None: those of the process), and exits.
 
     Exit codes: 0: success, 2: an error that the user can fix, 130: Ctrl-C, 1: a bug; 3: see `blemish predict`.
     """
     os.environ.update(SETTINGS | os.environ)
+    _keep_freed_memory()
     given = sorted(sys.argv[1:] if arguments is None else arguments, key=QUIET.__ne__)  # --quiet may stand anywhere
     line = given or _completion_words()
     command = next((word for word in line if not word.startswith("-")), "")
@@ -117,6 +125,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if code == INTERRUPTED:
         interrupted(command)
     sys.exit(code)
+
+
+def _keep_freed_memory() -> None:
+    """Sets MALLOPT, where the C library is glibc."""
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
+        for option, value in MALLOPT.items():
+            library.mallopt(option, value)
 
 
 def _prepare(arguments: Sequence[str]) -> None:
