@@ -109,8 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Exit codes: 0: success, 2: an error that the user can fix, 130: Ctrl-C, 1: a bug; 3: see `blemish predict`.
     """
-    os.environ.update(SETTINGS | os.environ)
-    _keep_freed_memory()
+    prepare_process()
     given = sorted(sys.argv[1:] if arguments is None else arguments, key=QUIET.__ne__)  # --quiet may stand anywhere
     line = given or _completion_words()
     command = next((word for word in line if not word.startswith("-")), "")
@@ -127,8 +126,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _keep_freed_memory() -> None:
-    """Sets MALLOPT, where the C library is glibc."""
+def prepare_process() -> None:
+    """Applies SETTINGS to this process, and where the C library is glibc, MALLOPT."""
+    os.environ.update(SETTINGS | os.environ)
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         for option, value in MALLOPT.items():
             library.mallopt(option, value)
