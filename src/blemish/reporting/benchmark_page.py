@@ -12,7 +12,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from blemish.evaluation.results import applicable, format_value
+from blemish.evaluation.columns import columns, value_in
+from blemish.evaluation.results import format_value
 from blemish.files import csv_cells, read_bytes, write_text
 from blemish.reporting.benchmark import Compared, seconds_per_category, value_with_spread
 from blemish.reporting.benchmark_figures import comparison_figures
@@ -41,13 +42,13 @@ def write_comparison(compared: Compared, approaches: Sequence[Approach], folder:
 def to_cells(approaches: Sequence[Approach]) -> str:
     """CSV with a row per approach, category and seed, and a column per metric; a value that is missing is empty."""
     rows = [(a.label, run.seed, part.evaluation) for a in approaches for run in a.runs for part in run.parts]
-    names = applicable([evaluation for _, _, evaluation in rows])
+    names = [one.name for one in columns([evaluation for _, _, evaluation in rows])]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["method", "category", "seed", *names, "fit_seconds", "predict_seconds"])
     for label, seed, evaluation in rows:
         times = [evaluation.durations.get(name) for name in ("fit", "predict")]
-        values = [evaluation.metrics.get(name) for name in names]
+        values = [value_in(evaluation, name) for name in names]
         writer.writerow(csv_cells([label, evaluation.category, seed, *values, *times]))
     return text.getvalue()
 
