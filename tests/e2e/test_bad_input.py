@@ -63,7 +63,7 @@ CASES: dict[str, tuple[list[str], Spoil, str]] = {
     "not a number": (["--epochs", "many"], spoil_nothing, "Invalid value for '--epochs'"),
     "learning rate": (["--learning_rate", "-1"], spoil_nothing, "learning_rate: input should be greater than 0"),
     "unknown flag": (["--colour", "red"], spoil_nothing, "No such option: --colour"),
-    "an option of another model": (["--model", "vae", "--loss", "ssim"], spoil_nothing, "loss: not an option of Vari"),
+    "an option of another model": (["--model", "ae", "--beta", "2"], spoil_nothing, "beta: not an option of Autoe"),
     "an option out of range": (["--width", "2"], spoil_nothing, "width: input should be greater than or equal to 4"),
     "device": (
         ["--device", "tpu"],

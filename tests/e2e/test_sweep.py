@@ -72,6 +72,11 @@ def test_drawn_defects_choose_and_no_test_image_has_a_say(data, make_category, t
 def test_a_finished_sweep_tries_nothing_and_a_longer_one_goes_on(data, tmp_path, capsys):
     assert run(command(data, tmp_path / "s", "--objective", "leave-one-out", "--trials", "2"), capsys)[0] == 0
     first = json.loads((tmp_path / "s" / "sweep.json").read_text())
+    assert first["defaults"] == {"dimensions": 100, "smoothing": 4.0}
+    page = (tmp_path / "s" / "benchmark.html").read_text()
+    assert "<title>blemish sweep: padim</title>" in page
+    assert "chosen by pixel AUROC on the test images of the other categories" in page
+    assert page.count("<img ") >= 3  # the trials, and the averages
     cells = {path: path.stat().st_mtime_ns for path in (tmp_path / "s" / "cells").rglob("evaluation.json")}
     assert len(cells) == 4
     assert run(command(data, tmp_path / "s", "--objective", "leave-one-out", "--trials", "3"), capsys)[0] == 0

@@ -227,7 +227,7 @@ def test_measuring_names_what_is_wrong(model, data, tmp_path):
         (lambda: blemish.evaluate(model, tmp_path / "nowhere"), "nowhere: no such folder"),
         (lambda: blemish.evaluate(tmp_path, data), "no such file"),
         (lambda: blemish.benchmark("padim", data), "methods: 'padim' was given; a list of names"),
-        (lambda: blemish.benchmark(["padim", "none"], data, tmp_path / "runs"), "methods: .none. is not a detector"),
+        (lambda: blemish.benchmark(["padim", "none"], data, tmp_path / "runs"), "methods.1: not a detector"),
         (lambda: blemish.report([], tmp_path / "a.html"), "runs: empty"),
         (lambda: blemish.report(tmp_path, tmp_path / "a.html"), "holds no run"),
     ):

@@ -55,7 +55,8 @@ def test_every_draw_is_a_configuration_of_the_method(model, tmp_path):
 def test_ranges_come_from_the_annotations():
     space = space_of("ae", {})
     assert space["width"] == Dimension(16, (), 4, 64, 1, is_log=True)
-    assert space["loss"] == Dimension("mse", ("mse", "ssim"))
+    assert space["loss"] == Dimension("mse", ("mse", "l1", "ssim"))
+    assert space["depth"] == Dimension(1, (), 1, 4, 1, is_log=True)
     assert (space["learning_rate"].low, space["learning_rate"].high) == (0.00025, 0.004)
     assert space_of("patchcore", {})["reweighting"] == Dimension(None, (None, False, True))
 

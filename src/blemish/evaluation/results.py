@@ -17,6 +17,14 @@ from rich.text import Text
 
 import blemish
 from blemish.errors import BlemishError
+from blemish.evaluation.columns import (
+    OFFICIAL,
+    applicable,
+    column,
+    columns,
+    official_names,
+    value_in,
+)
 from blemish.files import csv_cells, read_bytes, write_json, write_text
 from blemish.metrics import METRICS
 from blemish.types import Evaluation
@@ -40,18 +48,22 @@ def methods_of(evaluations: Sequence[Evaluation]) -> list[str]:
 
 
 def value_of(evaluations: Sequence[Evaluation], method: str, category: str, metric: str) -> float | None:
-    """The value of a metric; None if it does not exist."""
+    """The value of a metric or official figure; None if it does not exist."""
     for evaluation in evaluations:
         if (evaluation.method, evaluation.category) == (method, category):
-            return evaluation.metrics.get(metric)
+            return value_in(evaluation, metric)
     return None
 
 
 def average_of(evaluations: Sequence[Evaluation], method: str, metric: str) -> float | None:
-    """The mean of a metric over the categories in which it is applicable; None without any."""
+    """The mean of a metric over the categories in which it is applicable; None without any.
+
+    An official figure is that of a whole data set, so its mean is None where one category has none.
+    """
     values = [value_of(evaluations, method, category, metric) for category in categories_of(evaluations)]
-    applicable = [value for value in values if value is not None]
-    return fmean(applicable) if applicable else None
+    known = [value for value in values if value is not None]
+    is_whole = len(known) == len(values) or not metric.startswith(OFFICIAL)
+    return fmean(known) if known and is_whole else None
 
 
 def average_interval(evaluations: Sequence[Evaluation], method: str, metric: str) -> tuple[float, float] | None:
@@ -60,10 +72,10 @@ def average_interval(evaluations: Sequence[Evaluation], method: str, metric: str
     None if a category has a value without an interval.
     """
     value = average_of(evaluations, method, metric)
-    own = [e for e in evaluations if e.method == method and e.metrics.get(metric) is not None]
+    own = [e for e in evaluations if e.method == method and value_in(e, metric) is not None]
     if value is None or not all(metric in evaluation.intervals for evaluation in own):
         return None
-    bounds = [(e.metrics[metric] or 0.0, *e.intervals[metric]) for e in own]
+    bounds = [(value_in(e, metric) or 0.0, *e.intervals[metric]) for e in own]
     below = math.hypot(*(center - low for center, low, _ in bounds)) / len(own)
     above = math.hypot(*(high - center for center, _, high in bounds)) / len(own)
     return value - below, value + above
@@ -105,7 +117,7 @@ def comparison_tables(evaluations: Sequence[Evaluation]) -> list[Table]:
 
 def _comparison(evaluations: Sequence[Evaluation], metric: str) -> Table:
     methods = methods_of(evaluations)
-    table = _titled(METRICS[metric].title, show_footer=True)
+    table = _titled(column(metric).title, show_footer=True)
     table.add_column("category", footer=Text(AVERAGE, "bold"), no_wrap=True)
     for method in methods:
         footer = format_value(average_of(evaluations, method, metric))
@@ -130,13 +142,13 @@ def metrics_tables(evaluations: Sequence[Evaluation], method: str) -> list[Table
 def official_tables(evaluations: Sequence[Evaluation], method: str) -> list[Table]:
     """The table of the official figures of one method, as `metrics_tables` has the metrics; empty without any."""
     own = [evaluation for evaluation in evaluations if evaluation.method == method]
-    names = list(dict.fromkeys(name for evaluation in own for name in evaluation.official))
+    names = official_names(own)
     table = _titled(f"{method}, official figures")
     table.add_column("category", no_wrap=True)
     for name in names:
-        table.add_column(name, justify="right")
+        table.add_column(name.removeprefix(OFFICIAL), justify="right")
     for row in [*own, _average(own, method)]:
-        cells = [format_value(row.official.get(name)) for name in names]
+        cells = [format_value(value_in(row, name)) for name in names]
         table.add_row(row.category, *cells, style="bold" if row.category == AVERAGE else "")
     return [table] if names else []
 
@@ -159,11 +171,6 @@ def _titled(title: str, show_footer: bool = False) -> Table:
     )
 
 
-def applicable(evaluations: Sequence[Evaluation]) -> list[str]:
-    """The names of the metrics with a value in any evaluation, in the order of METRICS."""
-    return [name for name in METRICS if any(e.metrics.get(name) is not None for e in evaluations)]
-
-
 def format_value(value: float | None) -> str:
     """A value with three decimals; a dash for None."""
     return "-" if value is None else f"{value:.3f}"
@@ -171,8 +178,9 @@ def format_value(value: float | None) -> str:
 
 def to_latex(evaluations: Sequence[Evaluation]) -> str:
     """LaTeX code (booktabs) of a table per method: a row per category, a column per metric, values in per cent."""
-    names = applicable(evaluations)
-    titles = " & ".join(METRICS[name].title.replace("%", r"\%") for name in names)
+    shown = columns(evaluations)
+    names = [one.name for one in shown]
+    titles = " & ".join(latex_escaped(one.title) for one in shown)
     parts = []
     for method in methods_of(evaluations):
         own = [evaluation for evaluation in evaluations if evaluation.method == method]
@@ -200,7 +208,7 @@ def latex_escaped(text: str) -> str:
 
 def _latex_rows(evaluation: Evaluation, names: Sequence[str]) -> list[str]:
     """A row of values, and below it a row of intervals if there are any."""
-    values = [evaluation.metrics.get(name) for name in names]
+    values = [value_in(evaluation, name) for name in names]
     figures = ["--" if value is None else f"{100 * value:.1f}" for value in values]
     rows = [[latex_escaped(evaluation.category), *figures]]
     if evaluation.intervals:
@@ -221,27 +229,28 @@ def _average(evaluations: Sequence[Evaluation], method: str) -> Evaluation:
     names = dict.fromkeys(name for evaluation in evaluations for name in evaluation.metrics)
     values = {name: average_of(evaluations, method, name) for name in names}
     intervals = {name: average_interval(evaluations, method, name) for name in names}
-    figures = dict.fromkeys(name for evaluation in evaluations for name in evaluation.official)
-    of_all = {name: [one.official.get(name) for one in evaluations] for name in figures}
-    official = {
-        name: None if None in found else fmean(value for value in found if value is not None)
-        for name, found in of_all.items()
-    }
+    own = [evaluation for evaluation in evaluations if evaluation.method == method]
+    official = {name.removeprefix(OFFICIAL): average_of(own, method, name) for name in official_names(own)}
     known = {name: ends for name, ends in intervals.items() if ends}
     return Evaluation(method, AVERAGE, values, intervals=known, official=official)
 
 
 def _to_csv(evaluations: Sequence[Evaluation]) -> str:
-    """CSV with three columns per metric: value, lower and upper end; a value that does not exist is an empty cell."""
-    names = applicable(evaluations)
+    """CSV with three columns per metric: value, lower and upper end; a value that does not exist is an empty cell.
+
+    Official figures have no ends.
+    """
+    names = [one.name for one in columns(evaluations)]
+    ends = {name: ("",) if name.startswith(OFFICIAL) else ("", "_low", "_high") for name in names}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["method", "category", *(f"{name}{end}" for name in names for end in ("", "_low", "_high"))])
+    writer.writerow(["method", "category", *(f"{name}{end}" for name in names for end in ends[name])])
     for evaluation in [*evaluations, *(_average(evaluations, method) for method in methods_of(evaluations))]:
         cells: list[float | str] = []
         for name in names:
-            value = evaluation.metrics.get(name)
-            cells += ["" if value is None else value, *evaluation.intervals.get(name, ("", ""))]
+            value = value_in(evaluation, name)
+            interval = evaluation.intervals.get(name, ("", ""))
+            cells += ["" if value is None else value, *interval[: len(ends[name]) - 1]]
         writer.writerow(csv_cells([evaluation.method, evaluation.category, *cells]))
     return text.getvalue()
 

@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 import blemish
-from blemish.evaluation.results import AVERAGE, HEADLINE, applicable, format_value
-from blemish.metrics import METRICS, average_ranks, friedman, groups_alike
+from blemish.evaluation.columns import column, columns, value_in
+from blemish.evaluation.results import AVERAGE, HEADLINE, format_value
+from blemish.metrics import average_ranks, friedman, groups_alike
 from blemish.reporting.compare import SIGNIFICANCE, Verdict, compare_runs, verdicts_table
 from blemish.reporting.read_runs import Approach, Run, categories_of
 from blemish.reporting.seeds import mean_of, spread_of
@@ -35,16 +36,15 @@ class Compared:
 def compare_approaches(approaches: Sequence[Approach], failed: Sequence[JsonDict] = ()) -> Compared:
     """The approaches side by side; `failed` are the cells of a benchmark without a result."""
     means = [mean_of(approach) for approach in approaches]
-    names = applicable([part.evaluation for run in means for part in run.parts])
+    shown = columns([part.evaluation for run in means for part in run.parts])
+    names = [one.name for one in shown]
     verdicts = compare_runs(means)
     summary = {
         "blemish": blemish.__version__,
         "methods": [approach.label for approach in approaches],
         "categories": categories_of(means),
         "num_seeds": [len(approach.runs) for approach in approaches],
-        "metrics": [
-            {"name": name, "title": METRICS[name].title, "direction": METRICS[name].direction} for name in names
-        ],
+        "metrics": [one.plain for one in shown],
         "first_metric": FIRST if FIRST in names else next(iter(names), None),
         "overview": {name: _with_spread(name, overview(name, means), approaches) for name in names},
         "ranks": {name: _ranks(name, means, verdicts) for name in names},
@@ -73,7 +73,7 @@ def _ranks(metric: str, means: Sequence[Run], verdicts: Sequence[Verdict]) -> Js
     complete = [known for row in rows if len(known := [value for value in row if value is not None]) == len(means)]
     if len(means) < 2 or not complete:
         return None
-    ranks = average_ranks(complete, lower_is_better=METRICS[metric].direction == "lower").tolist()
+    ranks = average_ranks(complete, lower_is_better=column(metric).direction == "lower").tolist()
     p_values = {verdict.labels: verdict.p_categories for verdict in verdicts if verdict.metric == metric}
     differ = np.zeros((len(means), len(means)), bool)
     for (at, first), (other, second) in combinations(enumerate(means), 2):
@@ -89,7 +89,7 @@ def _ranks(metric: str, means: Sequence[Run], verdicts: Sequence[Verdict]) -> Js
 
 def _value(run: Run, category: str, metric: str) -> float | None:
     part = run.part(category)
-    return part.evaluation.metrics.get(metric) if part else None
+    return value_in(part.evaluation, metric) if part else None
 
 
 def _pair(verdict: Verdict) -> JsonDict:
@@ -110,14 +110,14 @@ def _pair(verdict: Verdict) -> JsonDict:
 def tables_for_terminal(compared: Compared) -> Iterator[Table | Text]:
     """The values of the HEADLINE metrics with average and rank, the tests of each pair, and the computing time.
 
-    Two approaches are tested in every metric, more of them in the HEADLINE metrics.
+    Two approaches are tested in every metric and official figure, more of them in the HEADLINE metrics.
     """
     summary = compared.summary
     for name in HEADLINE:
         if name in summary["overview"]:
             yield _values(summary, name)
-    shown = tuple(METRICS) if len(summary["methods"]) == 2 else HEADLINE
-    verdicts = [verdict for verdict in compared.verdicts if verdict.metric in shown]
+    is_pair = len(summary["methods"]) == 2
+    verdicts = [verdict for verdict in compared.verdicts if is_pair or verdict.metric in HEADLINE]
     if verdicts:
         yield verdicts_table(verdicts)
     for reason in dict.fromkeys(verdict.images for verdict in verdicts if isinstance(verdict.images, str)):
@@ -128,7 +128,7 @@ def tables_for_terminal(compared: Compared) -> Iterator[Table | Text]:
 
 def _values(summary: JsonDict, metric: str) -> Table:
     """A row per category, a column per approach; the averages and ranks are last."""
-    table = _titled(METRICS[metric].title)
+    table = _titled(column(metric).title)
     table.add_column("category", no_wrap=True)
     for method in summary["methods"]:
         table.add_column(method, justify="right")

@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from blemish.evaluation.results import HEADLINE
 from blemish.reporting.benchmark import mean_accuracy, pareto, seconds_per_category
@@ -99,8 +100,9 @@ def costs(summary: JsonDict, metric: JsonDict) -> Figure:
                 annotation_clip=False,
             )
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(paid) > 3 * min(paid) else range(1, 10)))
         axis.xaxis.set_major_formatter("{x:g}")  # the default formatters use math text
-        axis.xaxis.set_minor_formatter("{x:g}" if max(paid) < 5 * min(paid) else "")
+        axis.xaxis.set_minor_locator(NullLocator())
         axis.margins(x=0.25, y=0.15)
         axis.set(xlabel=COSTS[cost][0])
     figure.axes[0].set_ylabel(metric["title"])

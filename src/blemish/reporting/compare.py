@@ -11,8 +11,9 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from blemish.evaluation.columns import OFFICIAL, column, columns, value_in
 from blemish.evaluation.results import average_of, format_value
-from blemish.metrics import METRICS, Comparison, NotApplicable, Resamples, compare_categories, compare_resamples, holm
+from blemish.metrics import Comparison, NotApplicable, Resamples, compare_categories, compare_resamples, holm
 from blemish.metrics.ranks import FEWEST_CATEGORIES
 from blemish.reporting.read_runs import Part, Run, categories_of
 
@@ -40,12 +41,13 @@ class Verdict:
         """The label of the run that is significantly better by images; empty without a significant difference."""
         if isinstance(self.images, str) or self.p_images is None or self.p_images >= SIGNIFICANCE:
             return ""
-        return self.labels[(self.images.difference > 0) == (METRICS[self.metric].direction == "higher")]
+        return self.labels[(self.images.difference > 0) == (column(self.metric).direction == "higher")]
 
 
 def compare_runs(runs: Sequence[Run]) -> list[Verdict]:
-    """A verdict for each metric and each pair of runs that both have it in at least one category."""
-    return [verdict for name in METRICS for verdict in _corrected(_verdicts(name, runs))]
+    """A verdict for each metric and official figure, and each pair of runs that both have it in some category."""
+    shown = columns([part.evaluation for run in runs for part in run.parts])
+    return [verdict for one in shown for verdict in _corrected(_verdicts(one.name, runs))]
 
 
 def _verdicts(metric: str, runs: Sequence[Run]) -> list[Verdict]:
@@ -83,7 +85,7 @@ def is_better(metric: str, comparison: Comparison | str) -> bool:
     """Whether the second run is significantly better than the first."""
     if isinstance(comparison, str) or comparison.p_value >= SIGNIFICANCE:
         return False
-    return (comparison.difference > 0) == (METRICS[metric].direction == "higher")
+    return (comparison.difference > 0) == (column(metric).direction == "higher")
 
 
 def best_of(metric: str, runs: Sequence[Run], category: str | None = None) -> str:
@@ -117,7 +119,7 @@ def verdicts_table(verdicts: Sequence[Verdict]) -> Table:
         values = [format_value(value) for value in (verdict.first, verdict.second)]
         named = (f"{label}\n{value}" for label, value in zip(verdict.labels, values, strict=True))
         table.add_row(
-            METRICS[verdict.metric].title.replace("FPR at full recall", "FPR at full\nrecall"),
+            column(verdict.metric).title.replace("FPR at full recall", "FPR at full\nrecall"),
             *(values if len(pairs) == 1 else map(Text, named)),
             _difference(verdict.images),
             format_value(verdict.p_images),
@@ -138,7 +140,9 @@ def _by_categories(metric: str, pairs: Sequence[tuple[Part, Part]]) -> Compariso
     if len(pairs) < FEWEST_CATEGORIES:
         return "fewer than six categories"
     try:
-        first, second = ([part.evaluation.metrics[metric] or 0.0 for part in side] for side in zip(*pairs, strict=True))
+        first, second = (
+            [value_in(part.evaluation, metric) or 0.0 for part in side] for side in zip(*pairs, strict=True)
+        )
         return compare_categories(first, second)
     except NotApplicable as reason:
         return str(reason)
@@ -156,6 +160,8 @@ def _compared(metric: str, first: Run, second: Run, category: str | None) -> Com
 def _compare(pairs: Sequence[tuple[Part, Part]], metric: str) -> Comparison | str:
     if not pairs:
         return "no category in which both runs have the metric"
+    if metric.startswith(OFFICIAL):
+        return "official figures are not resampled"
     for first, second in pairs:
         if [_known(row) for row in first.evaluation.images] != [_known(row) for row in second.evaluation.images]:
             return f"different test images in {first.evaluation.category}"
@@ -195,7 +201,7 @@ def _pairs(first: Run, second: Run) -> list[tuple[Part, Part]]:
 def _shared(metric: str, first: Run, second: Run) -> list[tuple[Part, Part]]:
     """The results of two runs on each category in which both have the metric."""
     return [
-        pair for pair in _pairs(first, second) if all(part.evaluation.metrics.get(metric) is not None for part in pair)
+        pair for pair in _pairs(first, second) if all(value_in(part.evaluation, metric) is not None for part in pair)
     ]
 
 

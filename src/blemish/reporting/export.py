@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from matplotlib.figure import Figure
 
 from blemish.files import replacing, write_text
 from blemish.reporting.report_figures import FIGURES_STYLE, figures_of
-from blemish.reporting.tables import tables_of
+from blemish.reporting.tables import plain, tables_of
 
 
 def write_files(summary: dict[str, Any], folder: Path) -> list[Path]:
@@ -21,7 +20,7 @@ def write_files(summary: dict[str, Any], folder: Path) -> list[Path]:
         written.append(folder / name)
         write_text(folder / name, content)
     for name, figure in figures_of(summary):
-        written += [save_figure(figure, folder / f"{_plain(name)}.{kind}") for kind in ("svg", "png")]
+        written += [save_figure(figure, folder / f"{plain(name)}.{kind}") for kind in ("svg", "png")]
     return written
 
 
@@ -32,8 +31,3 @@ def save_figure(figure: Figure, path: Path) -> Path:
     with replacing(path) as temporary:
         figure.savefig(temporary, format=kind, metadata={"Date": None} if kind == "svg" else None)
     return path
-
-
-def _plain(name: str) -> str:
-    """The name with characters that file systems or shells treat specially replaced by _."""
-    return re.sub(r"[^\w.+-]+", "_", name)

@@ -8,6 +8,7 @@ from statistics import fmean, stdev
 
 import numpy as np
 
+from blemish.evaluation.columns import value_in
 from blemish.evaluation.report_data import ReportData
 from blemish.evaluation.results import average_of
 from blemish.metrics import Resamples
@@ -36,7 +37,7 @@ def spread_of(approach: Approach, metric: str, category: str | None = None) -> f
         values = [average_of([part.evaluation for part in run.parts], run.label, metric) for run in approach.runs]
     else:
         parts = [run.part(category) for run in approach.runs]
-        values = [part.evaluation.metrics.get(metric) for part in parts if part]
+        values = [value_in(part.evaluation, metric) for part in parts if part]
     known = [value for value in values if value is not None]
     return stdev(known) if len(known) > 1 else None
 
@@ -47,6 +48,7 @@ def _mean_part(parts: Sequence[Part]) -> Part:
     evaluation = replace(
         first.evaluation,
         metrics=_means([part.evaluation.metrics for part in parts]),
+        official=_means([part.evaluation.official for part in parts]),
         intervals={name: (found.interval().low, found.interval().high) for name, found in resamples.items()},
         durations={
             name: value

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import blemish
-from blemish.evaluation.results import AVERAGE, applicable, average_interval, average_of
-from blemish.metrics import METRICS
+from blemish.evaluation.columns import columns, value_in, why_not
+from blemish.evaluation.results import AVERAGE, average_interval, average_of
 from blemish.reporting.command import command
 from blemish.reporting.compare import best_of
 from blemish.reporting.data_checks import CHECKS
@@ -24,15 +24,14 @@ JsonDict = dict[str, Any]
 def summarize(runs: Sequence[Run], page_images: PageImages) -> JsonDict:
     """All data of a page, ready for JSON."""
     evaluations = [part.evaluation for run in runs for part in run.parts]
-    names = applicable(evaluations)
+    shown = columns(evaluations)
+    names = [one.name for one in shown]
     return {
         "blemish": blemish.__version__,
         "labelled": True,
         "methods": [run.label for run in runs],
         "categories": categories_of(runs),
-        "metrics": [
-            {"name": name, "title": METRICS[name].title, "direction": METRICS[name].direction} for name in names
-        ],
+        "metrics": [one.plain for one in shown],
         "first_metric": FIRST if FIRST in names else next(iter(names), None),
         "overview": {name: overview(name, runs) for name in names},
         "cost": [cost(run) for run in runs],
@@ -63,9 +62,9 @@ def _cell(metric: str, run: Run, category: str | None) -> JsonDict:
         return {"value": None, "interval": None, "reason": "not run"}
     evaluation = part.evaluation
     return {
-        "value": evaluation.metrics.get(metric),
+        "value": value_in(evaluation, metric),
         "interval": evaluation.intervals.get(metric),
-        "reason": evaluation.reasons.get(metric, "no test images"),
+        "reason": why_not(evaluation, metric),
     }
 
 

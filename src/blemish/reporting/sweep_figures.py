@@ -9,8 +9,10 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from blemish.metrics import METRICS
 from blemish.reporting.export import save_figure
 from blemish.reporting.report_figures import FIGURES_STYLE
 from blemish.reporting.run_figures import ACCENT, BARS, MUTED
@@ -19,8 +21,8 @@ from blemish.reporting.sheet import new_figure
 JsonDict = dict[str, Any]
 
 
-def write_sweep_figures(document: JsonDict, folder: Path) -> None:
-    """Writes the figures (SVG, PNG) of a sweep, those that its trials are enough for."""
+def write_sweep_figures(document: JsonDict, folder: Path) -> dict[str, Path]:
+    """Writes the figures (SVG, PNG) of a sweep, those that its trials are enough for; returns name -> SVG file."""
     complete = [trial for trial in document["trials"] if trial["value"] is not None]
     figures = {"sweep-history": history(document, complete)}
     if document["importance"]:
@@ -30,6 +32,7 @@ def write_sweep_figures(document: JsonDict, folder: Path) -> None:
     for name, figure in figures.items():
         for kind in ("svg", "png"):
             save_figure(figure, folder / f"{name}.{kind}")
+    return {name: folder / f"{name}.svg" for name in figures}
 
 
 @mpl.rc_context(FIGURES_STYLE)
@@ -41,7 +44,8 @@ def history(document: JsonDict, complete: Sequence[JsonDict]) -> Figure:
     axis = figure.add_subplot()
     axis.scatter(numbers, values, s=14, color=BARS[0], label="trial")
     axis.step(numbers, best, where="post", color=ACCENT, linewidth=1, label="best so far")
-    axis.set(xlabel="trial", ylabel=f"{document['metric']}, {document['objective']}")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set(xlabel="trial", ylabel=f"mean {METRICS[document['metric']].title}")
     axis.legend()
     return figure
 
@@ -74,7 +78,7 @@ def parallel_coordinates(document: JsonDict, complete: Sequence[JsonDict]) -> Fi
         axis.axvline(at, color=MUTED, linewidth=0.8)
         axis.annotate(high, (at, 1), (0, 4), textcoords="offset points", ha="center", annotation_clip=False)
         axis.annotate(low, (at, 0), (0, -12), textcoords="offset points", ha="center", annotation_clip=False)
-    axis.set_xticks(range(len(names) + 1), [*names, document["metric"]], rotation=20, ha="right")
+    axis.set_xticks(range(len(names) + 1), [*names, METRICS[document["metric"]].title], rotation=20, ha="right")
     axis.tick_params(axis="x", pad=14)
     axis.set(yticks=[], ylim=(0, 1))
     axis.spines[["left", "bottom"]].set_visible(False)

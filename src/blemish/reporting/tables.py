@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from typing import Any
 
 from blemish.evaluation.results import latex_escaped
@@ -13,7 +14,7 @@ from blemish.files import csv_cells
 
 def tables_of(summary: dict[str, Any]) -> dict[str, str]:
     """File name -> content: all metrics as CSV and as JSON, and one LaTeX file per metric."""
-    latex = {f"{name}.tex": to_latex(summary, name) for name in summary["overview"]}
+    latex = {f"{plain(name)}.tex": to_latex(summary, name) for name in summary["overview"]}
     return {"results.csv": to_csv(summary), "results.json": to_json(summary), **latex}
 
 
@@ -72,6 +73,11 @@ def _latex_cell(cell: dict[str, Any]) -> str:
     figure = f"{100 * cell['value']:.1f}"
     spread = "" if cell.get("spread") is None else rf" $\pm$ {100 * cell['spread']:.1f}"
     return (rf"\textbf{{{figure}}}" if cell["best"] else figure) + spread
+
+
+def plain(name: str) -> str:
+    """The name with characters that file systems or shells treat specially replaced by _."""
+    return re.sub(r"[^\w.+-]+", "_", name)
 
 
 def _rows(summary: dict[str, Any]) -> list[dict[str, Any]]:

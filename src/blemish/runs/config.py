@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from blemish.data.augment import Augment
 from blemish.data.category import AUTO
@@ -36,12 +45,30 @@ NOT_PART_OF_THE_RESULT = {
 """Fields that do not change the result. The contents of `roi` and of the images do, and are hashed separately."""
 
 
+def registered(name: str) -> str:
+    """The name of a registered detector; raises ValueError for any other."""
+    if name not in DETECTORS:
+        raise ValueError(f"not a detector; choose from {', '.join(sorted(DETECTORS))}")
+    return name
+
+
+def once_each(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The values without repetitions, in the order of their first."""
+    return tuple(dict.fromkeys(values))
+
+
+Method = Annotated[str, AfterValidator(registered)]
+"""The name of a registered detector."""
+Categories = Annotated[tuple[str, ...], AfterValidator(once_each)]
+"""Names of categories, each once."""
+
+
 class RunConfig(BaseModel):
     """All settings of a run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
 
-    model: str = Field("vae", description=f"detector: {', '.join(sorted(DETECTORS))}")
+    model: Method = Field("vae", description=f"detector: {', '.join(sorted(DETECTORS))}")
     epochs: int | None = Field(None, ge=1, description="epochs to train")
     batch_size: int = Field(32, ge=1, description="images per batch")
     learning_rate: float | None = Field(None, gt=0, allow_inf_nan=False, description="learning rate")
@@ -103,13 +130,6 @@ class RunConfig(BaseModel):
     )
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="most pixels in an image")
     options: dict[str, Any] = Field({}, description="the detector's own options")
-
-    @field_validator("model")
-    @classmethod
-    def _registered(cls, name: str) -> str:
-        if name not in DETECTORS:
-            raise ValueError(f"not a detector; choose from {', '.join(sorted(DETECTORS))}")
-        return name
 
     @field_validator("options")
     @classmethod

@@ -43,13 +43,12 @@ def show_sweep(config: SweepConfig) -> None:
 
 def _chosen(found: Swept) -> Iterator[str]:
     """A line for each configuration that was chosen, with its categories."""
+    from blemish.reporting.benchmark_page import short
+
     numbers = {trial.number: trial for trial in found.chosen.values()}
     for number, trial in sorted(numbers.items()):
         names = [name for name, own in found.chosen.items() if own.number == number]
-        values = ", ".join(
-            f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-            for name, value in trial.values.items()
-        )
+        values = ", ".join(f"{name} {short(value)}" for name, value in trial.values.items())
         where = "all categories" if len(names) == len(found.chosen) else ", ".join(names)
         yield f"tuned for {where}: {values} (trial {number})"
 

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from itertools import pairwise
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
+from pydantic import Field
 from torch import Tensor, nn
+
+Width = Annotated[int, Field(ge=4, le=512, description="channels of the first stage")]
+LatentDim = Annotated[int, Field(ge=1, le=4096, description="length of the latent vector")]
+Depth = Annotated[int, Field(ge=1, le=8, description="convolutions per stage")]
+Blocks = Annotated[
+    Literal["plain", "residual"],
+    Field(description="stages of convolutions alone, or added to a shortcut"),
+]
 
 KERNEL, STRIDE, PADDING = 4, 2, 1
 SMALLEST_SIDE = 4
@@ -92,38 +101,92 @@ def _as_product(layer: nn.Module, images: Tensor, side: int) -> bool:
     return layer.training and images.device.type == "cpu" and side <= GEMM_SIDE
 
 
+class Same(nn.Conv2d):
+    """A 3x3 convolution that keeps the size: (B, C, H, W) to (B, C, H, W)."""
+
+    def __init__(self, channels: int):
+        super().__init__(channels, channels, 3, padding=1)
+
+    def reset_parameters(self) -> None:
+        """Draws new weights; each output is a sum over the whole kernel."""
+        _initialise(self, self.in_channels * 3**2)
+
+
+class Shortcut(nn.Conv2d):
+    """Halves or doubles the size without a kernel of its own, and projects to the channels of the stage."""
+
+    def __init__(self, channels: int, out_channels: int):
+        super().__init__(channels, out_channels, 1, bias=False)
+
+    def reset_parameters(self) -> None:
+        """Draws new weights that keep the variance, since no activation follows within the stage."""
+        nn.init.normal_(self.weight, std=math.sqrt(1 / self.in_channels))
+
+    def resized(self, images: Tensor, like: Tensor) -> Tensor:
+        """The feature maps (B, C, H, W) projected and at the size of `like` (B, C', H', W'), half or twice theirs."""
+        if like.shape[-1] < images.shape[-1]:
+            return self(F.avg_pool2d(images, STRIDE))  # type: ignore[no-any-return]
+        return F.interpolate(self(images), size=like.shape[-2:], mode="nearest")
+
+
+class ResidualStage(nn.Module):
+    """A stage whose layers are added to a shortcut, over sqrt 2, which keeps the variance (He et al. 2015, arXiv
+    1512.03385; the shortcuts as in Karras et al. 2020, arXiv 1912.04958).
+    """
+
+    def __init__(self, layers: list[nn.Module], channels: int, out_channels: int):
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+        self.shortcut = Shortcut(channels, out_channels)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The feature maps at the size of the layers' output."""
+        found: Tensor = self.layers(images)
+        return (found + self.shortcut.resized(images, found)) / math.sqrt(2)
+
+
 class Encoder(nn.Sequential):
     """Images (B, 3, side, side) to vectors (B, outputs)."""
 
-    def __init__(self, side: int, width: int, outputs: int):
+    def __init__(self, side: int, width: int, outputs: int, depth: Depth = 1, blocks: Blocks = "plain"):
         sides = halvings(side)
         channels = [3, *widths(width, len(sides) - 1)]
-        super().__init__(*self._layers(channels), nn.Conv2d(channels[-1], outputs, sides[-1]), nn.Flatten())
+        stages = [
+            module
+            for before, after in pairwise(channels)
+            for module in _stage(self._layers(before, after, depth), before, after, blocks)
+        ]
+        super().__init__(*stages, nn.Conv2d(channels[-1], outputs, sides[-1]), nn.Flatten())
 
     @staticmethod
-    def _layers(channels: list[int]) -> Iterator[nn.Module]:
-        for before, after in pairwise(channels):
-            yield Halving(before, after)
-            yield nn.LeakyReLU(SLOPE)
+    def _layers(before: int, after: int, depth: int) -> list[nn.Module]:
+        more = [layer for _ in range(depth - 1) for layer in (Same(after), nn.LeakyReLU(SLOPE))]
+        return [Halving(before, after), nn.LeakyReLU(SLOPE), *more]
 
 
 class Decoder(nn.Sequential):
     """Latent vectors (B, latent_dim) to logits (B, 3, side, side), of which `to_image` makes images."""
 
-    def __init__(self, side: int, width: int, latent_dim: int):
+    def __init__(self, side: int, width: int, latent_dim: int, depth: Depth = 1, blocks: Blocks = "plain"):
         sides = halvings(side)[::-1]
         channels = [*widths(width, len(sides) - 1)[::-1], 3]
-        super().__init__(
-            nn.Unflatten(1, (latent_dim, 1, 1)),
-            nn.ConvTranspose2d(latent_dim, channels[0], sides[0]),
-            *self._layers(channels, sides),
-        )
+        stages = [
+            module
+            for (before, after), (small, large) in zip(pairwise(channels), pairwise(sides), strict=True)
+            for module in _stage(self._layers(before, after, large - 2 * small, depth), before, after, blocks)
+        ]
+        first = nn.ConvTranspose2d(latent_dim, channels[0], sides[0])
+        super().__init__(nn.Unflatten(1, (latent_dim, 1, 1)), first, *stages)
 
     @staticmethod
-    def _layers(channels: list[int], sides: list[int]) -> Iterator[nn.Module]:
-        for (before, after), (small, large) in zip(pairwise(channels), pairwise(sides), strict=True):
-            yield nn.LeakyReLU(SLOPE)
-            yield Doubling(before, after, large - 2 * small)
+    def _layers(before: int, after: int, odd: int, depth: int) -> list[nn.Module]:
+        more = [layer for _ in range(depth - 1) for layer in (nn.LeakyReLU(SLOPE), Same(before))]
+        return [*more, nn.LeakyReLU(SLOPE), Doubling(before, after, odd)]
+
+
+def _stage(layers: list[nn.Module], before: int, after: int, blocks: Blocks) -> list[nn.Module]:
+    """The modules of a stage of an encoder or decoder."""
+    return layers if blocks == "plain" else [ResidualStage(layers, before, after)]
 
 
 def to_image(logits: Tensor) -> Tensor:

@@ -7,11 +7,11 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from blemish.detectors import DETECTORS
 from blemish.errors import BlemishError, first_problem, short_repr
-from blemish.runs.config import RunConfig, load_toml
+from blemish.runs.config import Categories, Method, RunConfig, load_toml, once_each
 
 OWN = ("model", "seed", "data_path", "ckpt_path", "category", "resume", "figures", "options")
 """Fields of RunConfig that a benchmark sets itself; all others are settings of every run."""
@@ -28,28 +28,19 @@ class BenchmarkConfig(BaseModel):
 
     data_path: Path = Field(description="root of the data set, or one category's folder")
     out: Path = Field(description="folder for the cells, tables, figures and the page")
-    methods: tuple[str, ...] = Field((), description="methods to compare; default: all, or the approaches of --config")
-    category: tuple[str, ...] = Field((), description="categories; default: all")
-    seeds: tuple[Seed, ...] = Field((0,), description="seeds of each method")
-    sizes: tuple[Side, ...] = Field((), description="sides of the square input; default: each method's own")
+    methods: Annotated[tuple[Method, ...], AfterValidator(once_each)] = Field(
+        (), description="methods to compare; default: all, or the approaches of --config"
+    )
+    category: Categories = Field((), description="categories; default: all")
+    seeds: Annotated[tuple[Seed, ...], AfterValidator(once_each)] = Field((0,), description="seeds of each method")
+    sizes: Annotated[tuple[Side, ...], AfterValidator(once_each)] = Field(
+        (), description="sides of the square input; default: each method's own"
+    )
     jobs: int = Field(1, ge=1, le=256, description="processes that compute cells at the same time")
     ray: str | None = Field(None, description="address of a Ray cluster that computes the cells; default: none")
     maps: dict[str, Path] = Field({}, description="name of another program -> folder of its anomaly maps")
     settings: dict[str, Any] = Field({}, description="settings of every run")
     approaches: dict[str, dict[str, Any]] = Field({}, description="name -> settings that differ from `settings`")
-
-    @field_validator("methods")
-    @classmethod
-    def _registered(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in DETECTORS:
-                raise ValueError(f"{short_repr(name)} is not a detector; choose from {', '.join(sorted(DETECTORS))}")
-        return tuple(dict.fromkeys(names))
-
-    @field_validator("seeds", "sizes", "category")
-    @classmethod
-    def _once_each(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(dict.fromkeys(values))
 
     @field_validator("seeds")
     @classmethod

@@ -11,7 +11,7 @@ from blemish.detectors import DETECTORS
 from blemish.errors import BlemishError, first_problem, short_repr
 from blemish.metrics import METRICS
 from blemish.runs.benchmark.config import SETTINGS
-from blemish.runs.config import RunConfig, load_toml
+from blemish.runs.config import Categories, Method, RunConfig, load_toml
 from blemish.runs.sweep.space import Space, Value, space_of, split
 
 Objective = Literal["validation", "leave-one-out"]
@@ -24,13 +24,13 @@ class SweepConfig(BaseModel):
 
     data_path: Path = Field(description="root of the data set, or one category's folder")
     out: Path = Field(description="folder for the trials, tables, figures and the page")
-    model: str = Field("ae", description=f"method: {', '.join(sorted(DETECTORS))}")
+    model: Method = Field("ae", description=f"method: {', '.join(sorted(DETECTORS))}")
     objective: Objective = Field(
         "validation", description="drawn defects on held-out good images, or the tests of the other categories"
     )
     metric: str = Field("pixel_auroc", description="metric that is optimised")
     trials: int = Field(30, ge=2, le=100_000, description="configurations to try, the defaults among them")
-    category: tuple[str, ...] = Field((), description="categories; default: all")
+    category: Categories = Field((), description="categories; default: all")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of the runs and of the search")
     jobs: int = Field(1, ge=1, le=256, description="processes that compute categories at the same time")
     ray: str | None = Field(None, description="address of a Ray cluster that computes them; default: none")
@@ -40,24 +40,12 @@ class SweepConfig(BaseModel):
     settings: dict[str, Any] = Field({}, description="settings of every run")
     space: dict[str, Any] = Field({}, description="option -> choices or range; default: all with a range")
 
-    @field_validator("model")
-    @classmethod
-    def _registered(cls, name: str) -> str:
-        if name not in DETECTORS:
-            raise ValueError(f"not a detector; choose from {', '.join(sorted(DETECTORS))}")
-        return name
-
     @field_validator("metric")
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in METRICS:
             raise ValueError(f"not a metric; choose from {', '.join(METRICS)}")
         return name
-
-    @field_validator("category")
-    @classmethod
-    def _once_each(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(values))
 
     @classmethod
     def create(cls, **fields: Any) -> SweepConfig:

@@ -20,9 +20,8 @@ from blemish.files import write_json
 from blemish.metrics import METRICS
 from blemish.progress import Phases, no_phases
 from blemish.reporting.benchmark import Compared, compare_approaches
-from blemish.reporting.benchmark_page import write_comparison
+from blemish.reporting.benchmark_page import short, write_comparison
 from blemish.reporting.read_runs import Approach, read_run
-from blemish.reporting.sweep_figures import write_sweep_figures
 from blemish.runs.benchmark.cells import DECODED, Cell, Data, read_data, run_cell
 from blemish.runs.benchmark.workers import Outcome, compute_all
 from blemish.runs.sweep.config import SweepConfig
@@ -143,9 +142,8 @@ def _report(
     rmtree(config.out / DECODED, ignore_errors=True)
     approaches = [_approach(default, config.out), _approach(tuned, config.out)]
     compared = compare_approaches(approaches)
-    page = write_comparison(compared, approaches, config.out)
     document = _document(config, chosen, trials, weights)
-    write_sweep_figures(document, config.out / "figures")
+    page = write_comparison(compared, approaches, config.out, document)
     write_json(config.out / RESULTS, document)
     return Swept(compared, page, chosen, trials)
 
@@ -177,6 +175,7 @@ def _document(
         "metric": config.metric,
         "direction": METRICS[config.metric].direction,
         "importance": dict(weights),
+        "defaults": {name: dimension.default for name, dimension in config.search_space.items()},
         "chosen": {name: {"trial": trial.number, "values": trial.values} for name, trial in chosen.items()},
         "trials": [
             {
@@ -194,10 +193,6 @@ def _document(
 
 def _line(trial: Tried) -> str:
     """What became of a trial, in one line."""
-    values = ", ".join(f"{name} {_short(value)}" for name, value in trial.values.items())
+    values = ", ".join(f"{name} {short(value)}" for name, value in trial.values.items())
     outcome = trial.error or (format_value(trial.value) if trial.value is not None else "given up")
     return f"trial {trial.number}: {outcome} ({values})"
-
-
-def _short(value: Value) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
