@@ -1,5 +1,5 @@
 import { $, element } from "./shared.js";
-import { api, attempt, bytes, count, dated, facts, onClick, onSubmit, say, t } from "./station.js";
+import { api, attempt, bytes, count, dated, facts, listen, onClick, onSubmit, say, t } from "./station.js";
 
 const own = "/v1/admin";
 const body = (id) => $(id).querySelector("tbody");
@@ -38,7 +38,8 @@ function showStorage(found) {
   $("storage").replaceChildren(...facts([[t("files_size"), bytes(found.files_bytes)], [t("free"), bytes(found.free_bytes)]]));
   $("keep-days").value = found.retention.days ?? "";
   $("keep-gb").value = found.retention.bytes ? found.retention.bytes / 1e9 : "";
-  $("would-remove").textContent = t("would_remove", { number: count(found.would_remove) });
+  const when = found.removes_at ? ` ${t("removes_at", { time: dated(found.removes_at) })}` : "";
+  $("would-remove").textContent = `${t("would_remove", { number: count(found.would_remove) })}${when}`;
   $("clean").disabled = !found.would_remove;
 }
 onSubmit("retention", async () => {
@@ -64,4 +65,5 @@ async function checkAudit() {
   $("audit-check").classList.toggle("wrong", !found.is_whole);
 }
 $("origin").textContent = location.origin;
+listen({ storage: () => attempt(async () => showStorage(await api("GET", `${own}/storage`))) });
 for (const start of [showUsers, showTokens, async () => showStorage(await api("GET", `${own}/storage`)), showAudit, checkAudit]) attempt(start);
