@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Sequence
+from datetime import datetime
 
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
@@ -19,11 +19,11 @@ FIRST, OTHERS = 24, 48
 """Rows of the table on the first page, and on each further one."""
 
 
-def as_pdf(found: PeriodOut, product: str, days: int, texts: Texts) -> bytes:
+def as_pdf(found: PeriodOut, product: str, texts: Texts) -> bytes:
     """The content of a PDF file: totals, a chart of the verdicts, drift, and the table."""
     file = io.BytesIO()
     with PdfPages(file, metadata={"Title": product, "CreationDate": None}) as pages:
-        pages.savefig(_first(found, product, days, texts))
+        pages.savefig(_first(found, product, texts))
         rest = found.rows[FIRST:]
         for start in range(0, len(rest), OTHERS):
             figure = Figure(PAPER)
@@ -32,15 +32,17 @@ def as_pdf(found: PeriodOut, product: str, days: int, texts: Texts) -> bytes:
     return file.getvalue()
 
 
-def _first(found: PeriodOut, product: str, days: int, texts: Texts) -> Figure:
+def _first(found: PeriodOut, product: str, texts: Texts) -> Figure:
     figure, total = Figure(PAPER), found.total
     figure.text(0.08, 0.94, product, size=18, weight="bold")
-    figure.text(0.08, 0.92, f"{texts.say('period')}: {days} d, {time.strftime('%Y-%m-%d %H:%M')}", size=9)
+    begin, end = (f"{datetime.fromtimestamp(at):%Y-%m-%d %H:%M}" for at in (found.begin, found.end))
+    figure.text(0.08, 0.92, f"{texts.say('period')}: {begin} - {end}", size=9)
     words = [
         f"{texts.say('inspected')}: {total.inspected}",
         f"{texts.say('yield')}: {_share(total.good, total.inspected)}",
         f"{texts.say('rejects')}: {total.defect}",
         f"{texts.say('false_rejects')}: {total.false_rejects} {texts.say('of')} {total.reviewed_rejects}",
+        f"{texts.say('missed')}: {total.missed} {texts.say('of')} {total.reviewed_good}",
     ]
     figure.text(0.08, 0.89, "     ".join(words), size=10)
     drift = found.drift

@@ -32,7 +32,8 @@ function showTable() {
   $("table").replaceChildren(element("thead", {}, head), element("tbody", {}, ...report.rows.toReversed().map((row) => element("tr", {}, ...cells(row).map((value, index) => element(index ? "td" : "th", {}, value))))));
 }
 async function refresh() {
-  const path = `/v1/products/${product.id}/report?days=${$("period").value}&by=${$("by").value}`;
+  const day = $("until").valueAsDate, end = day && new Date(day.getUTCFullYear(), day.getUTCMonth(), day.getUTCDate() + 1);
+  const path = `/v1/products/${product.id}/report?days=${$("period").value}&by=${$("by").value}${end ? `&until=${end / 1000}` : ""}`;
   report = await api("GET", path);
   $("csv").href = path.replace("/report?", "/report.csv?");
   $("pdf").href = `${path.replace("/report?", "/report.pdf?")}&language=${language}`;
@@ -43,6 +44,7 @@ async function refresh() {
     [t("rejects"), count(total.defect), "wrong"],
     [t("reviews"), count(total.review), "review"],
     [t("false_rejects"), total.reviewed_rejects ? `${count(total.false_rejects)} ${t("of")} ${count(total.reviewed_rejects)}` : "–"],
+    [t("missed"), total.reviewed_good ? `${count(total.missed)} ${t("of")} ${count(total.reviewed_good)}` : "–"],
     [t("latency"), total.p95 == null ? "–" : `${count(Math.round(1000 * total.p95))} ms`],
   ]));
   const { drift } = report;
@@ -51,6 +53,6 @@ async function refresh() {
   showTable();
   redraw();
 }
-for (const id of ["period", "by"]) $(id).addEventListener("change", () => attempt(refresh));
+for (const id of ["period", "until", "by"]) $(id).addEventListener("change", () => attempt(refresh));
 listen({ inspection: calmly(() => attempt(refresh), 3000), review: calmly(() => attempt(refresh), 1000) });
 attempt(refresh);
