@@ -45,15 +45,18 @@ async function refresh() {
 }
 
 if ($("drop")) dropZone($("drop"), async (files, progress) => {
-  let done = 0, problems = [];
+  let done = 0, unrecorded = 0;
+  const problems = [];
   const sendOne = async (file) => {
     const form = new FormData();
     form.append("image", file, file.name);
     for (;;) {
       try {
-        return await api("POST", `${own}/inspect?source=page`, form);
+        const found = await api("POST", `${own}/inspect?source=page`, form);
+        unrecorded += found.id === null;
+        return;
       } catch (error) {
-        if (error.status !== 429) { problems.push(error.message); return null; }
+        if (error.status !== 429) { problems.push(error.message); return; }
         await new Promise((go) => setTimeout(go, 1000));
       }
     }
@@ -62,7 +65,9 @@ if ($("drop")) dropZone($("drop"), async (files, progress) => {
   const work = async () => { for (let file; (file = waiting.shift());) { await sendOne(file); progress((done += 1) / files.length); } };
   pinned = null;
   await Promise.all([work(), work(), work()]);
-  return [t("sent_inspected", { number: done - problems.length }), ...problems.slice(0, 1)].join(" ");
+  const words = [t("sent_inspected", { number: done - problems.length })];
+  if (unrecorded) words.push(t("sent_unrecorded", { number: unrecorded }));
+  return [...words, ...problems.slice(0, 1)].join(" ");
 });
 
 function fullScreen() {

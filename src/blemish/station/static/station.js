@@ -53,6 +53,7 @@ export const onClick = (id, action) => $(id)?.addEventListener("click", (event) 
 // Calls back on events of the station that concern this product.
 export function listen(handlers) {
   const source = new EventSource("/v1/events");
+  source.addEventListener("disk", (event) => showCondition(JSON.parse(event.data).condition));
   for (const [kind, handle] of Object.entries(handlers)) {
     source.addEventListener(kind, (event) => {
       const data = JSON.parse(event.data);
@@ -60,6 +61,12 @@ export function listen(handlers) {
     });
   }
   addEventListener("pagehide", () => source.close());
+}
+
+// Says what is not kept for want of space.
+function showCondition(condition) {
+  $("banner").hidden = condition === "ok";
+  $("banner").textContent = condition === "ok" ? "" : t(condition.replace(" ", "_"));
 }
 
 // The function at most once per `milliseconds`, and once after the last call.
