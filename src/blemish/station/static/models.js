@@ -18,7 +18,7 @@ function actions(model, active) {
   if (model.state === "ready") {
     const formats = Object.keys(model.exports);
     for (const [format, title] of [["onnx", "ONNX"], ["openvino", "OpenVINO"]]) {
-      if (!formats.includes(format)) found.push(action(`${t("export_model")} ${title}`, () => follow(api("POST", `/v1/models/${model.id}/export`, { format }))));
+      if (!formats.includes(format)) found.push(action(t("export_model", { format: title }), () => follow(api("POST", `/v1/models/${model.id}/export`, { format }))));
     }
     found.push(link(t("download"), `/v1/models/${model.id}/file`));
   }
@@ -31,7 +31,7 @@ function row(model, active) {
     element("th", { scope: "row" }, String(model.number)),
     element("td", {}, element("span", { class: `chip state-${model.is_active ? "running" : model.state}` }, stateWords)),
     element("td", {}, model.lineage.method ?? "–"),
-    element("td", {}, count(model.lineage.num_good ?? 0)),
+    element("td", { "data-title": t("good_images") }, count(model.lineage.num_good ?? 0)),
     element("td", {}, `${dated(model.created_at)}, ${model.created_by}`),
     element("td", {}, element("span", { class: "row wrap end" }, ...actions(model, active))));
 }

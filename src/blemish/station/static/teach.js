@@ -13,10 +13,10 @@ function gallery(name, isDefect) {
     return item;
   };
   const more = async () => {
-    const some = await api("GET", `${own}/images?is_defect=${isDefect}&after=${last}&limit=${PAGE}`);
-    $(name).append(...some.map(thumb));
-    last = some.at(-1)?.id ?? last;
-    $(`${name}-more`).hidden = some.length < PAGE;
+    const some = await api("GET", `${own}/images?is_defect=${isDefect}&after=${last}&limit=${PAGE + 1}`), shown = some.slice(0, PAGE);
+    $(name).append(...shown.map(thumb));
+    last = shown.at(-1)?.id ?? last;
+    $(`${name}-more`).hidden = some.length <= PAGE;
   };
   onClick(`${name}-more`, more);
   dropZone($(`${name}-drop`), async (files, progress) => {
