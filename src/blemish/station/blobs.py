@@ -31,8 +31,8 @@ class Blobs:
         """
         sha256 = sha256 or hashlib.sha256(content).hexdigest()
         path = self.path(sha256)
-        if path.exists():
-            os.utime(path)  # so that it is not removed as an old file that nothing names
+        with suppress(OSError):
+            os.utime(path)  # it is there; and so it is not removed as an old file that nothing names
             return sha256
         make_folder(path.parent)
         with writing(path):

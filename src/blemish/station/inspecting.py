@@ -14,12 +14,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
+
+from sqlalchemy import select
 
 from blemish.errors import BlemishError
 from blemish.imaging.formats import Image
@@ -45,6 +47,8 @@ TOGETHER = 8
 """Images that are computed together, at most."""
 BEHIND = 5
 """How much lower the priority of computing is than that of what answers, records and shows (as by `nice`)."""
+KEEPERS = 2
+"""Threads that write files of images."""
 MOST_LOADED = 4
 """Products whose models are in memory at once."""
 
@@ -110,6 +114,7 @@ class Inspecting:
         self._workspace, self._recorder, self._backend = workspace, recorder, backend
         self._lines: dict[int, Line] = {}
         self._lock = threading.Lock()
+        self._keeping = ThreadPoolExecutor(KEEPERS)
 
     def submit(self, product_id: int, item: Item) -> Future[Found]:
         """The result, once it is recorded; raises BusyError where the queue is full."""
@@ -120,7 +125,7 @@ class Inspecting:
         """The queue of a product; the one that was used the longest ago ends where there are too many."""
         ended = None
         with self._lock:
-            line = self._lines.pop(product_id, None) or Line(product_id, self._load, self._recorder)
+            line = self._lines.pop(product_id, None) or Line(product_id, self._load, self._recorder, self._keeping)
             self._lines[product_id] = line
             if len(self._lines) > MOST_LOADED:
                 ended = self._lines.pop(next(iter(self._lines)))
@@ -141,15 +146,21 @@ class Inspecting:
             line.end()
         for line in lines:
             line.join()
+        self._keeping.shutdown()
 
     def _load(self, product_id: int, present: Active | None) -> Active:
         """The active model and decision; `present` keeps its inspector where the model is the same."""
+        chosen = (
+            select(Model, Decision)
+            .join(Product, Product.active_model_id == Model.id)
+            .join(Decision, Decision.id == Model.active_decision_id)
+            .where(Product.id == product_id)
+        )
         with self._workspace.store.reading() as session:
-            product = session.get(Product, product_id)
-            model = session.get(Model, product.active_model_id) if product and product.active_model_id else None
-            decision = session.get(Decision, model.active_decision_id) if model else None
-        if model is None or decision is None:
+            found = session.execute(chosen).one_or_none()
+        if found is None:
             raise NotReadyError
+        model, decision = found
         if present and present.model.id == model.id:
             return Active(model, decision, present.inspector, present.good_scores)
         folder = self._workspace.model_folder(model)
@@ -184,8 +195,10 @@ def _package(backend: str) -> str:
 class Line:
     """The queue of one product and its threads."""
 
-    def __init__(self, product_id: int, load: Callable[[int, Active | None], Active], recorder: Recorder):
-        self._product_id, self._load, self._recorder = product_id, load, recorder
+    def __init__(
+        self, product_id: int, load: Callable[[int, Active | None], Active], recorder: Recorder, keeping: Executor
+    ):
+        self._product_id, self._load, self._recorder, self._keeping = product_id, load, recorder, keeping
         self._waiting: queue.Queue[Item | None] = queue.Queue()
         self._computed: queue.Queue[tuple[Item, Found] | None] = queue.Queue(2 * TOGETHER)
         self._lock, self._bytes, self._count, self._is_ended = threading.Lock(), 0, 0, False
@@ -223,10 +236,10 @@ class Line:
         active: Active | None = None
         while (first := self._waiting.get()) is not None:
             items, is_last = _drained(self._waiting, first)
-            left = list(items)
+            left, taken = list(items), time.monotonic()
             try:
                 active = self._load(self._product_id, active)
-                for item, found in self._inspect(active, items):
+                for item, found in self._inspect(active, items, taken):
                     left.remove(item)
                     self._computed.put((item, found))
             except Exception as error:
@@ -241,10 +254,14 @@ class Line:
                 break
         self._computed.put(None)
 
-    def _inspect(self, active: Active, items: Sequence[Item]) -> Iterator[tuple[Item, Found]]:
+    def _inspect(self, active: Active, items: Sequence[Item], taken: float) -> Iterator[tuple[Item, Found]]:
+        """The results, in order. The files of the images are written meanwhile. `taken` is when the queue ended."""
+        kept = [self._keeping.submit(self._recorder.keep, item) for item in items]
         samples = [Sample(Path(item.name), content=item.pixels) for item in items]
         started = time.monotonic()
-        for item, prediction in zip(items, active.inspector.inspect(samples, with_images=True), strict=True):
+        for item, file, prediction in zip(
+            items, kept, active.inspector.inspect(samples, with_images=True), strict=True
+        ):
             if not isinstance(prediction, Prediction):
                 _settle(item, BlemishError(prediction.error))
                 continue
@@ -259,12 +276,13 @@ class Line:
                     judged=judged,
                     prediction=prediction,
                     decoded=item.decoded,
-                    waited=started - item.queued,
+                    waited=taken - item.queued,
                     computed=now - started,
                     drawn=random.random(),
+                    kept=file,
                 ),
             )
-            started = now
+            taken = started = now
 
     def _record(self) -> None:
         is_last = False

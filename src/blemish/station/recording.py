@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args
 
 from sqlalchemy import select
@@ -55,6 +55,8 @@ class Found:
     computed: float
     """Seconds of decoding, in the queue, and of computing."""
     drawn: float
+    kept: Future[str | None]
+    """The name of the image's file, which is written meanwhile; None where it is not kept."""
     recorded: float = 0.0
     """Seconds of writing its files and its row, and those of the results that were recorded with it."""
     row: Inspection | None = None
@@ -80,6 +82,10 @@ class Recorder:
         has_failed = now - self._file_failed < RETRY_SECONDS
         return "disk full" if has_failed or self._workspace.blobs.free <= self._keep_free else "ok"
 
+    def keep(self, item: Item) -> str | None:
+        """Keeps the image's file, and gives its name; None where it is not kept."""
+        return self._put(item.content, item.sha256) if self.condition == "ok" else None
+
     def record(self, group: Sequence[tuple[Item, Found]]) -> list[Found | Exception]:
         """The results with their rows, or the reason why there is none; several images cost one transaction.
 
@@ -87,7 +93,7 @@ class Recorder:
         written to the audit log with the next row.
         """
         began = time.monotonic()
-        files = [self._files(item, found) for item, found in group]
+        files = [self._files(found) for _, found in group]
         try:
             with self._workspace.store.writing() as session:
                 recorded = [_row(session, item, found, kept) for (item, found), kept in zip(group, files, strict=True)]
@@ -121,19 +127,26 @@ class Recorder:
             self._said = now
             self._bus.publish("disk", condition=now)
 
-    def _files(self, item: Item, found: Found) -> tuple[str | None, str | None]:
+    def _files(self, found: Found) -> tuple[str | None, str | None]:
         """The names of the image's file and of its preview; None where they are not kept."""
-        if self.condition != "ok":
+        image = found.kept.result()
+        if image is None or self.condition != "ok":
             return None, None
-        preview = encode_preview(found.prediction, found.decision.pixel_threshold)
+        judged = found.judged
+        preview = self._put(encode_preview(found.prediction, found.decision.pixel_threshold, judged.found))
+        return (image, preview) if preview else (None, None)
+
+    def _put(self, content: bytes, sha256: str | None = None) -> str | None:
+        """Stores a file; None where that fails, and then no other is tried for a while.
+
+        It is not flushed, which would take longer than all else: the result in the database is what must not be lost.
+        """
         try:
-            # Not flushed, which would take longer than all else: the result in the database is what must not be lost.
-            put = partial(self._workspace.blobs.put, flush=False)
-            return put(item.content, item.sha256), put(preview)
+            return self._workspace.blobs.put(content, sha256, flush=False)
         except BlemishError as error:
             logger.warning("an image is not kept: %s", error)
             self._file_failed = time.monotonic()
-            return None, None
+            return None
 
     def _tell(self, row: Inspection) -> None:
         self._metrics.inspected(row.product_id, row.verdict, row.latency)

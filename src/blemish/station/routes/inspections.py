@@ -46,8 +46,7 @@ async def inspect(
     station itself took of the time since the request arrived: all the rest (own), of which `record` is files and rows.
     """
     station = station_of(request)
-    await run_in_threadpool(station.product, product_id)
-    if idempotency_key and (known := await run_in_threadpool(_known, station, product_id, idempotency_key)):
+    if known := await run_in_threadpool(_known, station, product_id, idempotency_key):
         return known
     limit, began = station.settings.limits.image_bytes, time.monotonic()
     if content_kind(request) == "multipart/form-data":
@@ -123,7 +122,11 @@ def _busy(station: Station, product_id: int) -> HTTPException:
     return HTTPException(429, "The queue is full. Send it again later.", {"Retry-After": str(RETRY_SECONDS)})
 
 
-def _known(station: Station, product_id: int, key: str) -> InspectionOut | None:
+def _known(station: Station, product_id: int, key: str | None) -> InspectionOut | None:
+    """What an earlier request with the key found; raises HTTPException 404 where there is no such product."""
+    station.product(product_id)
+    if not key:
+        return None
     with station.store.reading() as session:
         row = by_key(session, product_id, key)
         if row is None:
