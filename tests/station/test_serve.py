@@ -163,8 +163,9 @@ import json, sys
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-class Without:
-    def find_spec(name, path=None, target=None):
+class Without(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
         is_hidden = name.partition(".")[0] in {"torch", "timm", "matplotlib"}
         return None if is_hidden else PathFinder.find_spec(name, path, target)
 
