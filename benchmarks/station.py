@@ -2,15 +2,22 @@
 
     python benchmarks/station.py [--seconds 60] [--clients 4] [--side 1024] [--method ensemble] [--out FOLDER]
 
-Teaches a product with images of `--side` pixels, measures `blemish predict` on the same images, then posts them to
-`blemish serve` for so long, after a warm-up of two minutes (a tenth of the time where that is shorter). Prints
-throughput beside that of predict, the service's own part of an answer (Server-Timing), memory over time with its
-slope, lost answers, and how long a page's request takes meanwhile.
+Teaches a product with images of `--side` pixels, measures `blemish predict` on good images, then posts the same images
+to `blemish serve` for so long, after a warm-up of two minutes (a tenth of the time where that is shorter), each time
+as another file: so every image is hashed, decoded, computed and written. Prints throughput beside that of predict
+before and after, the parts of an answer as the service says them (Server-Timing), memory over time with its slope,
+lost answers, and how long the pages' requests and actions take meanwhile.
+
+The own part is all of the time from a request's arrival to its answer but receiving the body, decoding, waiting for
+the model and computing: checks of who asks, the queue between threads, hashing, the preview, files, the database.
+Images that were inspected over a minute ago are removed, so that the disk does not fill.
 """
 
 from __future__ import annotations
 
 import argparse
+import http.client
+import itertools
 import json
 import os
 import socket
@@ -18,8 +25,11 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
+import zlib
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +41,9 @@ from blemish.station.tables import Job, Product
 from blemish.station.uploads import Arrived, Limits, add_image
 from blemish.station.workspace import open_workspace
 
-NUM_GOOD, NUM_POSTED = 24, 24
+NUM_GOOD, NUM_POSTED = 24, 96
+WARM_SECONDS = 120.0
+PARTS = ("receive", "decode", "queue", "compute", "record", "own")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
@@ -65,90 +77,145 @@ def predict_rate(model: Path, images: Path, out: Path) -> float:
     return float(said.partition(" images/s")[0].rpartition(" ")[2])
 
 
-class Client(threading.Thread):
-    """Posts the images one after the other, and notes how long each part took."""
+def another_file(png: bytes, number: int) -> bytes:
+    """The same image as another file: a text chunk with the number stands before its end."""
+    content = b"tEXtnumber\0" + str(number).encode()
+    chunk = (len(content) - 4).to_bytes(4) + content + zlib.crc32(content).to_bytes(4)
+    return png[:-12] + chunk + png[-12:]
 
-    def __init__(self, base: str, contents: list[bytes], ended: threading.Event):
+
+class Client(threading.Thread):
+    """Posts images one after the other, and notes how long each part took."""
+
+    def __init__(self, port: int, contents: list[bytes], numbers: Iterator[int], ended: threading.Event):
         super().__init__()
-        self.base, self.contents, self.ended = base, contents, ended
-        self.answers: list[tuple[float, float, float]] = []
-        self.lost = self.asked = 0
+        self.port, self.contents, self.numbers, self.ended = port, contents, numbers, ended
+        self.answers: list[dict[str, float]] = []
+        self.lost = self.refused = 0
 
     def run(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         while not self.ended.is_set():
-            content = self.contents[self.asked % len(self.contents)]
-            self.asked += 1
-            request = urllib.request.Request(
-                self.base + "/v1/products/1/inspect", content, {"Content-Type": "image/png"}
-            )
-            started = time.monotonic()
+            number = next(self.numbers)
+            body, started = another_file(self.contents[number % len(self.contents)], number), time.monotonic()
             try:
-                with urllib.request.urlopen(request, timeout=120) as answer:
-                    answer.read()
-                    parts = dict(one.split(";dur=") for one in answer.headers["Server-Timing"].split(", "))
-            except urllib.error.HTTPError as error:
-                self.lost += error.code != 429
-            except OSError:
+                connection.request("POST", "/v1/products/1/inspect", body, {"Content-Type": "image/png"})
+                answer = connection.getresponse()
+                found = json.loads(answer.read())
+            except (OSError, http.client.HTTPException, ValueError):
                 self.lost += 1
-            else:
-                now = time.monotonic()
-                self.answers.append((now, 1000 * (now - started), float(parts["own"])))
+                connection.close()
+                continue
+            self.refused += answer.status == 429
+            self.lost += answer.status not in (200, 429) or (answer.status == 200 and found["id"] is None)
+            if answer.status == 200:
+                parts = dict(one.split(";dur=") for one in answer.headers["Server-Timing"].split(", "))
+                whole = {"at": time.monotonic(), "answer": 1000 * (time.monotonic() - started)}
+                self.answers.append(whole | {name: float(parts[name]) for name in PARTS})
 
 
-def watch(base: str, process: psutil.Process, ended: threading.Event) -> tuple[list[tuple[float, float]], list[float]]:
-    """(time, MB of memory) and milliseconds of a page's request, every second."""
-    memory, pages = [], []
+def ask(base: str, method: str, path: str, body: object = None) -> bytes:
+    content = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(base + path, content, {"Content-Type": "application/json"}, method=method)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        found: bytes = answer.read()
+        return found
+
+
+def actions(base: str) -> Iterator[tuple[str, float]]:
+    """What people do meanwhile: pages, what they load, and changes; the name and milliseconds of each request."""
+    own, thresholds = "/v1/products/1", json.loads(ask(base, "GET", "/v1/models/1"))["decision"]
+    decision = {name: thresholds[name] for name in ("review_threshold", "defect_threshold", "min_area")}
+    while True:
+        latest = json.loads(ask(base, "GET", f"{own}/inspections?limit=1"))
+        for name, method, path, body in [
+            ("page", "GET", "/products/1/inspect", None),
+            ("counters", "GET", f"{own}/counters", None),
+            ("last fifty", "GET", f"{own}/inspections?limit=50", None),
+            *(("picture", "GET", one["links"]["picture"], None) for one in latest if "picture" in one["links"]),
+            ("next review", "POST", f"{own}/review-queue", {}),
+            ("decision", "POST", "/v1/models/1/decisions", decision),
+        ]:
+            started = time.monotonic()
+            ask(base, method, path, body)
+            yield name, 1000 * (time.monotonic() - started)
+
+
+def remove_old(files: Path, kept: set[Path]) -> None:
+    """Removes images that were inspected over a minute ago, which the station would keep."""
+    for path in set(files.glob("??/*")) - kept:
+        with suppress(OSError):
+            if path.stat().st_mtime < time.time() - 60:
+                path.unlink()
+
+
+Watched = tuple[list[tuple[float, float]], list[tuple[float, str, float]]]
+
+
+def watch(base: str, process: psutil.Process, files: Path, ended: threading.Event) -> Watched:
+    """(time, MB of memory) and (time, name, milliseconds) of an action, every second."""
+    memory, done, doing, kept = [], [], actions(base), set(files.glob("??/*"))
     while not ended.wait(1):
         memory.append((time.monotonic(), process.memory_info().rss / 1e6))
-        started = time.monotonic()
-        urllib.request.urlopen(base + "/v1/products/1/counters", timeout=60).read()
-        pages.append(1000 * (time.monotonic() - started))
-    return memory, pages
+        name, milliseconds = next(doing)
+        done.append((time.monotonic(), name, milliseconds))
+        remove_old(files, kept)
+    return memory, done
 
 
-def measure(root: Path, images: Path, seconds: float, clients: int) -> dict[str, float]:
+def measure(root: Path, images: Path, seconds: float, clients: int) -> dict[str, object]:
     """The figures of a served workspace under load."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "blemish", "serve", str(root), "--port", str(port)], env=ENVIRONMENT
-    )
-    base, ended = f"http://127.0.0.1:{port}", threading.Event()
+    command = [sys.executable, "-m", "blemish", "serve", str(root), "--port", str(port), "--keep-free", "0"]
+    process = subprocess.Popen(command, env=ENVIRONMENT)
+    base, ended, numbers = f"http://127.0.0.1:{port}", threading.Event(), itertools.count()
     try:
         wait_for(base)
         contents = [path.read_bytes() for path in sorted(images.glob("*.png"))]
-        threads = [Client(base, contents, ended) for _ in range(clients)]
+        threads = [Client(port, contents, numbers, ended) for _ in range(clients)]
         for thread in threads:
             thread.start()
         threading.Timer(seconds, ended.set).start()
         started = time.monotonic()
-        memory, pages = watch(base, psutil.Process(process.pid), ended)
+        memory, done = watch(base, psutil.Process(process.pid), root / "files", ended)
         for thread in threads:
             thread.join()
     finally:
+        ended.set()
         process.terminate()
         process.wait()
-    return figures(threads, memory, pages, started + min(120, seconds / 10))
+    return figures(threads, memory, done, started + min(WARM_SECONDS, seconds / 10))
 
 
 def figures(
-    threads: list[Client], memory: list[tuple[float, float]], pages: list[float], warm: float
-) -> dict[str, float]:
-    answers = [one for thread in threads for one in thread.answers if one[0] > warm]
-    times = [at for at, _, _ in answers]
+    threads: list[Client], memory: list[tuple[float, float]], done: list[tuple[float, str, float]], warm: float
+) -> dict[str, object]:
+    answers = [one for thread in threads for one in thread.answers if one["at"] > warm]
+    times = [one["at"] for one in answers]
     later = np.asarray([one for one in memory if one[0] > warm])
+    taken = defaultdict(list)
+    for at, name, milliseconds in done:
+        if at > warm:
+            taken[name].append(milliseconds)
     return {
         "images per second": (len(answers) - 1) / (max(times) - min(times)),
-        "answer p95, ms": float(np.quantile([whole for _, whole, _ in answers], 0.95)),
-        "own part p50, ms": float(np.quantile([own for _, _, own in answers], 0.5)),
-        "own part p95, ms": float(np.quantile([own for _, _, own in answers], 0.95)),
-        "page p95, ms": float(np.quantile(pages, 0.95)),
+        "parts of an answer, ms (median, 95 %)": {name: spread(answers, name) for name in ("answer", *PARTS)},
+        "actions of pages, ms (95 %, largest)": {
+            name: [round(float(np.quantile(some, 0.95)), 1), round(max(some), 1)] for name, some in taken.items()
+        },
         "memory, MB": float(later[:, 1].mean()),
         "memory slope, MB per minute": float(60 * np.polyfit(later[:, 0] - later[0, 0], later[:, 1], 1)[0]),
         "answers": len(answers),
         "lost answers": sum(thread.lost for thread in threads),
+        "refused for a full queue": sum(thread.refused for thread in threads),
     }
+
+
+def spread(answers: list[dict[str, float]], name: str) -> list[float]:
+    values = [one[name] for one in answers]
+    return [round(float(np.quantile(values, share)), 2) for share in (0.5, 0.95)]
 
 
 def wait_for(base: str) -> None:
@@ -173,10 +240,13 @@ def main() -> None:
     if (given.out / "workspace").exists():
         raise SystemExit(f"{given.out}: holds a workspace already. Give another --out.")
     root, model, images = prepare(given.out, given.side, given.method)
-    rate = predict_rate(model, images, given.out / "predicted")
-    found = {"blemish predict, images per second": rate} | measure(root, images, given.seconds, given.clients)
-    found["share of predict"] = found["images per second"] / rate
-    print(json.dumps({name: round(value, 3) for name, value in found.items()}, indent=2))
+    before = predict_rate(model, images, given.out / "predicted")
+    found = measure(root, images, given.seconds, given.clients)
+    rates = [before, predict_rate(model, images, given.out / "predicted")]
+    found |= {"blemish predict, images per second (before, after)": rates}
+    found["share of predict"] = found["images per second"] / (sum(rates) / 2)
+    shown = {name: round(value, 3) if isinstance(value, float) else value for name, value in found.items()}
+    print(json.dumps(shown, indent=2))
 
 
 if __name__ == "__main__":

@@ -66,6 +66,14 @@ def test_a_mask_and_the_same_polygon_are_one_region(roi, tmp_path: Path):
     assert read_roi(tmp_path / "roi.json") == roi
 
 
+def test_polygons_outside_are_cut_out(tmp_path: Path):
+    inner = [[10, 10], [19, 10], [19, 19], [10, 19]]
+    for name, polygons in (("all.json", {}), ("one.json", {"polygons": [[[0, 0], [79, 0], [79, 39], [0, 39]]]})):
+        (tmp_path / name).write_text(json.dumps({"size": [60, 80], "outside": [inner]} | polygons))
+    assert read_roi(tmp_path / "all.json").inside((60, 80)).sum() == 60 * 80 - 100
+    assert read_roi(tmp_path / "one.json").inside((60, 80)).sum() == 40 * 80 - 100
+
+
 def test_a_larger_picture_of_the_same_view_is_allowed_and_another_view_is_not(roi):
     assert roi.inside((60, 80)).sum() == 30 * 50
     assert roi.inside((120, 160)).sum() == 4 * 30 * 50

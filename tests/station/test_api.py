@@ -237,13 +237,25 @@ def test_a_full_queue_says_when_to_come_again(client, monkeypatch):
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
 
 
-def test_on_a_full_disk_inspections_go_on(client):
-    station = client.app.state.station
-    station.recorder._keep_free = 1 << 60
-    found = client.post("/v1/products/1/inspect", content=picture(1), headers=PNG).json()
-    assert found["decision"]
-    assert set(found["links"]) == {"self"}
-    assert client.get("/readyz").status_code == 503
+def test_an_answer_says_where_its_time_went(client):
+    answer = client.post("/v1/products/1/inspect", content=picture(1), headers=PNG)
+    parts = {
+        name: float(value)
+        for name, _, value in (one.partition(";dur=") for one in answer.headers["server-timing"].split(", "))
+    }
+    assert list(parts) == ["receive", "decode", "queue", "compute", "record", "own"]
+    assert parts["own"] >= parts["record"] > 0
+    assert min(parts.values()) >= 0
+
+
+def test_a_region_may_leave_a_part_out(client):
+    roi = {"size": [64, 64], "outside": [[[0, 0], [20, 0], [20, 20]]]}
+    assert client.put("/v1/products/1/roi", json=roi).json() == {
+        "size": [64, 64],
+        "polygons": [],
+        "outside": [[[0.0, 0.0], [20.0, 0.0], [20.0, 20.0]]],
+    }
+    assert client.put("/v1/products/1/roi", json={"size": [64, 64]}).status_code == 422
 
 
 def test_metrics_and_health(client):

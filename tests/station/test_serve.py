@@ -10,7 +10,9 @@ import sys
 import threading
 
 import pytest
+from station_help import picture, teach
 
+from blemish import load
 from blemish.cli import main
 from blemish.errors import BlemishError
 from blemish.model.locking import locked
@@ -22,6 +24,8 @@ from blemish.station.serve import Address, check_address, serve
 from blemish.station.station import Settings
 from blemish.station.tables import Inspection, Job, Review
 from blemish.station.workspace import open_workspace
+
+of_sqlite = pytest.mark.skipif("BLEMISH_TEST_DATABASE" in os.environ, reason="about SQLite")
 
 
 def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -152,3 +156,60 @@ def test_a_station_without_torch_can_be_opened():
     environment = {**os.environ, "PYTHONPATH": search}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == "[]"
+
+
+WITHOUT_TORCH = """
+import json, sys
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+class Without(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        is_hidden = name.partition(".")[0] in {"torch", "timm", "matplotlib"}
+        return None if is_hidden else PathFinder.find_spec(name, path, target)
+
+sys.meta_path[:] = [Without if one is PathFinder else one for one in sys.meta_path]
+from fastapi.testclient import TestClient
+from blemish.station.app import create_app
+from blemish.station.station import Settings
+from blemish.station.workspace import open_workspace
+
+root, image = map(Path, sys.argv[1:])
+app = create_app(open_workspace(root, None), Settings(keep_free=0))
+with TestClient(app, base_url="http://127.0.0.1:8765") as client:
+    answers = [
+        client.post("/v1/products/1/inspect", content=image.read_bytes(), headers={"content-type": "image/png"}),
+        client.post("/v1/products/1/teach", json={}),
+        client.post("/v1/products/1/learn"),
+        client.get("/products/1/teach"),
+        client.get("/v1/products/1/report.pdf"),
+    ]
+print(json.dumps([[one.status_code, one.text] for one in answers]))
+"""
+"""A program that inspects and tries to teach where torch is not installed."""
+
+
+@of_sqlite
+@pytest.mark.slow
+def test_without_torch_an_exported_model_inspects_and_teaching_says_what_it_needs(workspace, tmp_path):
+    done = teach(workspace, 1, "export", {"model": 1, "format": "onnx"})
+    assert done.error is None
+    folder = next((workspace.root / "models").iterdir())
+    (tmp_path / "part.png").write_bytes(picture(501, is_defect=True))
+    expected = load(folder, backend="onnx").predict(tmp_path / "part.png").score
+    workspace.store.close()
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(workspace.root), str(tmp_path / "part.png")]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert run.returncode == 0, run.stderr
+    inspected, taught, learned, page, figures = json.loads(run.stdout.splitlines()[-1])
+    assert inspected[0] == 200
+    found = json.loads(inspected[1])
+    assert (found["decision"], found["score"]) == ("defect", expected)
+    for code, words in (taught, learned):
+        assert code == 409
+        assert "blemish[train]" in words
+    assert page[0] == 200
+    assert "blemish[train]" in page[1].replace("&#39;", "'")
+    assert figures[0] == 422

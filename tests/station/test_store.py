@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 import tomllib
 from pathlib import Path
 from string import Formatter
@@ -20,8 +21,9 @@ from blemish.station import audit, backup, checks, retention
 from blemish.station.admin_schemas import Retention
 from blemish.station.blobs import Blobs
 from blemish.station.reporting import compared
+from blemish.station.retention import DAY
 from blemish.station.store import open_store
-from blemish.station.tables import Base, Image, Product
+from blemish.station.tables import Base, Image, Inspection, Product
 from blemish.station.texts.reader import LANGUAGES, preferred, texts_of
 from blemish.station.uploads import day_in, shown_name
 from blemish.station.workspace import open_workspace
@@ -115,6 +117,36 @@ def test_the_retention_says_before_it_removes(client, workspace):
     assert client.get("/v1/inspections/2/image").status_code == 200
     with workspace.store.reading() as session:
         assert retention.outdated(session, workspace, Retention(bytes=1 << 20)) == []
+
+
+def test_the_station_removes_by_itself_a_day_after_the_retention_was_set(client, workspace):
+    for seed in range(3):
+        client.post("/v1/products/1/inspect", content=picture(seed), headers=PNG)
+    with workspace.store.writing() as session:
+        session.execute(text("UPDATE inspections SET created_at = created_at - 864000 WHERE id <= 2"))
+    assert client.get("/v1/admin/storage").json()["removes_at"] is None
+    before, keeping = time.time(), client.app.state.station.housekeeping
+    said = client.put("/v1/admin/storage/retention", json={"days": 5}).json()
+    assert said["would_remove"] == 2
+    assert before + DAY <= said["removes_at"] <= time.time() + DAY
+    assert keeping.look(said["removes_at"] - 1) == 0
+    assert client.get("/v1/inspections/1/image").status_code == 200
+    assert keeping.look(said["removes_at"] + 1) == 2
+    assert client.get("/v1/inspections/1/image").status_code == 404
+    last = client.get("/v1/admin/audit?limit=1").json()[0]
+    assert (last["who"], last["what"], last["new"]["number"]) == ("station", "images removed", 2)
+    assert client.get("/v1/admin/storage").json()["removes_at"] >= before + DAY
+    assert client.put("/v1/admin/storage/retention", json={}).json()["removes_at"] is None
+    assert keeping.look(time.time() + 10 * DAY) == 0
+
+
+def test_images_beyond_a_size_are_the_oldest(client, workspace):
+    for seed in range(3):
+        client.post("/v1/products/1/inspect", content=picture(seed), headers=PNG)
+    with workspace.store.reading() as session:
+        size = workspace.blobs.path(session.get(Inspection, 3).image).stat().st_size
+        keep = Retention.model_construct(days=None, bytes=2 * size + size // 2)
+        assert retention.outdated(session, workspace, keep) == [1]
 
 
 def image(number, **fields):

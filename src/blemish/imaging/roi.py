@@ -66,7 +66,8 @@ class Roi:
 def read_roi(path: Path) -> Roi:
     """Reads a region of interest from a mask (an image file, see `read_mask`) or from polygons in a JSON file:
 
-    {"size": [height, width], "polygons": [[[x, y], [x, y], [x, y]], ...]}, in pixels of an image of that size.
+    {"size": [height, width], "polygons": [[[x, y], [x, y], [x, y]], ...], "outside": [...]}, in pixels of an image of
+    that size. Polygons that are `outside` are cut out of the others, or of the whole image where there are no others.
 
     Logs the region's share of the image. Raises BlemishError where the file cannot be used, or the region covers less
     than SMALLEST_SHARE.
@@ -97,10 +98,13 @@ def _draw(path: Path) -> NDArray[np.bool_]:
     try:
         content: Any = json.loads(read_bytes(path))
         size = _size(content["size"])
-        polygons = [_polygon(points, size) for points in content["polygons"]]
-        mask = np.zeros(size, np.uint8)
-        for polygon in polygons:  # one at a time, otherwise OpenCV leaves out where two overlap
-            cv2.fillPoly(mask, [np.round(polygon).astype(np.int32)], 1)
+        outside = [_polygon(points, size) for points in content.get("outside", ())]
+        drawn = content.get("polygons", ()) if outside else content["polygons"]
+        inside = [_polygon(points, size) for points in drawn]
+        mask = np.full(size, bool(outside) and not inside, np.uint8)
+        for polygon, value in [*((one, 1) for one in inside), *((one, 0) for one in outside)]:
+            # one at a time, otherwise OpenCV leaves out where two overlap
+            cv2.fillPoly(mask, [np.round(polygon).astype(np.int32)], value)
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError, MemoryError, cv2.error) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)[:200]
         raise BlemishError(

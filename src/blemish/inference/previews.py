@@ -29,7 +29,7 @@ from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.pixels import thumbnail
 from blemish.imaging.read import decode_image, read_content
 from blemish.imaging.thumbnails import PICTURE_SIDE, Thumbnail, small_map, to_jpeg
-from blemish.types import Prediction, Size
+from blemish.types import Prediction, Region, Size
 
 MAP_SIDE = 160
 """The longer side in pixels, at most, of a map that is kept for display."""
@@ -81,15 +81,22 @@ HEADER_FIELDS = ("path", "size", "outline", "mask_area", "at_maximum", "regions"
 
 
 def make_preview(
-    prediction: Prediction, path: str, pixel_threshold: float | None = None, kept: KeptImages = NOTHING_KEPT
+    prediction: Prediction,
+    path: str,
+    pixel_threshold: float | None = None,
+    kept: KeptImages = NOTHING_KEPT,
+    found: Sequence[Region] | None = None,
 ) -> Preview:
     """The preview of a prediction; with its regions where there is a pixel threshold.
+
+    `found` are all regions above that threshold, the highest peak first, where they are known already.
 
     The image file is read anew where the prediction brings no image and none was `kept`; there is no picture where
     that fails, or it is another file by now.
     """
     sample, values = prediction.sample, prediction.map
-    found = () if pixel_threshold is None else find_regions(values, pixel_threshold)
+    if found is None:
+        found = () if pixel_threshold is None else find_regions(values, pixel_threshold)
     size = values.shape[0], values.shape[1]
     mask = kept.mask(sample.mask, _limit(size)) if sample.mask else None
     return Preview(
@@ -159,13 +166,16 @@ class StoredPreview:
     """The threshold of its regions; None if the detector was not calibrated."""
 
 
-def encode_preview(prediction: Prediction, pixel_threshold: float | None) -> bytes:
+def encode_preview(
+    prediction: Prediction, pixel_threshold: float | None, found: Sequence[Region] | None = None
+) -> bytes:
     """The content of a preview file (20 to 40 kB): a checksum, a line of JSON, a JPEG of the image, a PNG of the map.
 
-    The map is stored with 256 levels between its lowest and its highest value.
+    The map is stored with 256 levels between its lowest and its highest value. `found` is as in `make_preview`.
     """
-    shown = make_preview(prediction, str(prediction.sample.image), pixel_threshold)
-    values = small_map(prediction.map, MAP_SIDE)
+    shown = make_preview(prediction, str(prediction.sample.image), pixel_threshold, found=found)
+    values = shown.map
+    assert values is not None
     low, high = float(values.min()), float(values.max())
     grey = np.round((values - low) * (255 / (high - low or 1.0))).astype(np.uint8)
     header = {name: getattr(shown, name) for name in HEADER_FIELDS}

@@ -82,7 +82,8 @@ def _acquire(folder: Path, doing: str, timeout: float) -> BinaryIO:
             try:
                 is_locked = _try_lock(file) and _is_in_place(file, folder / LOCK)
                 if is_locked:
-                    _write_holder(file, doing)
+                    with suppress(OSError):  # the lock holds on a full disk, too; others read "another process" then
+                        _write_holder(file, doing)
                     return file
                 holder = _holder(file)
             finally:

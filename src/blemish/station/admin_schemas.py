@@ -99,3 +99,4 @@ class StorageOut(BaseModel):
     is_full: bool
     retention: Retention
     would_remove: int = Field(description="inspections whose images the retention removes")
+    removes_at: float | None = Field(description="when the station does so by itself; null where all is kept")

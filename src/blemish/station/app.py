@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import OperationalError
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import blemish
 from blemish.errors import BlemishError
 from blemish.station import pages
-from blemish.station.bodies import Limited
+from blemish.station.bodies import ARRIVED, Limited
 from blemish.station.routes import admin, inspections, kserve, line, models, products, reviews, system, teaching
 from blemish.station.schemas import Problem
 from blemish.station.station import Settings, Station
@@ -74,14 +77,31 @@ def create_app(workspace: Workspace, settings: Settings | None = None) -> FastAP
     app.add_exception_handler(BlemishError, _unfit)
     app.add_exception_handler(OperationalError, _unavailable)
     app.add_middleware(Limited, largest=station.settings.limits.archive_bytes)
-    app.middleware("http")(_with_headers)
+    app.add_middleware(WithHeaders)
     return app
 
 
-async def _with_headers(request: Request, handle: Callable[[Request], Awaitable[Response]]) -> Response:
-    response = await handle(request)
-    response.headers.update(HEADERS | ({} if "cache-control" in response.headers else {"Cache-Control": "no-store"}))
-    return response
+class WithHeaders:
+    """Adds to each answer what holds for all, and to each request when it arrived, in monotonic seconds."""
+
+    def __init__(self, app: ASGIApp):
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope[ARRIVED] = time.monotonic()
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(HEADERS)
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        await self._app(scope, receive, answer)
 
 
 async def _unfit(_: Request, error: Exception) -> JSONResponse:

@@ -23,15 +23,16 @@ class Blobs:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def put(self, content: bytes, *, flush: bool = True) -> str:
+    def put(self, content: bytes, sha256: str | None = None, *, flush: bool = True) -> str:
         """Stores the content, unless it is there, and gives its SHA-256; raises BlemishError where the disk is full.
 
-        Without `flush` it is there when the process is killed, but may be lost where the power fails soon after.
+        `sha256` is that of the content where it is known already. Without `flush` the file is there when the process
+        is killed, but may be lost where the power fails soon after.
         """
-        sha256 = hashlib.sha256(content).hexdigest()
+        sha256 = sha256 or hashlib.sha256(content).hexdigest()
         path = self.path(sha256)
-        if path.exists():
-            os.utime(path)  # so that it is not removed as an old file that nothing names
+        with suppress(OSError):
+            os.utime(path)  # it is there; and so it is not removed as an old file that nothing names
             return sha256
         make_folder(path.parent)
         with writing(path):

@@ -11,6 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 LARGEST_JSON, LARGEST_TENSOR = 1 << 20, 128 << 20
 """Bytes of a JSON body, and of one that may hold an image."""
 IN_MEMORY = 16 << 20
+ARRIVED = "blemish.arrived"
+"""The name in a request's scope of when it arrived, in monotonic seconds."""
 IMAGE_KINDS = ("image/png", "image/jpeg", "image/tiff", "image/bmp", "image/webp", "application/octet-stream")
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy import select
 
 from blemish.data.synthetic import synthesize
-from blemish.imaging.read import decode_image
 from blemish.station import audit, job
-from blemish.station.inspecting import Item
+from blemish.station.inspecting import item_of
 from blemish.station.recording import Found
 from blemish.station.reviewing import answer, next_for
 from blemish.station.station import Settings, Station
@@ -76,10 +73,8 @@ def _inspect(workspace: Workspace, product: Product, paths: list[Path]) -> None:
     """Inspects the images one after the other, as a line would."""
     station = Station(workspace, Settings(keep_free=0))
     for path in random.Random(0).sample(paths, len(paths)):
-        content, began = path.read_bytes(), time.monotonic()
-        pixels, digest = decode_image(content, path), hashlib.sha256(content).hexdigest()
-        name = f"{path.parent.name}-{path.name}"
-        item = Item(pixels, content, digest, name, f"demo-{digest}", "demo", WHO, began, time.monotonic())
+        arrived = Arrived(path.read_bytes(), f"{path.parent.name}-{path.name}")
+        item = item_of(arrived, Limits(), source="demo", who=WHO, state="demo")
         found: Found = station.inspecting.submit(product.id, item).result()
         assert found.row is not None
     station.inspecting.close()

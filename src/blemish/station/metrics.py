@@ -19,6 +19,9 @@ class Metrics:
             "blemish_inspection_seconds", "From arrival to result", ["product"], buckets=SECONDS, registry=registry
         )
         self._refused = Counter("blemish_refused", "Requests refused for a full queue", ["product"], registry=registry)
+        self._missed = Counter(
+            "blemish_unrecorded", "Results that could not be recorded", ["product"], registry=registry
+        )
         self._waiting = Gauge("blemish_waiting", "Images that wait", ["product"], registry=registry)
         self._free = Gauge("blemish_disk_free_bytes", "Bytes free in the workspace", registry=registry)
 
@@ -30,6 +33,10 @@ class Metrics:
     def refused(self, product_id: int) -> None:
         """Counts a request that was told to come again."""
         self._refused.labels(str(product_id)).inc()
+
+    def missed(self, product_id: int) -> None:
+        """Counts a result that was answered, but could not be recorded."""
+        self._missed.labels(str(product_id)).inc()
 
     def text(self, waiting: dict[int, int], free: int) -> bytes:
         """All numbers in the format of Prometheus."""

@@ -229,4 +229,4 @@ def _page(
 
 
 def _about(station: Station, who: Principal | None) -> dict[str, Any]:
-    return {"is_full": who is not None and station.recorder.is_full, "is_open": is_open(station)}
+    return {"condition": "ok" if who is None else station.recorder.condition, "is_open": is_open(station)}

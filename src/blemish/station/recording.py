@@ -5,19 +5,21 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from sqlalchemy import select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from blemish.errors import BlemishError
 from blemish.inference.previews import encode_preview
+from blemish.station import audit
 from blemish.station.events import Bus
 from blemish.station.metrics import Metrics
 from blemish.station.reviewing import awaits
+from blemish.station.store import is_out_of_space
 from blemish.station.tables import Decision, Inspection, Model
 from blemish.station.verdicts import Judged
 from blemish.station.workspace import Workspace
@@ -28,9 +30,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("blemish")
 
-
 RETRY_SECONDS = 30.0
 """After a file could not be written, none is tried for so long."""
+Condition = Literal["ok", "disk full", "not recording"]
+"""What is kept of inspections: all, results without images, or nothing, because even the database cannot be written."""
+CONDITIONS: tuple[Condition, ...] = get_args(Condition)
 
 
 class KeyUsedError(Exception):
@@ -51,8 +55,12 @@ class Found:
     computed: float
     """Seconds of decoding, in the queue, and of computing."""
     drawn: float
+    kept: Future[str | None]
+    """The name of the image's file, which is written meanwhile; None where it is not kept."""
+    recorded: float = 0.0
+    """Seconds of writing its files and its row, and those of the results that were recorded with it."""
     row: Inspection | None = None
-    """Its row; None where the disk is full, so that nothing is recorded."""
+    """Its row; None where even the database cannot be written, so that nothing is recorded."""
     is_repeated: bool = False
     """Whether the row is that of an earlier request with the same key."""
 
@@ -62,43 +70,83 @@ class Recorder:
 
     def __init__(self, workspace: Workspace, bus: Bus, metrics: Metrics, keep_free: int):
         self._workspace, self._bus, self._metrics, self._keep_free = workspace, bus, metrics, keep_free
-        self._failed_at: float | None = None
+        self._file_failed = self._row_failed = -RETRY_SECONDS
+        self._unrecorded, self._said = 0, CONDITIONS[0]
 
     @property
-    def is_full(self) -> bool:
-        """Whether images are not kept now, because the disk is full."""
-        has_failed = self._failed_at is not None and time.monotonic() - self._failed_at < RETRY_SECONDS
-        return has_failed or self._workspace.blobs.free < self._keep_free
+    def condition(self) -> Condition:
+        """What is kept now."""
+        now = time.monotonic()
+        if now - self._row_failed < RETRY_SECONDS:
+            return "not recording"
+        has_failed = now - self._file_failed < RETRY_SECONDS
+        return "disk full" if has_failed or self._workspace.blobs.free <= self._keep_free else "ok"
+
+    def keep(self, item: Item) -> str | None:
+        """Keeps the image's file, and gives its name; None where it is not kept."""
+        return self._put(item.content, item.sha256) if self.condition == "ok" else None
 
     def record(self, group: Sequence[tuple[Item, Found]]) -> list[Found | Exception]:
-        """The results with their rows, or the reason why there is none; several images cost one transaction."""
-        files = [self._files(item, found) for item, found in group]
+        """The results with their rows, or the reason why there is none; several images cost one transaction.
+
+        Where the database cannot be written because the disk is full, the results have no rows. How many those were is
+        written to the audit log with the next row.
+        """
+        began = time.monotonic()
+        files = [self._files(found) for _, found in group]
         try:
             with self._workspace.store.writing() as session:
                 recorded = [_row(session, item, found, kept) for (item, found), kept in zip(group, files, strict=True)]
-        except OperationalError as error:
-            if "full" not in str(error).lower() and "no space" not in str(error).lower():
+                if self._unrecorded:
+                    number = {"number": self._unrecorded}
+                    audit.append(session, "station", "results not recorded", "disk full", None, number)
+        except DBAPIError as error:
+            if not is_out_of_space(error):
                 raise
-            self._failed_at = time.monotonic()
+            self._miss([found for _, found in group], error)
             return [found for _, found in group]
+        self._unrecorded, self._row_failed = 0, -RETRY_SECONDS
         for result in recorded:
             if isinstance(result, Found) and not result.is_repeated and result.row is not None:
                 self._tell(result.row)
-        return recorded
+        self.tell_condition()
+        spent = time.monotonic() - began
+        return [replace(one, recorded=spent) if isinstance(one, Found) else one for one in recorded]
 
-    def _files(self, item: Item, found: Found) -> tuple[str | None, str | None]:
+    def _miss(self, group: Sequence[Found], error: DBAPIError) -> None:
+        logger.error("%d results are answered, but not recorded: %s", len(group), error.orig)
+        self._row_failed = time.monotonic()
+        self._unrecorded += len(group)
+        for found in group:
+            self._metrics.missed(found.product_id)
+        self.tell_condition()
+
+    def tell_condition(self) -> None:
+        """Tells the pages what is kept, where that has changed."""
+        if (now := self.condition) != self._said:
+            self._said = now
+            self._bus.publish("disk", condition=now)
+
+    def _files(self, found: Found) -> tuple[str | None, str | None]:
         """The names of the image's file and of its preview; None where they are not kept."""
-        if self.is_full:
+        image = found.kept.result()
+        if image is None or self.condition != "ok":
             return None, None
-        preview = encode_preview(found.prediction, found.decision.pixel_threshold)
+        judged = found.judged
+        preview = self._put(encode_preview(found.prediction, found.decision.pixel_threshold, judged.found))
+        return (image, preview) if preview else (None, None)
+
+    def _put(self, content: bytes, sha256: str | None = None) -> str | None:
+        """Stores a file; None where that fails, and then no other is tried for a while.
+
+        It is not flushed, which would take longer than all else: the result in the database is what must not be lost.
+        """
         try:
-            # Not flushed, which would take longer than all else: the result in the database is what must not be lost.
-            put = partial(self._workspace.blobs.put, flush=False)
-            return put(item.content), put(preview)
+            return self._workspace.blobs.put(content, sha256, flush=False)
         except BlemishError as error:
             logger.warning("an image is not kept: %s", error)
-            self._failed_at = time.monotonic()
-            return None, None
+            self._file_failed = time.monotonic()
+            return None
 
     def _tell(self, row: Inspection) -> None:
         self._metrics.inspected(row.product_id, row.verdict, row.latency)

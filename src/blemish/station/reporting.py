@@ -31,14 +31,17 @@ Line = tuple[float, str, float, str | None]
 """created_at, verdict, latency, review."""
 
 
-def period(session: Session, product: Product, days: int, by: By) -> PeriodOut:
-    """The figures of the last days, by hour, shift or day in the station's time zone."""
-    since = time.time() - days * DAY
+def period(session: Session, product: Product, days: int, by: By, until: float | None = None) -> PeriodOut:
+    """The figures of the days before `until` (seconds since 1970; None: now), by hour, shift or day in the station's
+    time zone.
+    """
+    end = time.time() if until is None else until
+    begin = end - days * DAY
     lines: list[Line] = [
         (at, verdict, latency, reviewed)
         for at, verdict, latency, reviewed in session.execute(
             select(Inspection.created_at, Inspection.verdict, Inspection.latency, Inspection.reviewed)
-            .where(Inspection.product_id == product.id, Inspection.created_at >= since)
+            .where(Inspection.product_id == product.id, Inspection.created_at >= begin, Inspection.created_at < end)
             .order_by(Inspection.created_at)
         )
     ]
@@ -46,7 +49,7 @@ def period(session: Session, product: Product, days: int, by: By) -> PeriodOut:
     for line in lines:
         groups[_label(line[0], by)].append(line)
     rows = [_row(label, some) for label, some in groups.items()]
-    return PeriodOut(rows=rows, total=_row("", lines), drift=drift(session, product))
+    return PeriodOut(begin=begin, end=end, rows=rows, total=_row("", lines), drift=drift(session, product))
 
 
 def as_csv(found: PeriodOut) -> str:

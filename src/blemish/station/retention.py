@@ -1,10 +1,14 @@
-"""How long images of inspections are kept, by age and by size. Results are kept always."""
+"""How long images of inspections are kept, by age and by size. Results are kept always.
+
+What is not kept is removed once a day by the station itself (`housekeeping`), for the first time a day after the
+retention was set: until then the page says how many images would go, and the retention can be changed.
+"""
 
 from __future__ import annotations
 
 import time
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from blemish.station import audit
@@ -12,7 +16,8 @@ from blemish.station.admin_schemas import Retention
 from blemish.station.tables import Check, Image, Inspection, Setting
 from blemish.station.workspace import Workspace
 
-SETTING = "retention"
+SETTING, NEXT = "retention", "retention-next"
+"""The names of the settings: what is kept, and when the station removes the rest."""
 DAY = 86400.0
 GRACE_SECONDS = 3600.0
 """A file that nothing names yet is kept for so long: its row may be being written."""
@@ -28,7 +33,22 @@ def choose(session: Session, new: Retention, who: str) -> None:
     """Sets the retention."""
     old = chosen(session).model_dump()
     session.merge(Setting(name=SETTING, value=new.model_dump()))
+    _schedule(session, new)
     audit.append(session, who, "retention set", "storage", old, new.model_dump())
+
+
+def next_run(session: Session) -> float | None:
+    """When the station removes what is not kept, in seconds since 1970; None where all is kept."""
+    found = session.get(Setting, NEXT)
+    return float(found.value["at"]) if found else None
+
+
+def _schedule(session: Session, keep: Retention) -> None:
+    """Puts the next removal a day ahead, or takes it back where there is no limit."""
+    if keep == Retention():
+        session.execute(delete(Setting).where(Setting.name == NEXT))
+    else:
+        session.merge(Setting(name=NEXT, value={"at": time.time() + DAY}))
 
 
 def outdated(session: Session, workspace: Workspace, keep: Retention) -> list[int]:
@@ -52,12 +72,14 @@ def outdated(session: Session, workspace: Workspace, keep: Retention) -> list[in
 def clean(workspace: Workspace, who: str) -> int:
     """Removes the images that the retention does not keep, then files that nothing names; gives how many images."""
     with workspace.store.writing() as session:
-        gone = outdated(session, workspace, chosen(session))
+        keep = chosen(session)
+        gone = outdated(session, workspace, keep)
+        _schedule(session, keep)
         for start in range(0, len(gone), 500):
             some = gone[start : start + 500]
             session.execute(update(Inspection).where(Inspection.id.in_(some)).values(image=None, preview=None))
         if gone:
-            audit.append(session, who, "images removed", "storage", None, {"number": len(gone)})
+            audit.append(session, who, "images removed", "storage", None, {"number": len(gone)} | keep.model_dump())
     _remove_unnamed(workspace)
     return len(gone)
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from blemish.station.recording import Condition
 from blemish.station.verdicts import Verdict
 
 Name = Annotated[
@@ -52,12 +53,13 @@ class ProductOut(BaseModel):
 
 
 class Roi(Taken):
-    """The region of interest: polygons in pixels of an image of this size."""
+    """The region of interest: polygons in pixels of an image of this size; those `outside` are cut out."""
 
     size: tuple[Annotated[int, Field(ge=1, le=100_000)], Annotated[int, Field(ge=1, le=100_000)]] = Field(
         description="height, width"
     )
-    polygons: list[list[tuple[Finite, Finite]]] = Field(min_length=1, max_length=50)
+    polygons: list[list[tuple[Finite, Finite]]] = Field(default=[], max_length=50)
+    outside: list[list[tuple[Finite, Finite]]] = Field(default=[], max_length=50)
 
 
 class ImageOut(BaseModel):
@@ -272,7 +274,7 @@ class QueueOut(BaseModel):
 class Ready(BaseModel):
     """Whether the station works."""
 
-    status: Literal["ok", "disk full"]
+    status: Condition
     keeps_images: bool
 
 
@@ -305,6 +307,8 @@ class DriftOut(BaseModel):
 class PeriodOut(BaseModel):
     """The figures of a period."""
 
+    begin: float
+    end: float
     rows: list[PeriodRow]
     total: PeriodRow
     drift: DriftOut

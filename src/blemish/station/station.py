@@ -11,6 +11,7 @@ from typing import TypeVar
 from fastapi import HTTPException, Request
 
 from blemish.station.events import Bus
+from blemish.station.housekeeping import Housekeeping
 from blemish.station.inspecting import Inspecting
 from blemish.station.jobs import Jobs
 from blemish.station.metrics import Metrics
@@ -50,6 +51,7 @@ class Station:
         self.inspecting = Inspecting(workspace, self.recorder, settings.backend)
         self.jobs = Jobs(workspace, self.bus)
         self.watching = Watching(workspace, self.inspecting, settings.limits)
+        self.housekeeping = Housekeeping(workspace, self.recorder, self.bus)
 
     @property
     def store(self) -> Store:
@@ -66,10 +68,12 @@ class Station:
         self.jobs.recover()
         self.workspace.tidy()
         self.watching.open()
+        self.housekeeping.open()
 
     def close(self) -> None:
         """Stops jobs, and inspections after what waits is done."""
         self.bus.stop()
+        self.housekeeping.close()
         self.watching.close()
         self.jobs.close()
         self.inspecting.close()

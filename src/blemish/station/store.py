@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,10 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 WRITE_LOCK = 0x626C656D
 """The advisory lock of PostgreSQL under which one writer at a time changes the database."""
 BUSY_SECONDS = 30
+NO_SPACE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
+"""Results of SQLite on a disk that is full, or that has become read-only."""
+DISK_FULL = "53100"
+"""The same of PostgreSQL."""
 
 
 class Store:
@@ -74,6 +79,12 @@ def open_store(database: str) -> Store:
     except DBAPIError as error:
         raise BlemishError(f"database {_shown(url)}: cannot be opened ({one_line(error.orig, 200)}).") from None
     return Store(engine)
+
+
+def is_out_of_space(error: DBAPIError) -> bool:
+    """Whether the database cannot be written because of its disk."""
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    return code & 0xFF in NO_SPACE if code is not None else getattr(error.orig, "sqlstate", None) == DISK_FULL
 
 
 def _shown(url: Any) -> str:

@@ -23,6 +23,8 @@ class Judged:
     verdict: Verdict
     p_value: float
     regions: list[dict[str, Any]]
+    found: tuple[Region, ...] | None = None
+    """All regions, also those that are too small to count; None where they were not needed for the verdict."""
 
 
 def judge(prediction: Prediction, decision: Decision, good_scores: Sequence[float]) -> Judged:
@@ -32,11 +34,10 @@ def judge(prediction: Prediction, decision: Decision, good_scores: Sequence[floa
     image without a region of that area is good.
     """
     verdict = verdict_of(prediction.score, decision)
-    regions: tuple[Region, ...] = ()
-    if verdict != "good":
-        regions = find_regions(prediction.map, decision.pixel_threshold, decision.min_area)
-        verdict = verdict if regions or not decision.min_area else "good"
-    return Judged(verdict, p_value(prediction.score, good_scores), [asdict(region) for region in regions])
+    found = None if verdict == "good" else find_regions(prediction.map, decision.pixel_threshold)
+    regions = [asdict(region) for region in found or () if region.area >= decision.min_area]
+    verdict = verdict if regions or not decision.min_area else "good"
+    return Judged(verdict, p_value(prediction.score, good_scores), regions, found)
 
 
 def verdict_of(score: float, decision: Decision, areas: Sequence[int] | None = None) -> Verdict:

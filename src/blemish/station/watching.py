@@ -5,19 +5,19 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-import time
 from pathlib import Path
 
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from blemish.data.listing import list_images
 from blemish.errors import BlemishError
 from blemish.files import read_bytes
-from blemish.imaging.read import decode_image
 from blemish.station import audit
-from blemish.station.inspecting import BusyError, Inspecting, Item, NotReadyError
+from blemish.station.inspecting import BusyError, Inspecting, Item, NotReadyError, item_of
+from blemish.station.recording import RETRY_SECONDS, Found
 from blemish.station.tables import Setting
-from blemish.station.uploads import Limits, shown_name
+from blemish.station.uploads import Arrived, Limits
 from blemish.station.workspace import Workspace
 
 logger = logging.getLogger("blemish")
@@ -106,7 +106,7 @@ class Watcher:
         while not self._ended.wait(LOOK_SECONDS):
             try:
                 self._look()
-            except (OSError, BlemishError) as error:
+            except (OSError, BlemishError, SQLAlchemyError) as error:
                 self.problem = str(error)
 
     def _look(self) -> None:
@@ -124,13 +124,14 @@ class Watcher:
 
     def _inspect(self, path: Path, state: str) -> None:
         try:
-            item = self._item(path, state)
-            while not self._ended.is_set():
-                try:
-                    self._inspecting.submit(self._product_id, item).result()
-                    break
-                except BusyError:
-                    time.sleep(LOOK_SECONDS)
+            arrived = Arrived(read_bytes(path, self._limits.image_bytes), path.name)
+            found = self._found(item_of(arrived, self._limits, source="folder", who="folder", state=state))
+            if found is None:
+                return
+            if found.row is None:  # nobody else got the answer, so it is inspected again when it can be recorded
+                self.problem = "the disk is full, so that nothing can be recorded. Free some space."
+                self._ended.wait(RETRY_SECONDS)
+                return
             self._done.add(state)
         except NotReadyError:
             self.problem = "the product has not been taught yet."
@@ -139,12 +140,14 @@ class Watcher:
             self.problem = str(error)
             logger.warning("%s", error)
 
-    def _item(self, path: Path, state: str) -> Item:
-        began, content = time.monotonic(), read_bytes(path, self._limits.image_bytes)
-        pixels = decode_image(content, path, self._limits.pixels)
-        digest = hashlib.sha256(content).hexdigest()
-        key = f"{state}:{digest[:16]}"
-        return Item(pixels, content, digest, shown_name(path.name), key, "folder", "folder", began, time.monotonic())
+    def _found(self, item: Item) -> Found | None:
+        """The result, after waiting for a place in the queue; None where the watcher ended before."""
+        while not self._ended.is_set():
+            try:
+                return self._inspecting.submit(self._product_id, item).result()
+            except BusyError:
+                self._ended.wait(LOOK_SECONDS)
+        return None
 
 
 def _state(path: Path) -> str:

@@ -152,7 +152,9 @@ def get_storage(request: Request, _: Admin) -> StorageOut:
 
 @router.put("/storage/retention")
 def set_retention(request: Request, chosen: Retention, who: Admin) -> StorageOut:
-    """Sets how long images are kept. Nothing is removed yet: the answer says how many would be."""
+    """Sets how long images are kept. Nothing is removed yet: the answer says how many would be, and from when on the
+    station removes them each day.
+    """
     station = station_of(request)
     with station.store.writing() as session:
         retention.choose(session, chosen, who.name)
@@ -180,12 +182,14 @@ def _storage(station: Station) -> StorageOut:
     with station.store.reading() as session:
         chosen = retention.chosen(session)
         number = len(retention.outdated(session, station.workspace, chosen))
+        removes_at = retention.next_run(session)
     return StorageOut(
         files_bytes=station.workspace.blobs.size,
         free_bytes=station.disk_free,
-        is_full=station.recorder.is_full,
+        is_full=station.recorder.condition != "ok",
         retention=chosen,
         would_remove=number,
+        removes_at=removes_at,
     )
 
 

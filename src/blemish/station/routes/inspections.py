@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
@@ -13,10 +11,9 @@ from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import select
 
 from blemish.errors import BlemishError
-from blemish.imaging.read import decode_image
 from blemish.station.access import Operator
-from blemish.station.bodies import IMAGE_BODY, MANY_BODY, content_kind, read_body
-from blemish.station.inspecting import CAPACITY, BusyError, Item, NotReadyError
+from blemish.station.bodies import ARRIVED, IMAGE_BODY, MANY_BODY, content_kind, read_body
+from blemish.station.inspecting import CAPACITY, BusyError, NotReadyError, item_of
 from blemish.station.pictures import file_response, map_response, overlay_response, picture_response
 from blemish.station.recording import Found, KeyUsedError, by_key
 from blemish.station.routes.products import uploads_of
@@ -44,25 +41,30 @@ async def inspect(
 ) -> InspectionOut:
     """Inspects one image: the body, or the file of a form.
 
-    The answer is given when it is recorded. Its header Server-Timing says how long the image was decoded,
-    waited (queue) and was computed, and all else took (own).
+    The answer is given when it is recorded. Its header Server-Timing says in milliseconds how long the body took to
+    arrive (receive), how long the image was decoded, waited for the model (queue) and was computed, and what the
+    station itself took of the time since the request arrived: all the rest (own), of which `record` is files and rows.
     """
     station = station_of(request)
-    await run_in_threadpool(station.product, product_id)
-    if idempotency_key and (known := await run_in_threadpool(_known, station, product_id, idempotency_key)):
+    if known := await run_in_threadpool(_known, station, product_id, idempotency_key):
         return known
-    limit = station.settings.limits.image_bytes
+    limit, began = station.settings.limits.image_bytes, time.monotonic()
     if content_kind(request) == "multipart/form-data":
         async with request.form(max_files=1, max_fields=10) as form:
             (arrived, *_) = await uploads_of(form, limit)
     else:
         arrived = Arrived(await read_body(request, limit), name)
-    started = time.monotonic()
+    received = time.monotonic() - began
     found = await inspect_one(station, product_id, arrived, who.name, source, idempotency_key)
-    own = time.monotonic() - started - found.decoded - found.waited - found.computed
-    timing = {"decode": found.decoded, "queue": found.waited, "compute": found.computed, "own": own}
-    response.headers["Server-Timing"] = ", ".join(f"{key};dur={1000 * value:.2f}" for key, value in timing.items())
+    response.headers["Server-Timing"] = _timing(found, received, time.monotonic() - request.scope[ARRIVED])
     return found_out(found, arrived.name)
+
+
+def _timing(found: Found, received: float, whole: float) -> str:
+    """Where the time went, in milliseconds."""
+    others = {"receive": received, "decode": found.decoded, "queue": found.waited, "compute": found.computed}
+    parts = others | {"record": found.recorded, "own": whole - sum(others.values())}
+    return ", ".join(f"{name};dur={1000 * seconds:.2f}" for name, seconds in parts.items())
 
 
 @router.post("/products/{product_id}/inspect-many", openapi_extra=MANY_BODY, responses=BUSY)
@@ -104,7 +106,7 @@ async def inspect_one(
     line = station.inspecting.line(product_id)
     if line.waiting >= CAPACITY:
         raise _busy(station, product_id)
-    item = await run_in_threadpool(_item, station, arrived, who, source, key)
+    item = await run_in_threadpool(item_of, arrived, station.settings.limits, source=source, who=who, key=key)
     try:
         return await asyncio.wrap_future(station.inspecting.submit(product_id, item))
     except BusyError:
@@ -120,17 +122,11 @@ def _busy(station: Station, product_id: int) -> HTTPException:
     return HTTPException(429, "The queue is full. Send it again later.", {"Retry-After": str(RETRY_SECONDS)})
 
 
-def _item(station: Station, arrived: Arrived, who: str, source: str, key: str | None) -> Item:
-    """The decoded image; raises BlemishError for a file that is not one."""
-    began, name, limits = time.monotonic(), shown_name(arrived.name), station.settings.limits
-    if len(arrived.content) > limits.image_bytes:
-        raise BlemishError(f"{name}: at most {limits.image_bytes >> 20} MB are taken.")
-    pixels = decode_image(arrived.content, Path(name), limits.pixels)
-    digest = hashlib.sha256(arrived.content).hexdigest()
-    return Item(pixels, arrived.content, digest, name, key, shown_name(source), who, began, queued=time.monotonic())
-
-
-def _known(station: Station, product_id: int, key: str) -> InspectionOut | None:
+def _known(station: Station, product_id: int, key: str | None) -> InspectionOut | None:
+    """What an earlier request with the key found; raises HTTPException 404 where there is no such product."""
+    station.product(product_id)
+    if not key:
+        return None
     with station.store.reading() as session:
         row = by_key(session, product_id, key)
         if row is None:

@@ -22,6 +22,9 @@ router = APIRouter(prefix="/v1/products", tags=["line"])
 LATEST = 1000
 """Results whose latency the counters look at."""
 Days = Annotated[int, Query(ge=1, le=366)]
+Until = Annotated[
+    float | None, Query(ge=0, le=1e11, description="end of the period, seconds since 1970; now if left out")
+]
 
 
 @router.get("/{product_id}/counters")
@@ -48,18 +51,22 @@ def counters(request: Request, product_id: int, _: Operator) -> CountersOut:
 
 
 @router.get("/{product_id}/report")
-def report(request: Request, product_id: int, _: Operator, days: Days = 7, by: By = "day") -> PeriodOut:
-    """The figures of the last days, and whether scores have drifted."""
+def report(
+    request: Request, product_id: int, _: Operator, days: Days = 7, by: By = "day", until: Until = None
+) -> PeriodOut:
+    """The figures of a period, and whether scores have drifted lately."""
     station = station_of(request)
     product = station.product(product_id)
     with station.store.reading() as session:
-        return period(session, product, days, by)
+        return period(session, product, days, by, until)
 
 
 @router.get("/{product_id}/report.csv", response_class=Response)
-def report_csv(request: Request, product_id: int, who: Operator, days: Days = 7, by: By = "day") -> Response:
-    """The figures of the last days as CSV."""
-    found = report(request, product_id, who, days, by)
+def report_csv(
+    request: Request, product_id: int, who: Operator, days: Days = 7, by: By = "day", until: Until = None
+) -> Response:
+    """The figures of a period as CSV."""
+    found = report(request, product_id, who, days, by, until)
     headers = {"Content-Disposition": f'attachment; filename="product-{product_id}.csv"'}
     return Response(as_csv(found), media_type="text/csv; charset=utf-8", headers=headers)
 
@@ -71,16 +78,17 @@ def report_pdf(
     who: Operator,
     days: Days = 7,
     by: By = "day",
+    until: Until = None,
     language: Literal["en", "de"] = "en",
 ) -> Response:
-    """The figures of the last days as PDF; needs matplotlib, of the extra `train`."""
+    """The figures of a period as PDF; needs matplotlib, of the extra `train`."""
     with extras():
         from blemish.station.period_pdf import as_pdf
 
-    found = report(request, product_id, who, days, by)
+    found = report(request, product_id, who, days, by, until)
     name = station_of(request).product(product_id).name
     headers = {"Content-Disposition": f'attachment; filename="product-{product_id}.pdf"'}
-    content = as_pdf(found, name, days, texts_of(language))
+    content = as_pdf(found, name, texts_of(language))
     return Response(content, media_type="application/pdf", headers=headers)
 
 

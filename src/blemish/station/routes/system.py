@@ -61,7 +61,8 @@ def logout(request: Request) -> Response:
 async def events(
     request: Request, _: Operator, last_event_id: Annotated[str | None, Header(max_length=30)] = None
 ) -> StreamingResponse:
-    """What happens, as server-sent events: inspection, job, images, decision, model, review."""
+    """What happens, as server-sent events: inspection, job, images, decision, model, review, disk,
+    storage."""
     after = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else None
     stream = station_of(request).bus.stream(after)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -76,14 +77,16 @@ def health() -> dict[Literal["status"], Literal["ok"]]:
 
 @router.get("/readyz", responses={503: {"model": Ready}})
 def ready(request: Request, response: Response) -> Ready:
-    """Whether the database answers; 503 and `disk full` where images are not kept for want of space."""
+    """Whether the database answers; 503 where images are not kept for want of space (`disk full`), or not even results
+    (`not recording`). Inspections are answered all the same.
+    """
     station = station_of(request)
     with station.store.reading() as session:
         session.execute(text("SELECT 1"))
-    if station.recorder.is_full:
-        response.status_code = 503
-        return Ready(status="disk full", keeps_images=False)
-    return Ready(status="ok", keeps_images=True)
+    station.recorder.tell_condition()
+    condition = station.recorder.condition
+    response.status_code = 200 if condition == "ok" else 503
+    return Ready(status=condition, keeps_images=condition == "ok")
 
 
 @router.get("/metrics", response_class=PlainTextResponse)

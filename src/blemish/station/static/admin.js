@@ -1,5 +1,5 @@
-import { $, element } from "./shared.js";
-import { api, attempt, bytes, count, dated, facts, onClick, onSubmit, say, t } from "./station.js";
+import { $, element, number } from "./shared.js";
+import { api, attempt, bytes, count, dated, facts, listen, onClick, onSubmit, say, t } from "./station.js";
 
 const own = "/v1/admin";
 const body = (id) => $(id).querySelector("tbody");
@@ -38,7 +38,8 @@ function showStorage(found) {
   $("storage").replaceChildren(...facts([[t("files_size"), bytes(found.files_bytes)], [t("free"), bytes(found.free_bytes)]]));
   $("keep-days").value = found.retention.days ?? "";
   $("keep-gb").value = found.retention.bytes ? found.retention.bytes / 1e9 : "";
-  $("would-remove").textContent = t("would_remove", { number: count(found.would_remove) });
+  const said = [t("would_remove", { number: count(found.would_remove) }), t("removes_at", { time: found.removes_at && dated(found.removes_at) })];
+  $("would-remove").textContent = found.removes_at ? said.join(" ") : t("keeps_all");
   $("clean").disabled = !found.would_remove;
 }
 onSubmit("retention", async () => {
@@ -49,13 +50,20 @@ onSubmit("retention", async () => {
 onClick("clean", async () => showStorage(await api("POST", `${own}/storage/clean`)));
 onClick("backup", async () => say(t("backed_up", await api("POST", `${own}/backup`))));
 
+// A value of the audit log in words; numbers that are long are rounded here, not in the log.
+function plain(value) {
+  if (value == null) return "";
+  if (typeof value === "number") return number(value);
+  if (Array.isArray(value)) return value.map(plain).join(", ");
+  if (typeof value === "object") return Object.entries(value).map(([name, one]) => (one !== null && typeof one === "object" ? plain(one) : `${name}: ${plain(one)}`)).join(", ");
+  return String(value);
+}
 let last = 2 ** 52;
 async function showAudit() {
-  const lines = await api("GET", `${own}/audit?before=${last}&limit=50`);
-  const plain = (value) => (value == null ? "" : typeof value === "object" ? Object.entries(value).map(([name, one]) => `${name}: ${typeof one === "object" ? JSON.stringify(one) : one}`).join(", ") : String(value));
-  body("audit").append(...lines.map((one) => cells(String(one.number), dated(one.at), one.who, `${one.what}: ${one.subject}`, plain(one.old), plain(one.new))));
-  last = lines.at(-1)?.number ?? last;
-  $("audit-more").hidden = lines.length < 50;
+  const lines = await api("GET", `${own}/audit?before=${last}&limit=51`), shown = lines.slice(0, 50);
+  body("audit").append(...shown.map((one) => cells(String(one.number), dated(one.at), one.who, `${one.what}: ${one.subject}`, plain(one.old), plain(one.new))));
+  last = shown.at(-1)?.number ?? last;
+  $("audit-more").hidden = lines.length <= 50;
 }
 onClick("audit-more", showAudit);
 async function checkAudit() {
@@ -64,4 +72,5 @@ async function checkAudit() {
   $("audit-check").classList.toggle("wrong", !found.is_whole);
 }
 $("origin").textContent = location.origin;
+listen({ storage: () => attempt(async () => showStorage(await api("GET", `${own}/storage`))) });
 for (const start of [showUsers, showTokens, async () => showStorage(await api("GET", `${own}/storage`)), showAudit, checkAudit]) attempt(start);

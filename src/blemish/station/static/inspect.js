@@ -1,11 +1,10 @@
 import { $, element, number } from "./shared.js";
-import { api, attempt, calmly, count, dropZone, facts, KIND, key, listen, onClick, onSubmit, product, say, t, timed, verdictWords } from "./station.js";
+import { api, attempt, calmly, count, dropZone, facts, isImage, KIND, key, listen, onClick, onSubmit, product, say, t, timed, verdictWords } from "./station.js";
 import { show } from "./stage.js";
 
 const own = `/v1/products/${product.id}`;
 const STRIP = 50;
 let latest = [], pinned = null;  // a result that was chosen in the strip
-
 
 function showOne(one) {
   const box = $("verdict-box");
@@ -40,30 +39,36 @@ async function refresh() {
     [t("verdict_review"), count(counters.review), "review"],
     [t("verdict_defect"), count(counters.defect), "wrong"],
     [t("per_minute"), count(counters.per_minute)],
-    [t("latency"), counters.p95 == null ? "–" : `${count(Math.round(1000 * counters.p95))} ms`],
+    [t("latency"), counters.p95 == null ? "–" : `${count(Math.round(1000 * counters.p95))}\u00a0ms`],
   ]));
 }
 
 if ($("drop")) dropZone($("drop"), async (files, progress) => {
-  let done = 0, problems = [];
+  let done = 0, unrecorded = 0;
+  const problems = [];
   const sendOne = async (file) => {
     const form = new FormData();
     form.append("image", file, file.name);
     for (;;) {
       try {
-        return await api("POST", `${own}/inspect?source=page`, form);
+        const found = await api("POST", `${own}/inspect?source=page`, form);
+        unrecorded += found.id === null;
+        return;
       } catch (error) {
-        if (error.status !== 429) { problems.push(error.message); return null; }
+        if (error.status !== 429) { problems.push(error.message); return; }
         await new Promise((go) => setTimeout(go, 1000));
       }
     }
   };
-  const waiting = files.filter((file) => /\.(png|jpe?g|tiff?|bmp|webp)$/i.test(file.name));
-  const work = async () => { for (let file; (file = waiting.shift());) { await sendOne(file); progress((done += 1) / files.length); } };
+  const waiting = files.filter(isImage), total = waiting.length;
+  const work = async () => { for (let file; (file = waiting.shift());) { await sendOne(file); progress((done += 1) / total); } };
   pinned = null;
   await Promise.all([work(), work(), work()]);
-  return [t("sent_inspected", { number: done - problems.length }), ...problems.slice(0, 1)].join(" ");
-});
+  const words = [t("sent_inspected", { number: done - problems.length })];
+  if (total < files.length) words.push(t("sent_others", { number: files.length - total }));
+  if (unrecorded) words.push(t("sent_unrecorded", { number: unrecorded }));
+  return [...words, ...problems.slice(0, 1)].join(" ");
+}, { archives: false });
 
 function fullScreen() {
   if (document.fullscreenElement) document.exitFullscreen();
@@ -71,6 +76,7 @@ function fullScreen() {
 }
 onClick("full", fullScreen);
 addEventListener("keydown", (event) => { if (key(event, "f")) fullScreen(); });
+document.addEventListener("fullscreenchange", () => { $("full-words").textContent = t(document.fullscreenElement ? "leave_full_screen" : "full_screen"); });
 
 async function showWatch() {
   if (!$("watch")) return;

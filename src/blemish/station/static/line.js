@@ -27,12 +27,13 @@ const redraw = drawn($("chart"), chart);
 
 function showTable() {
   const titles = ["when", "inspected", "yield", "rejects", "reviews", "false_rejects", "latency"];
-  const cells = (row) => [row.label, count(row.inspected), percent(row.inspected ? row.good / row.inspected : null), count(row.defect), count(row.review), row.reviewed_rejects ? `${count(row.false_rejects)} ${t("of")} ${count(row.reviewed_rejects)}` : "–", row.p95 == null ? "–" : `${count(Math.round(1000 * row.p95))} ms`];
+  const cells = (row) => [row.label, count(row.inspected), percent(row.inspected ? row.good / row.inspected : null), count(row.defect), count(row.review), row.reviewed_rejects ? `${count(row.false_rejects)} ${t("of")} ${count(row.reviewed_rejects)}` : "–", row.p95 == null ? "–" : `${count(Math.round(1000 * row.p95))}\u00a0ms`];
   const head = element("tr", {}, ...titles.map((name) => element("th", { scope: "col" }, t(name))));
   $("table").replaceChildren(element("thead", {}, head), element("tbody", {}, ...report.rows.toReversed().map((row) => element("tr", {}, ...cells(row).map((value, index) => element(index ? "td" : "th", {}, value))))));
 }
 async function refresh() {
-  const path = `/v1/products/${product.id}/report?days=${$("period").value}&by=${$("by").value}`;
+  const day = $("until").valueAsDate, end = day && new Date(day.getUTCFullYear(), day.getUTCMonth(), day.getUTCDate() + 1);
+  const path = `/v1/products/${product.id}/report?days=${$("period").value}&by=${$("by").value}${end ? `&until=${end / 1000}` : ""}`;
   report = await api("GET", path);
   $("csv").href = path.replace("/report?", "/report.csv?");
   $("pdf").href = `${path.replace("/report?", "/report.pdf?")}&language=${language}`;
@@ -43,7 +44,8 @@ async function refresh() {
     [t("rejects"), count(total.defect), "wrong"],
     [t("reviews"), count(total.review), "review"],
     [t("false_rejects"), total.reviewed_rejects ? `${count(total.false_rejects)} ${t("of")} ${count(total.reviewed_rejects)}` : "–"],
-    [t("latency"), total.p95 == null ? "–" : `${count(Math.round(1000 * total.p95))} ms`],
+    [t("missed"), total.reviewed_good ? `${count(total.missed)} ${t("of")} ${count(total.reviewed_good)}` : "–"],
+    [t("latency"), total.p95 == null ? "–" : `${count(Math.round(1000 * total.p95))}\u00a0ms`],
   ]));
   const { drift } = report;
   $("drift").textContent = drift.p_value == null ? t("drift_few", { number: drift.needed }) : t(drift.is_drift ? "drift_found" : "drift_none", { p: drift.p_value.toPrecision(2), number: count(drift.num_images), held: count(drift.num_held_out), level: percent(drift.level) });
@@ -51,6 +53,6 @@ async function refresh() {
   showTable();
   redraw();
 }
-for (const id of ["period", "by"]) $(id).addEventListener("change", () => attempt(refresh));
+for (const id of ["period", "until", "by"]) $(id).addEventListener("change", () => attempt(refresh));
 listen({ inspection: calmly(() => attempt(refresh), 3000), review: calmly(() => attempt(refresh), 1000) });
 attempt(refresh);

@@ -17,7 +17,9 @@ function actions(model, active) {
   if (model.state === "candidate") found.push(action(t("accept"), () => change(model, "accept", "accepted")), action(t("discard"), () => change(model, "discard", "discarded")));
   if (model.state === "ready") {
     const formats = Object.keys(model.exports);
-    if (!formats.includes("onnx")) found.push(action(`${t("export_model")} ONNX`, () => follow(api("POST", `/v1/models/${model.id}/export`, { format: "onnx" }))));
+    for (const [format, title] of [["onnx", "ONNX"], ["openvino", "OpenVINO"]]) {
+      if (!formats.includes(format)) found.push(action(t("export_model", { format: title }), () => follow(api("POST", `/v1/models/${model.id}/export`, { format }))));
+    }
     found.push(link(t("download"), `/v1/models/${model.id}/file`));
   }
   if (active && model.id !== active.id && model.state !== "discarded") found.push(action(t("compare"), () => compare(active, model)));
@@ -29,7 +31,7 @@ function row(model, active) {
     element("th", { scope: "row" }, String(model.number)),
     element("td", {}, element("span", { class: `chip state-${model.is_active ? "running" : model.state}` }, stateWords)),
     element("td", {}, model.lineage.method ?? "–"),
-    element("td", {}, count(model.lineage.num_good ?? 0)),
+    element("td", { "data-title": t("good_images") }, count(model.lineage.num_good ?? 0)),
     element("td", {}, `${dated(model.created_at)}, ${model.created_by}`),
     element("td", {}, element("span", { class: "row wrap end" }, ...actions(model, active))));
 }

@@ -56,7 +56,7 @@ addEventListener("keydown", (event) => {
 let job = null, candidate = null;
 function showLearnable(number_) {
   if (!$("learn-box")) return;
-  $("learn-how").textContent = t("learn_how", { number: count(number_) });
+  $("learn-how").textContent = number_ ? t("learn_how", { number: count(number_) }) : t("learn_none");
   $("learn").disabled = !number_ || Boolean(job) || Boolean(candidate);
 }
 async function showCandidate() {

@@ -53,6 +53,7 @@ export const onClick = (id, action) => $(id)?.addEventListener("click", (event) 
 // Calls back on events of the station that concern this product.
 export function listen(handlers) {
   const source = new EventSource("/v1/events");
+  source.addEventListener("disk", (event) => showCondition(JSON.parse(event.data).condition));
   for (const [kind, handle] of Object.entries(handlers)) {
     source.addEventListener(kind, (event) => {
       const data = JSON.parse(event.data);
@@ -60,6 +61,12 @@ export function listen(handlers) {
     });
   }
   addEventListener("pagehide", () => source.close());
+}
+
+// Says what is not kept for want of space.
+function showCondition(condition) {
+  $("banner").hidden = condition === "ok";
+  $("banner").textContent = condition === "ok" ? "" : t(condition.replace(" ", "_"));
 }
 
 // The function at most once per `milliseconds`, and once after the last call.
@@ -98,13 +105,13 @@ async function filesOf(transfer) {
 }
 
 // Makes an element a place to drop files, with buttons to choose them.
-export function dropZone(holder, onFiles, { folders = true } = {}) {
-  const input = element("input", { type: "file", multiple: true, class: "visually-hidden", id: `${holder.id}-files`, accept: "image/*,.tif,.tiff,.bmp,.zip" });
+export function dropZone(holder, onFiles, { archives = true } = {}) {
+  const kinds = `image/*,.tif,.tiff,.bmp${archives ? ",.zip" : ""}`;
+  const input = element("input", { type: "file", multiple: true, class: "visually-hidden", id: `${holder.id}-files`, accept: kinds });
   const folder = element("input", { type: "file", webkitdirectory: true, class: "visually-hidden", id: `${holder.id}-folder` });
   const bar = element("progress", { max: 1, hidden: true, "aria-label": t("sending") }), words = element("p", { class: "note", role: "status" });
-  const buttons = [input, element("label", { class: "quiet", for: input.id }, t("choose_files"))];
-  if (folders) buttons.push(folder, element("label", { class: "quiet", for: folder.id }, t("choose_folder")));
-  holder.append(element("p", {}, t("drop_here")), element("div", { class: "row wrap" }, ...buttons), bar, words);
+  const buttons = [input, element("label", { class: "quiet", for: input.id }, t("choose_files")), folder, element("label", { class: "quiet", for: folder.id }, t("choose_folder"))];
+  holder.append(element("p", {}, t(archives ? "drop_here" : "drop_images")), element("div", { class: "row wrap" }, ...buttons), bar, words);
   const take = (files) => attempt(async () => {
     if (!files.length) return;
     bar.hidden = false;
@@ -127,7 +134,7 @@ export function dropZone(holder, onFiles, { folders = true } = {}) {
 }
 
 const isZip = (file) => /\.zip$/i.test(file.name);
-const isImage = (file) => /\.(png|jpe?g|tiff?|bmp|webp)$/i.test(file.name);
+export const isImage = (file) => /\.(png|jpe?g|tiff?|bmp|webp)$/i.test(file.name);
 
 // Sends images to teach or check with, a few at a time; gives what became of them in words.
 export async function sendImages(id, files, isDefect, progress) {

@@ -13,10 +13,10 @@ function gallery(name, isDefect) {
     return item;
   };
   const more = async () => {
-    const some = await api("GET", `${own}/images?is_defect=${isDefect}&after=${last}&limit=${PAGE}`);
-    $(name).append(...some.map(thumb));
-    last = some.at(-1)?.id ?? last;
-    $(`${name}-more`).hidden = some.length < PAGE;
+    const some = await api("GET", `${own}/images?is_defect=${isDefect}&after=${last}&limit=${PAGE + 1}`), shown = some.slice(0, PAGE);
+    $(name).append(...shown.map(thumb));
+    last = shown.at(-1)?.id ?? last;
+    $(`${name}-more`).hidden = some.length <= PAGE;
   };
   onClick(`${name}-more`, more);
   dropZone($(`${name}-drop`), async (files, progress) => {
@@ -53,7 +53,7 @@ const refresh = calmly(async () => {
 });
 
 // The region of interest: polygons drawn on the first image.
-let polygons = [], open = [];
+let polygons = [], outside = [], open = [];
 function showRegion(first) {
   state.first = first ?? null;
   $("roi-stage").hidden = !first;
@@ -67,6 +67,7 @@ function drawRegion() {
   const points = (polygon) => polygon.map((point) => point.join(",")).join(" ");
   $("roi-marks").replaceChildren(
     ...polygons.map((polygon) => svg("polygon", { points: points(polygon), class: "roi-polygon" })),
+    ...outside.map((polygon) => svg("polygon", { points: points(polygon), class: "roi-polygon roi-cut" })),
     svg("polyline", { points: points(open), class: "roi-open" }),
     ...open.map(([x, y]) => svg("circle", { cx: x, cy: y, r: state.first.width / 80, class: "roi-point" })),
   );
@@ -77,16 +78,16 @@ $("roi-stage").addEventListener("click", (event) => {
   drawRegion();
 });
 function close() {
-  if (open.length > 2) polygons.push(open);
+  if (open.length > 2) ($("roi-outside").checked ? outside : polygons).push(open);
   open = [];
   drawRegion();
 }
 onClick("roi-close", close);
-onClick("roi-clear", async () => { polygons = []; open = []; drawRegion(); await api("DELETE", `${own}/roi`); say(t("saved")); });
+onClick("roi-clear", async () => { polygons = []; outside = []; open = []; drawRegion(); await api("DELETE", `${own}/roi`); say(t("saved")); });
 onClick("roi-save", async () => {
   close();
-  if (!polygons.length) throw new Error(t("no_polygon"));
-  await api("PUT", `${own}/roi`, { size: [state.first.height, state.first.width], polygons });
+  if (!polygons.length && !outside.length) throw new Error(t("no_polygon"));
+  await api("PUT", `${own}/roi`, { size: [state.first.height, state.first.width], polygons, outside });
   say(t("saved"));
 });
 
@@ -120,6 +121,7 @@ const follow = calmly(async () => { if (job) { job = await api("GET", `/v1/jobs/
 listen({ images: refresh, job: (event) => { if (job && event.job === job.id) follow(); } });
 
 polygons = state.roi?.polygons ?? [];
+outside = state.roi?.outside ?? [];
 showCounts(product);
 showFindings(state.findings);
 showRegion(state.first);
