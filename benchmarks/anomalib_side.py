@@ -49,12 +49,9 @@ from anomalib.models import Padim, Patchcore  # noqa: E402
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel  # noqa: E402
 
 imported = time.perf_counter() - started
-BACKBONE: dict[str, Any] = {
-    "backbone": "wide_resnet50_2",
-    "layers": ["layer2", "layer3"],
-    "pre_trained": False,
-    "visualizer": False,
-}
+BACKBONE: dict[str, Any] = {"pre_trained": False, "visualizer": False}
+LAYERS = {"wide_resnet50_2": ["layer2", "layer3"], "tf_efficientnet_lite2": ["blocks.2.2", "blocks.4.3"]}
+"""Backbone -> its levels of stride 8 and 16, by their names in timm."""
 MODELS = {"patchcore": Patchcore, "padim": lambda **options: Padim(**options, n_features=100)}
 COMPRESSIONS = {"float32": None, "int8": CompressionType.INT8_PTQ}
 """Folder of an export for OpenVINO -> what anomalib calls its precision."""
@@ -81,6 +78,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="a category's folder in the layout of MVTec AD")
     parser.add_argument("--workers", type=int, default=2, help="processes that decode")
     parser.add_argument("--model", choices=MODELS, default="patchcore")
+    parser.add_argument("--backbone", choices=LAYERS, default="wide_resnet50_2")
     parser.add_argument("--bank", type=int, default=6144, help="patches of an exported PatchCore")
     parser.add_argument("--out", type=Path, help="folder of the exports")
     parser.add_argument("--inferencer", choices=INFERENCERS, default="torch")
@@ -94,11 +92,17 @@ def main() -> None:
     print(json.dumps(tasks[options.task](options)))
 
 
+def _backbone(options: argparse.Namespace) -> dict[str, Any]:
+    return BACKBONE | {"backbone": options.backbone, "layers": LAYERS[options.backbone]}
+
+
 def fit_and_test(options: argparse.Namespace) -> dict[str, Any]:
     """PatchCore with 10 % of the patches, from the files to the figures."""
     images = AUROC(fields=["pred_score", "gt_label"], prefix="image_")
     pixels = AUROC(fields=["anomaly_map", "gt_mask"], prefix="pixel_")
-    model = Patchcore(**BACKBONE, coreset_sampling_ratio=0.1, evaluator=Evaluator(test_metrics=[images, pixels]))
+    model = Patchcore(
+        **_backbone(options), coreset_sampling_ratio=0.1, evaluator=Evaluator(test_metrics=[images, pixels])
+    )
     # Without validation images the data module cannot say how many there are, so none are asked for.
     data = _data(options, val_split_mode="none")
     with TemporaryDirectory() as folder:
@@ -131,7 +135,7 @@ def export(options: argparse.Namespace) -> dict[str, Any]:
         model.memory_bank = patches[torch.randperm(len(patches))[: options.bank]]
 
     PatchcoreModel.subsample_embedding = draw
-    model = MODELS[options.model](**BACKBONE)
+    model = MODELS[options.model](**_backbone(options))
     data = _data(options, val_split_mode="same_as_test")
     with TemporaryDirectory() as folder:
         _engine(folder).fit(model, datamodule=data)

@@ -4,8 +4,8 @@
 
 `anomalib_side.py` says how that environment is made; without `--anomalib` its row is left out. Three parts:
 
-- network: PatchCore on a Wide ResNet-50 with random weights, layers 2 and 3, at 256x256, the bank 10 % of the patches
-  of 60 good images of 1024x1024, tested on 160. anomalib's test is image and pixel AUROC at 256x256, that of blemish
+- network: PatchCore on networks with random weights, levels of stride 8 and 16, at 256x256, the bank 10 % of the
+  patches of 60 good images of 1024x1024, tested on 160. anomalib's test is image and pixel AUROC at 256x256, that of blemish
   all its metrics at the files' own 1024x1024.
 - filters: the features that need no weights, fitted to 100 images of 1024x1024 (10 of them held out for
   choices), and where the time of one image goes.
@@ -30,6 +30,8 @@ from pictures import make_category
 from processes import measure, peak_memory, print_table, processor_time
 
 NETWORK = {"backbone": "wide_resnet50_2", "layers": (2, 3), "weights": "random"}
+NETWORKS = {"wide_resnet50_2": "wide_resnet50_2", "efficientnet_lite2": "tf_efficientnet_lite2"}
+"""Networks of the part `network`, and what timm, and so anomalib, calls them."""
 PATCHES = 32 * 32
 """Of an image of 256x256, from the network."""
 STAGES = ("decode", "resize", "features", "distances", "smooth", "to the file's size")
@@ -41,6 +43,7 @@ def main() -> None:
     parser.add_argument("--anomalib", help="the interpreter of an environment with anomalib 2.7.0")
     parser.add_argument("--data", type=Path, help="folder for the pictures, which are kept; default: a temporary one")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="of the part `network`")
     parser.add_argument("--rounds", type=int, default=1, help="of the part `network`, in turn; the medians are shown")
     parser.add_argument("--quick", action="store_true", help="few images, to see that everything runs")
     parser.add_argument("--only", choices=WORKERS, help=argparse.SUPPRESS)
@@ -59,10 +62,16 @@ def of_blemish(worker: str, **task: Any) -> dict[str, Any]:
 
 
 def network(options: argparse.Namespace, data: Path) -> None:
-    """The table beside anomalib."""
+    """A table beside anomalib for each network."""
+    for name in options.networks:
+        _beside_anomalib(name, options, data)
+
+
+def _beside_anomalib(network: str, options: argparse.Namespace, data: Path) -> None:
     num_train, num_test = (6, 8) if options.quick else (60, 160)
     folder = make_category(data / f"{num_train}-{num_test}-1024" / "parts", num_train, num_test)
-    patchcore = {"model": "patchcore", "num_patches": num_train * PATCHES // 10, **NETWORK}
+    patchcore = {"model": "patchcore", "num_patches": num_train * PATCHES // 10, **NETWORK, "backbone": network}
+    theirs = ("fit-and-test", folder, "--backbone", NETWORKS[network])
     ways: dict[str, Callable[[], dict[str, Any]]] = {
         "blemish": lambda: of_blemish("fit_and_test", folder=folder, options=patchcore),
         "blemish, quick selection": lambda: of_blemish(
@@ -73,7 +82,7 @@ def network(options: argparse.Namespace, data: Path) -> None:
         ),
     }
     if options.anomalib:
-        ways = {"anomalib 2.7.0": lambda: measure(ANOMALIB, "fit-and-test", folder, python=options.anomalib)} | ways
+        ways = {"anomalib 2.7.0": lambda: measure(ANOMALIB, *theirs, python=options.anomalib)} | ways
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in ways}
     for _ in range(options.rounds):
         for name, run in ways.items():
@@ -86,7 +95,9 @@ def network(options: argparse.Namespace, data: Path) -> None:
     reference = next(iter(figures.values()))
     header = ["", "fit, s", "ratio", "test, s", "ratio", "a test image, s", "peak MB", "ratio"]
     header += ["fit, processor s", "test, processor s", "image", "pixel AUROC"]
-    print(f"\nPatchCore, {num_train} good and {num_test} test images, bank of {found['blemish'][0]['bank']}")
+    print(
+        f"\nPatchCore on {network}, {num_train} good and {num_test} test images, bank of {found['blemish'][0]['bank']}"
+    )
     print_table(header, (_beside(name, row, reference, num_test) for name, row in figures.items()))
 
 
