@@ -5,8 +5,8 @@
 `anomalib_side.py` says how that environment is made; without `--anomalib` its row is left out. Three parts:
 
 - network: PatchCore on networks with random weights, levels of stride 8 and 16, at 256x256, the bank 10 % of the
-  patches of 60 good images of 1024x1024, tested on 160. anomalib's test is image and pixel AUROC at 256x256, that of blemish
-  all its metrics at the files' own 1024x1024.
+  patches of 60 good images of 1024x1024, tested on 160. anomalib's test is image and pixel AUROC at 256x256, that of
+  blemish all its metrics at the files' own 1024x1024.
 - filters: the features that need no weights, fitted to 100 images of 1024x1024 (10 of them held out for
   choices), and where the time of one image goes.
 - growth: the same with the number of training images, the files' size and the detector's.
