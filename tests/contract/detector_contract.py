@@ -24,6 +24,7 @@ from blemish.detectors import detector_class
 from blemish.detectors.base import Detector
 from blemish.errors import BlemishError
 from blemish.export.graphs import to_half, to_onnx, write_onnx, write_openvino
+from blemish.imaging.input_size import takes_rectangles
 from blemish.imaging.pixels import to_batch
 from blemish.imaging.preprocess import Preprocess
 from blemish.imaging.roi import read_roi
@@ -46,8 +47,8 @@ DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 def create(name: str, **options: Any) -> Detector:
     cls = detector_class(name)
-    small = (SMALL if name == DEEP else SMALL | {"backbone": "gabor"}) | options
-    return cls.create(size=SIDE, **{key: value for key, value in small.items() if key in cls.option_fields()})
+    small = {"size": SIDE} | (SMALL if name == DEEP else SMALL | {"backbone": "gabor"}) | options
+    return cls.create(**{key: value for key, value in small.items() if key in cls.option_fields()})
 
 
 def fit(detector: Detector, images: ImageSource, device: str = "cpu", seed: int = 0) -> Detector:
@@ -165,6 +166,28 @@ def test_odd_sizes_and_grey_images_give_maps_of_the_file_s_size(name, fitted, tm
     predictions = list(Inspector(TorchBackend(fitted(name)), source.preprocess).predict(source))
     assert [prediction.map.shape for prediction in predictions] == [shape[:2], shape[:2]]
     assert all(np.isfinite(prediction.map).all() for prediction in predictions)
+
+
+def test_an_input_is_as_high_and_wide_as_the_detector_says(name, tmp_path: Path):
+    """A rectangle, for a detector that takes one: fitted, saved, loaded, exported, and run on images of other sizes."""
+    if not takes_rectangles(detector_class(name).option_fields()["size"][0]):
+        with pytest.raises(BlemishError, match=r"^size: .*the input is square; '32x96' was given"):
+            create(name, size="32x96")
+        return
+    make_images(tmp_path, 4, (20, 90, 3))
+    samples = [Sample(path, False, split="train") for path in sorted(tmp_path.glob("*.png"))]
+    detector = create(name, size="32x96", precision="float32")
+    source = load_images(samples, Preprocess(detector.input_size))
+    assert source.batch([0]).shape == (1, 3, 32, 96)
+    save(Artifact(name, fit(detector, source), source.preprocess, {}), tmp_path / "model")
+    inspector = Inspector.load(tmp_path / "model")
+    assert inspector.preprocess.size == (32, 96)
+    write_onnx(to_onnx(detector), tmp_path)
+    scores, maps = OnnxBackend(tmp_path / ONNX, 1)(source.batch(range(4)).numpy())
+    for found, score, seen in zip(inspector.predict(source), scores, maps, strict=True):
+        assert found.map.shape == (20, 90)
+        np.testing.assert_allclose([found.score], [score], rtol=1e-3)
+        np.testing.assert_allclose(found.map, source.preprocess.restore(seen, (20, 90)), rtol=1e-3, atol=1e-3)
 
 
 def test_one_training_image(name, images, device):

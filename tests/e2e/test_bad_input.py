@@ -58,7 +58,11 @@ CASES: dict[str, tuple[list[str], Spoil, str]] = {
     "no good training images": ([], remove_good_images, "no good training images"),
     "unknown category": (["--category", "screw"], spoil_nothing, "category screw: not under"),
     "unknown model": (["--model", "gan"], spoil_nothing, "model: not a detector; choose from"),
-    "size": (["--size", "50"], spoil_nothing, "size: input should be a multiple of 16; 50 was given"),
+    "size": (
+        ["--size", "50"],
+        spoil_nothing,
+        "size: sides should be multiples of 16 from 32 to 1024, such as 256, or 128x704",
+    ),
     "epochs": (["--epochs", "0"], spoil_nothing, "epochs: input should be greater than or equal to 1"),
     "not a number": (["--epochs", "many"], spoil_nothing, "Invalid value for '--epochs'"),
     "learning rate": (["--learning_rate", "-1"], spoil_nothing, "learning_rate: input should be greater than 0"),

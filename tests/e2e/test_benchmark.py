@@ -180,7 +180,10 @@ def test_the_library_gives_the_same_cells(data, done, tmp_path):
         ([], "--data-path is missing: root of the data set"),
         (["--data-path", "D"], "--out is missing: folder for the cells"),
         (["--data-path", "D", "--out", "o", "--methods", "gan"], "methods.0: not a detector; choose from ae,"),
-        (["--data-path", "D", "--out", "o", "--sizes", "33"], "sizes.0: input should be a multiple of 16"),
+        (
+            ["--data-path", "D", "--out", "o", "--sizes", "33"],
+            "sizes.0: sides should be multiples of 16 from 32 to 1024",
+        ),
         (["--data-path", "D", "--out", "o", "--seeds", "-1"], "seeds.0: input should be greater than or equal to 0"),
         (["--data-path", "D", "--out", "o", "--jobs", "0"], "jobs: input should be greater than or equal to 1"),
         (["--data-path", "D", "--out", "o", "--maps", "x"], "maps: 'x' was given. Give NAME=FOLDER"),

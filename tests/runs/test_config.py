@@ -35,10 +35,15 @@ WRONG: dict[str, tuple[str, Any, str]] = {
     "learning rate": ("learning_rate", 0, "input should be greater than 0"),
     "endless learning rate": ("learning_rate", float("inf"), "input should be a finite number"),
     "no learning rate": ("learning_rate", float("nan"), "input should be a finite number"),
-    "small size": ("size", 16, "input should be greater than or equal to 32"),
-    "large size": ("size", 1040, "input should be less than or equal to 1024"),
-    "odd size": ("size", 100, "input should be a multiple of 16"),
-    "a word as size": ("size", "big", "input should be a valid integer"),
+    "small size": ("size", 16, "sides should be multiples of 16 from 32 to 1024"),
+    "large size": ("size", 1040, "sides should be multiples of 16 from 32 to 1024"),
+    "odd size": ("size", 100, "sides should be multiples of 16 from 32 to 1024"),
+    "a word as size": ("size", "big", "sides should be multiples of 16 from 32 to 1024, such as 256, or 128x704"),
+    "one odd side": ("size", "128x100", "sides should be multiples of 16 from 32 to 1024"),
+    "three sides": ("size", "64x64x64", "sides should be multiples of 16 from 32 to 1024"),
+    "no time": ("time_per_image", "0ms", "should be a time of up to an hour, such as 50ms or 0.2s"),
+    "a weight as time": ("time_per_image", "5kg", "should be a time of up to an hour, such as 50ms or 0.2s"),
+    "a long time": ("time_per_image", 3601, "should be a time of up to an hour, such as 50ms or 0.2s"),
     "category": ("category", "bolt", "input should be a valid tuple"),
     "align": ("align", "maybe", "input should be 'auto', 'on' or 'off'"),
     "aspect": ("aspect", "crop", "input should be 'squash' or 'pad'"),
@@ -78,6 +83,14 @@ def test_a_wrong_field_is_named_in_one_line(field, value, allowed):
     [
         ("size", 32, 32),
         ("size", 1024, 1024),
+        ("size", "auto", None),
+        ("size", "64", 64),
+        ("size", "64x64", 64),
+        ("size", "128x704", "128x704"),
+        ("size", (32, 64), "32x64"),
+        ("time_per_image", "50ms", 0.05),
+        ("time_per_image", "0.2 s", 0.2),
+        ("time_per_image", 2, 2.0),
         ("validation", 0, 0.0),
         ("seed", 2**32 - 1, 2**32 - 1),
         ("device", "cuda:1", "cuda:1"),
@@ -92,6 +105,18 @@ def test_a_wrong_field_is_named_in_one_line(field, value, allowed):
 )
 def test_a_right_field_is_taken(field, value, expected):
     assert getattr(RunConfig.create(**REQUIRED | {field: value}), field) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"size": 256, "time_per_image": "50ms"}, "time_per_image: chooses the size, which is given as 256"),
+        ({"size": "64x128", "tile": 64}, "tile: tiles are square, but their size 64x128 is not"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(fields, message):
+    with pytest.raises(BlemishError, match=f"^{message}"):
+        RunConfig.create(**REQUIRED, **fields)
 
 
 @pytest.mark.parametrize("field", REQUIRED)
@@ -122,6 +147,7 @@ OTHER_VALUES: dict[str, Any] = {
     "batch_size": 7,
     "learning_rate": 0.5,
     "size": 64,
+    "time_per_image": "50ms",
     "data_path": "elsewhere",
     "ckpt_path": "elsewhere",
     "category": ["bolt"],

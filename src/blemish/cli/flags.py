@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from pydantic import BaseModel, ByteSize
@@ -15,8 +16,9 @@ from pydantic_core import PydanticUndefined
 from blemish.cli.help import format_default
 from blemish.detectors import DETECTORS, detector_class
 from blemish.errors import BlemishError
+from blemish.imaging.input_size import AnySize
 from blemish.runs.benchmark.config import SETTINGS, BenchmarkConfig
-from blemish.runs.config import RunConfig, read_toml
+from blemish.runs.config import Duration, RunConfig, read_toml
 from blemish.runs.resolution import SIZES
 from blemish.runs.sweep.config import SweepConfig
 
@@ -34,11 +36,13 @@ OF_TRAINING = {"epochs", "learning_rate", "patience"}
 """Fields without meaning for a detector without epochs; hidden in its help, but accepted."""
 SECTIONS = {
     "Images": ("aspect", "align", "roi", "tile", "overlap", "max_pixels"),
-    "Machine": ("device", "precision", "workers", "memory_budget"),
+    "Machine": ("time_per_image", "device", "precision", "workers", "memory_budget"),
 }
 """Heading in the help -> its fields; all others are under the default heading."""
-METAVARS = {int: "N", float: "X", Path: "PATH", str: "NAME", ByteSize: "SIZE"}
+METAVARS = {int: "N", float: "X", Path: "PATH", str: "NAME", ByteSize: "SIZE", AnySize: "SIZE", Duration: "T"}
 """Type -> placeholder of its value in the help."""
+TEXTS = (ByteSize, AnySize, Duration)
+"""Types whose text pydantic reads."""
 
 
 def model_of(arguments: Sequence[str], usual: str) -> str:
@@ -224,7 +228,8 @@ def _flag(
 
 def _bare_type(annotation: Any) -> Any:
     """The type of a single value, such as float for `tuple[Annotated[float, ...], ...] | None`."""
-    if get_origin(annotation) is Literal or (isinstance(annotation, type) and not get_args(annotation)):
+    is_single = isinstance(annotation, type) and not get_args(annotation)
+    if get_origin(annotation) is Literal or annotation == AnySize or is_single:
         return annotation
     inner = [part for part in get_args(annotation) if part not in (type(None), ...)]
     return _bare_type(inner[0])
@@ -232,10 +237,10 @@ def _bare_type(annotation: Any) -> Any:
 
 def _parsed_type(annotation: Any) -> Any:
     """The type that typer parses; pydantic checks the range later, the same for flags and TOML."""
-    if annotation is ByteSize:
-        return str | None
     if get_origin(annotation) is tuple:
         return list[str] | None
+    if _bare_type(annotation) in TEXTS:
+        return str | None
     return annotation | None if get_origin(annotation) is not Literal else annotation
 
 
@@ -256,13 +261,10 @@ def _allowed(field: FieldInfo) -> str:
 
 
 def _limits(metadata: Sequence[Any], annotation: Any) -> dict[str, Any]:
-    """Name of a limit in pydantic -> its value; for a tuple the limits of its values."""
-    if (
-        not metadata
-        and get_origin(annotation) is tuple
-        and (inner := getattr(get_args(annotation)[0], "__metadata__", ()))
-    ):
-        return _limits(inner[0].metadata, None)
+    """Name of a limit in pydantic -> its value; for a tuple the limits of its values, for an optional one its own."""
+    if not metadata and get_origin(annotation) in (tuple, Union, UnionType):
+        notes = getattr(get_args(annotation)[0], "__metadata__", ())
+        return _limits([limit for note in notes for limit in getattr(note, "metadata", (note,))], None)
     names = ("ge", "gt", "le", "lt", "multiple_of")
     return {name: getattr(limit, name) for limit in metadata for name in names if hasattr(limit, name)}
 

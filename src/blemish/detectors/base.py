@@ -17,11 +17,12 @@ from blemish.data.source import ImageSource
 from blemish.detectors.parts.fitted import Fitted
 from blemish.detectors.parts.one_by_one import ImagesOneByOne
 from blemish.errors import BlemishError, first_problem
-from blemish.features.base import Backbone, FeatureOptions, Side
+from blemish.features.base import Backbone, FeatureOptions
 from blemish.features.computed import ComputedFeatures
 from blemish.features.devices import uses_bfloat16
 from blemish.features.filters import membership_matrix, upsampling_matrix
 from blemish.features.registry import create_backbone, default_backbone, has_network
+from blemish.imaging.input_size import AnySize, InputSize, height_and_width
 from blemish.imaging.preprocess import Combination
 from blemish.progress import Progress, no_progress
 from blemish.training.settings import Schedule, Training, constant
@@ -48,9 +49,9 @@ class Detector(Fitted, ABC):
     """How the scores of an image's tiles become the score of the image."""
     settings: ClassVar[Training] = Training()
     """The default training settings. Detectors that are fitted in closed form do not use them."""
-    size: int
+    size: AnySize
 
-    def __init__(self, size: Side = 128) -> None:
+    def __init__(self, size: InputSize = 128) -> None:
         super().__init__()
         self.size = size
         self.is_fitted = False
@@ -61,7 +62,7 @@ class Detector(Fitted, ABC):
     @property
     def input_size(self) -> Size:
         """(height, width) of the input of `forward`."""
-        return self.size, self.size
+        return height_and_width(self.size)
 
     @property
     def device(self) -> torch.device:

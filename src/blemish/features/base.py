@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from blemish.data.source import ImageSource, in_batches
 from blemish.features.devices import Precision
+from blemish.imaging.input_size import InputSize, Sides
 from blemish.progress import Progress, no_progress
 
 FILTER_BANKS: dict[str, str | type[Backbone]] = {
@@ -25,9 +26,7 @@ FILTER_BANKS: dict[str, str | type[Backbone]] = {
 BATCH = 8
 """Batch size while fitting."""
 
-Side = Annotated[
-    int, Field(ge=32, le=1024, multiple_of=16, description="side in pixels of the square images are resized to")
-]
+Side = Annotated[int, Sides(), Field(description="side in pixels of the square images are resized to")]
 BackboneName = Annotated[
     str,
     Field(
@@ -50,7 +49,7 @@ ComputedIn = Annotated[
 class FeatureOptions:
     """The options of the features that a detector works on: the backbone, and the size of its input."""
 
-    size: Side = 256
+    size: InputSize = 256
     backbone: BackboneName = "auto"
     layers: Layers = ()
     weights: Weights = "hub"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -16,6 +17,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
+from pydantic_core import CoreSchema, core_schema
 
 from blemish.data.augment import Augment
 from blemish.data.category import AUTO
@@ -24,12 +26,15 @@ from blemish.errors import BlemishError, first_problem
 from blemish.features.devices import DeviceName, Precision
 from blemish.files import read_bytes
 from blemish.imaging.alignment import Align
+from blemish.imaging.input_size import InputSize
 from blemish.imaging.limits import MAX_PIXELS
 
 FIT_MODEL = "ensemble"
 """The default detector of `fit`."""
 LARGEST_TOML = 1 << 20
 """Bytes that a TOML file may have at most."""
+LONGEST = 3600
+"""Seconds that a `Duration` may have."""
 NOT_PART_OF_THE_RESULT = {
     "data_path",
     "ckpt_path",
@@ -63,6 +68,23 @@ Categories = Annotated[tuple[str, ...], AfterValidator(once_each)]
 """Names of categories, each once."""
 
 
+class Duration(float):
+    """Seconds, given as a number of them or as text with a unit: 50ms, 0.2s."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(cls.read)
+
+    @classmethod
+    def read(cls, given: Any) -> Self:
+        """The duration that was given; raises ValueError where it is none, or not above 0 and up to an hour."""
+        parts = re.fullmatch(r"([0-9]*\.?[0-9]+(?:e-?[0-9]+)?) *(ms|s|)", str(given).strip().lower())
+        found = float(parts[1]) / (1000 if parts[2] == "ms" else 1) if parts else 0.0
+        if not 0 < found <= LONGEST:
+            raise ValueError("should be a time of up to an hour, such as 50ms or 0.2s")
+        return cls(found)
+
+
 class RunConfig(BaseModel):
     """All settings of a run."""
 
@@ -72,19 +94,20 @@ class RunConfig(BaseModel):
     epochs: int | None = Field(None, ge=1, description="epochs to train")
     batch_size: int = Field(32, ge=1, description="images per batch")
     learning_rate: float | None = Field(None, gt=0, allow_inf_nan=False, description="learning rate")
-    size: int | None = Field(
+    size: InputSize | None = Field(
         None,
-        ge=32,
-        le=1024,
-        multiple_of=16,
-        description="side of the detector's square input in pixels",
+        description="side or HEIGHTxWIDTH in pixels",
+    )
+    time_per_image: Duration | None = Field(
+        None,
+        description="most time for an image, such as 50ms; default: any",
     )
     data_path: Path = Field(description="root of the data set, or one category's folder")
     ckpt_path: Path = Field(description="directory for models, results and figures")
     category: tuple[str, ...] = Field((), description="category to run, repeatable; default: all")
     layout: str = Field(AUTO, description="layout of the data set")
     group: str | None = Field(None, description="regular expression for one part's paths; default: none")
-    aspect: Literal["squash", "pad"] = Field("squash", description="how images become square")
+    aspect: Literal["squash", "pad"] = Field("squash", description="how images fit the size")
     align: Align = Field(
         "auto",
         description="rotate and shift parts to one pose; auto: where this helps",
@@ -93,7 +116,7 @@ class RunConfig(BaseModel):
         None,
         ge=32,
         le=4096,
-        description="side in pixels of tiles of large images; default: no tiles",
+        description="side in pixels of tiles; default: no tiles",
     )
     overlap: int = Field(64, ge=0, description="overlap of tiles in pixels")
     roi: Path | None = Field(
@@ -140,6 +163,25 @@ class RunConfig(BaseModel):
                 f"{repeated[0]} is a setting of the run, not an option of the detector. Give it outside of options"
             )
         return options
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _left_open(cls, size: Any) -> Any:
+        return None if size == "auto" else size
+
+    @field_validator("time_per_image")
+    @classmethod
+    def _chooses_the_size(cls, duration: Duration | None, fields: ValidationInfo) -> Duration | None:
+        if duration is not None and (size := fields.data.get("size")) is not None:
+            raise ValueError(f"chooses the size, which is given as {size}. Leave one out")
+        return duration
+
+    @field_validator("tile")
+    @classmethod
+    def _square(cls, tile: int | None, fields: ValidationInfo) -> int | None:
+        if tile is not None and isinstance(size := fields.data.get("size"), str):
+            raise ValueError(f"tiles are square, but their size {size} is not. Give one side as size")
+        return tile
 
     @field_validator("overlap")
     @classmethod

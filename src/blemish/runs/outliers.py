@@ -19,12 +19,13 @@ from blemish.data.source import ImageSource
 from blemish.detectors import detector_class
 from blemish.detectors.base import Detector
 from blemish.errors import number_of
+from blemish.imaging.input_size import named
 from blemish.inference.inspector import Inspector
 from blemish.inference.torch_backend import TorchBackend
 from blemish.progress import Progress, no_progress
 from blemish.runs.config import FIT_MODEL, RunConfig
 from blemish.runs.folds import digests, without_copies
-from blemish.types import Prediction, Sample
+from blemish.types import Prediction, Sample, Size
 
 FOLDS = 3
 ROUNDS = 4
@@ -81,13 +82,13 @@ class Outliers:
         return f"unlike the other good images: {much}; most at x = {x}, y = {y}. Look whether it is good."
 
 
-def creator_for(config: RunConfig, side: int) -> Callable[[], Detector]:
-    """A function that makes the detector by which outliers are found: the default of `fit`, for images of this side.
+def creator_for(config: RunConfig, size: Size) -> Callable[[], Detector]:
+    """A function that makes the detector by which outliers are found: the default of `fit`, for an input of this size.
 
     A run of that detector makes it with its own options.
     """
     options = config.options if config.model == FIT_MODEL else {}
-    return lambda: detector_class(FIT_MODEL).create(**{"size": side, **options})
+    return lambda: detector_class(FIT_MODEL).create(**{"size": named(size), **options})
 
 
 def find_outliers(

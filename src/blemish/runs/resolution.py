@@ -1,36 +1,120 @@
-"""The size at which a detector sees the images, where it is left open."""
+"""The size of a detector's input, where it is left open: by the good images' size and shape, and the time for one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import sqrt
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod, sqrt
 from statistics import median
 
 from blemish.data.reading import FileReader
-from blemish.types import Sample
+from blemish.imaging import tiles
+from blemish.imaging.input_size import AnySize, Sides, height_and_width, named
+from blemish.progress import Progress, no_progress, with_progress
+from blemish.runs.config import RunConfig
+from blemish.types import Sample, Size
 
 SIZES = (256, 384)
 """Sides in pixels to choose from. A larger one needs more memory and time than it gains on most parts."""
+SMALLER = (128, 192)
+"""Sides that are chosen only where the larger ones would take too long."""
 ENOUGH = 7 / 6
 """How many times as long as the larger side that of the images has to be, so that it shows more than the smaller one.
 """
+LONG = 2
+"""How many times as long as high images may be, or as high as long, and still be resized to a square."""
+OVERLAP = RunConfig.model_fields["overlap"].default
 LOOKED_AT = 8
 """Good images whose size is looked at."""
 
 
-def chosen_size(samples: Sequence[Sample], reader: FileReader) -> tuple[int, str]:
-    """The side of the detector's input in pixels that suits images of the samples' size, and a sentence that says why.
+@dataclass(frozen=True, slots=True)
+class Suited:
+    """A size that was chosen, and why."""
 
-    Small defects need the larger one, which takes about twice the time; images that are smaller gain nothing by it.
+    size: AnySize
+    reason: str = ""
+    others: str = ""
+    """What other sizes cost and show."""
+    is_fast: bool = True
+    """Whether it takes at most the time that was asked for."""
+
+    def __str__(self) -> str:
+        chosen = ", ".join(filter(None, (f"size: {self.size}", self.reason)))
+        return "; ".join(filter(None, (chosen, self.others)))
+
+
+def sizes_of(samples: Sequence[Sample], reader: FileReader) -> list[Size]:
+    """(height, width) of some of the images; the reader keeps them for the next call."""
+    opened = (reader.open(sample, keep=True) for sample in samples[:LOOKED_AT])
+    return [found.decoded.pixels.shape[:2] for found in opened if found.decoded]
+
+
+def suited(images: Sequence[Size], sides: Sequence[int] = SIZES, *, only_square: bool = False) -> Suited:
+    """The input that suits images of these sizes, with the area of a square of one of two sides.
+
+    Small defects need the larger side, which takes about twice the time; images that are smaller gain nothing by it.
+    Images that are more than LONG times as long as high keep their shape, or as high as long.
     """
-    sizes = [
-        opened.decoded.pixels.shape[:2]
-        for sample in samples[:LOOKED_AT]
-        if (opened := reader.open(sample, keep=True)).decoded
-    ]
-    side = median(sqrt(height * width) for height, width in sizes) if sizes else 0
-    smaller, larger = SIZES
-    if side < ENOUGH * larger:
-        return smaller, f"size: {smaller}, since the images are {side:.0f} pixels high and wide on the average"
-    reason = f"since the images are {side:.0f} pixels high and wide on the average"
-    return larger, f"size: {larger}, {reason}; --size {smaller} takes half the time, --tile shows finer detail"
+    smaller, larger = sides[0], sides[-1]
+    if not images:
+        return Suited(smaller)
+    height, width = (median(lengths) for lengths in zip(*images, strict=True))
+    side = larger if median(map(sqrt, map(prod, images))) >= ENOUGH * larger else smaller
+    ratio = 1.0 if only_square else _kept_ratio(images)
+    reason = f"since the images are {height:.0f} pixels high and {width:.0f} wide"
+    others = [f"--size {side} would squash them"] if ratio != 1 else []
+    if side > smaller:
+        times = len(tiles.corners((round(height), round(width)), side, OVERLAP))
+        others.append(f"--size {shaped(smaller, ratio)} takes half the time")
+        others.append(f"--tile {side} shows finer detail in {times} times the time")
+    return Suited(shaped(side, ratio), reason, ", ".join(others))
+
+
+def shaped(side: int, ratio: float) -> AnySize:
+    """The input with the area of a square of this side that is `ratio` times as wide as high, as far as sides allow."""
+    allowed = Sides()
+
+    def rounded(length: float) -> int:
+        return min(allowed.le, max(allowed.ge, round(length / allowed.multiple_of) * allowed.multiple_of))
+
+    return named((rounded(side / sqrt(ratio)), rounded(side * sqrt(ratio))))
+
+
+def smaller_sizes(size: AnySize) -> list[AnySize]:
+    """The sizes of the same shape to choose from that are smaller, and the size itself; the smallest first."""
+    height, width = height_and_width(size)
+    sides = [side for side in (*SMALLER, *SIZES) if side**2 < 0.8 * height * width]
+    return [*(shaped(side, width / height) for side in sides), size]
+
+
+def within(
+    wished: Suited, seconds: Callable[[AnySize], float], most: float, progress: Progress = no_progress
+) -> Suited:
+    """The largest size up to the wished one that takes at most so many seconds per image; the smallest if none does.
+
+    `seconds` measures the time that an image takes at a size.
+    """
+    sizes = smaller_sizes(wished.size)
+    measured = {size: seconds(size) for size in with_progress(sizes, len(sizes), progress, "sizes")}
+    fitting = [size for size, taken in measured.items() if taken <= most]
+    chosen = fitting[-1] if fitting else next(iter(measured))
+    if not fitting:
+        why = "the smallest and still too slow"
+    elif chosen != wished.size:
+        why = "the largest that is fast enough"
+    else:
+        why = wished.reason or "which is fast enough"
+    others = [f"{size} takes {_milliseconds(taken)}" for size, taken in measured.items() if size != chosen]
+    reason = f"{why}: {_milliseconds(measured[chosen])} per image, where {_milliseconds(most)} are allowed"
+    return Suited(chosen, reason, ", ".join(others), bool(fitting))
+
+
+def _kept_ratio(images: Sequence[Size]) -> float:
+    """Width / height of long images; 1 where a square does for some of them, or they lie in different directions."""
+    ratios = [width / height for height, width in images]
+    return median(ratios) if min(ratios) > LONG or max(ratios) < 1 / LONG else 1.0
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1000 * seconds:.3g} ms"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from blemish.detectors.base import Detector, FeatureDetector
 from blemish.errors import BlemishError
 from blemish.features.devices import device_named
 from blemish.imaging.alignment import Alignment, choose_alignment
+from blemish.imaging.input_size import AnySize, takes_rectangles
 from blemish.imaging.preprocess import Preprocess
 from blemish.imaging.roi import Roi, read_roi
 from blemish.inference.inspector import Inspector
@@ -36,10 +38,14 @@ from blemish.runs.folds import digests, without_copies
 from blemish.runs.outliers import Outliers, creator_for, find_outliers, without
 from blemish.runs.provenance import identity_of, versions
 from blemish.runs.recalibrate import calibrate_on
-from blemish.runs.resolution import chosen_size
+from blemish.runs.resolution import SIZES, Suited, sizes_of, suited, within
+from blemish.runs.timing import QUICK, seconds_per_image
 from blemish.types import Prediction, Sample, Split
 
 logger = logging.getLogger("blemish")
+
+Creator = Callable[..., tuple[Detector, Preprocess]]
+"""The size of the input, and options -> an unfitted detector and the preprocessing for it."""
 
 
 @dataclass(frozen=True)
@@ -144,15 +150,20 @@ def prepare(planned: Planned, phases: Phases = no_phases) -> Prepared:
 def load(planned: Planned, phases: Phases = no_phases) -> Prepared:
     """The first part of `prepare`: the detector, and every image and mask, decoded."""
     config = planned.config
-    size, reasons = _size(planned)
-    detector = detector_class(config.model).create(**_shared(config, size), **config.options)
-    detector.to(device_named(config.device))
     alignment, reason = _alignment(planned, phases)
-    overlap = config.overlap if config.tile else 0
-    pieces = config.tile, overlap, planned.roi, alignment, detector.combination, config.max_pixels
-    preprocess = Preprocess(detector.input_size, config.aspect, *pieces)
+
+    def create(size: AnySize | None, **others: Any) -> tuple[Detector, Preprocess]:
+        options = _shared(config, {"size": size, "precision": config.precision, **others})
+        detector = detector_class(config.model).create(**config.options | options)
+        detector.to(device_named(config.device))
+        overlap = config.overlap if config.tile else 0
+        pieces = config.tile, overlap, planned.roi, alignment, detector.combination, config.max_pixels
+        return detector, Preprocess(detector.input_size, config.aspect, *pieces)
+
+    size, about_size = _size(planned, create, phases)
+    detector, preprocess = create(size)
     source, category, kept, problems = _load(planned, preprocess, phases)
-    reasons = (*reasons, reason)
+    reasons = tuple(filter(None, (about_size, reason)))
     return Prepared(config, category, planned.identity, detector, source, kept, problems, reasons)
 
 
@@ -161,7 +172,7 @@ def examined(prepared: Prepared, phases: Phases = no_phases) -> Prepared:
     config, source, category = prepared.config, prepared.source, prepared.category
     if config.outliers == "keep":
         return prepared
-    create, good = creator_for(config, source.preprocess.size[0]), source.where(lambda sample: sample.split != "test")
+    create, good = creator_for(config, source.preprocess.size), source.where(lambda sample: sample.split != "test")
     found = find_outliers(good, create, config.seed, phases("outliers"))
     logger.info("%s", found.summary)
     if config.outliers == "show" or not found.suspects:
@@ -247,26 +258,53 @@ def only_category(config: RunConfig) -> Category:
     return found[0]
 
 
-def _shared(config: RunConfig, size: int | None) -> dict[str, Any]:
+def _shared(config: RunConfig, given: dict[str, Any]) -> dict[str, Any]:
     """The settings that are also options of the detector."""
-    given = {"size": size, "precision": config.precision}
     known = detector_class(config.model).option_fields()
     return {name: value for name, value in given.items() if name in known and value is not None}
 
 
-def _size(planned: Planned) -> tuple[int | None, tuple[str, ...]]:
-    """The side of the detector's input, None for its own default, and the reason for what was left open.
+def _size(planned: Planned, create: Creator, phases: Phases) -> tuple[AnySize | None, str]:
+    """The size of the detector's input, and the reason for what was left open; None and no reason for its own default.
 
-    With tiles it is about that of a tile; a detector that is fitted in closed form has time for large images.
+    Where a time per image is asked for, sizes are measured with detectors that `create` makes.
     """
     config = planned.config
-    if config.size is None and config.tile is not None:
-        return min(1024, max(32, 16 * round(config.tile / 16))), ()
-    if config.size is not None or not issubclass(detector_class(config.model), FeatureDetector):
-        return config.size, ()
-    size, reason = chosen_size(planned.category.of("train"), planned.reader)
-    logger.info("%s", reason)
-    return size, (reason,)
+    if config.size is not None:
+        return config.size, ""
+    if "size" not in detector_class(config.model).option_fields():
+        if config.time_per_image is not None:
+            raise BlemishError(f"time_per_image: {config.model} has no size to choose. Leave it out.")
+        return None, ""
+    found = _suited(planned)
+    if config.time_per_image is not None:
+        samples = planned.category.of("train")
+
+        def seconds(size: AnySize) -> float:
+            return seconds_per_image(*create(size, **QUICK), samples, config)
+
+        found = within(found, seconds, config.time_per_image, phases("measuring"))
+    if found.reason:
+        logger.log(logging.INFO if found.is_fast else logging.WARNING, "%s", found)
+    return found.size, str(found) if found.reason else ""
+
+
+def _suited(planned: Planned) -> Suited:
+    """The size that suits the images; with tiles about that of a tile.
+
+    A detector that is fitted in closed form has time for large images; others have the area of their default size.
+    """
+    config, detector = planned.config, detector_class(planned.config.model)
+    if config.tile is not None:
+        return Suited(min(1024, max(32, 16 * round(config.tile / 16))))
+    annotation, default = detector.option_fields()["size"]
+    only_square = not takes_rectangles(annotation)
+    if issubclass(detector, FeatureDetector):
+        return suited(sizes_of(planned.category.of("train"), planned.reader), SIZES, only_square=only_square)
+    if only_square:
+        return Suited(default)
+    found = suited(sizes_of(planned.category.of("train"), planned.reader), (default,))
+    return found if found.size != default else Suited(default)
 
 
 def _alignment(planned: Planned, phases: Phases) -> tuple[Alignment | None, str]:

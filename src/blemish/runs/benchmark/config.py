@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from blemish.detectors import DETECTORS
 from blemish.errors import BlemishError, first_problem, short_repr
+from blemish.imaging.input_size import InputSize
 from blemish.runs.config import Categories, Method, RunConfig, load_toml, once_each
 
 OWN = ("model", "seed", "data_path", "ckpt_path", "category", "resume", "figures", "options")
@@ -18,7 +19,6 @@ OWN = ("model", "seed", "data_path", "ckpt_path", "category", "resume", "figures
 SETTINGS = tuple(name for name in RunConfig.model_fields if name not in (*OWN, "size"))
 """Fields of RunConfig that can be given for all runs of a benchmark."""
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Side = Annotated[int, Field(ge=32, le=1024, multiple_of=16)]
 
 
 class BenchmarkConfig(BaseModel):
@@ -33,8 +33,8 @@ class BenchmarkConfig(BaseModel):
     )
     category: Categories = Field((), description="categories; default: all")
     seeds: Annotated[tuple[Seed, ...], AfterValidator(once_each)] = Field((0,), description="seeds of each method")
-    sizes: Annotated[tuple[Side, ...], AfterValidator(once_each)] = Field(
-        (), description="sides of the square input; default: each method's own"
+    sizes: Annotated[tuple[InputSize, ...], AfterValidator(once_each)] = Field(
+        (), description="sizes of the input; default: each method's own"
     )
     jobs: int = Field(1, ge=1, le=256, description="processes that compute cells at the same time")
     ray: str | None = Field(None, description="address of a Ray cluster that computes the cells; default: none")

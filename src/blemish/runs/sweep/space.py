@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origi
 
 from blemish.detectors import detector_class
 from blemish.errors import BlemishError, short_repr
+from blemish.imaging.input_size import AnySize
 from blemish.runs.config import RunConfig
 
 FACTOR = 4
@@ -189,13 +190,13 @@ def _parts(annotation: Any) -> tuple[Any, dict[str, float], bool]:
     while get_origin(annotation) in (Annotated, Union, types.UnionType):
         if get_origin(annotation) is Annotated:
             annotation, *notes = get_args(annotation)
-            for limit in (limit for note in notes for limit in getattr(note, "metadata", ())):
+            for limit in (limit for note in notes for limit in getattr(note, "metadata", (note,))):
                 names = ("ge", "gt", "le", "lt", "multiple_of")
                 limits |= {name: getattr(limit, name) for name in names if hasattr(limit, name)}
             continue
         inner = [part for part in get_args(annotation) if part is not type(None)]
         is_optional = is_optional or len(inner) < len(get_args(annotation))
-        if len(inner) != 1:
+        if len(inner) != 1 and annotation != AnySize:
             break
         annotation = inner[0]
     return annotation, limits, is_optional
