@@ -3,9 +3,9 @@
 Every worker reads the manifest, lists the finished shards, and then takes its shards one after the other: it fetches,
 decodes and computes images, and writes a file. A shard takes longer by a random factor (lognormal: stragglers); a
 worker fails at random times (exponential), loses its shard, and starts again. With `--shard I/N` a worker has its own
-shards; with `--ray` one driver hands out the next to whoever is free. The costs are in COSTS; `--costs` replaces some of them,
-`--measure` measures those of this machine, with `--model` and `--images` also decoding and computing. The table says
-how long it takes, and what binds.
+shards; with `--ray` one driver hands out the next to whoever is free. The costs are in COSTS; `--costs` replaces some
+of them, `--measure` measures those of this machine, with `--model` and `--images` also decoding and computing. The
+table says how long it takes, and what binds.
 """
 
 from __future__ import annotations
