@@ -11,11 +11,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
+from blemish.inference.inspector import Inspector
 from blemish.model.folder import TENSORS, read_model
 from blemish.runs.config import RunConfig
 from blemish.runs.run import run
@@ -230,6 +232,27 @@ def test_two_processes_give_what_one_gives(data: Path, tmp_path: Path, model: st
     assert_close(found, expected, rtol=1e-3, atol=1e-4)
     assert not all(torch.equal(found[name], expected[name]) for name in expected)  # half of the sum is added last
     assert history(tmp_path / "two")["train"] == pytest.approx(history(tmp_path / "one")["train"], rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "more", "is_same"),
+    [("ensemble", [], True), ("patchcore", ["--selection", "greedy", "--position", "0"], False)],
+)
+def test_two_processes_learn_the_features_that_one_learns(data: Path, tmp_path: Path, model, more, is_same):
+    """By `spread` they have the bank of one process; by `greedy` one as near to other images, on the average."""
+    arguments = ["--model", model, "--backbone", "gabor", "--size", "64", "--num_patches", "100", "--align", "off"]
+    arguments = ["train.py", "--data_path", str(data), "--category", "bolt", *arguments, *more, "--device", "cpu"]
+    done = subprocess.run([sys.executable, *arguments, "--ckpt_path", str(tmp_path / "one")], cwd=ROOT, check=False)
+    assert done.returncode == 0
+    assert in_two_processes(*arguments, "--ckpt_path", str(tmp_path / "two")).count("average pixel AUROC") == 1
+    images = sorted((data / "bolt" / "test" / "good").glob("*.png"))
+    expected, found = (
+        np.stack([prediction.map for prediction in Inspector.load(tmp_path / name / "bolt").predict(images)])
+        for name in ("one", "two")
+    )
+    assert np.allclose(found, expected, rtol=0, atol=1e-3) == is_same
+    assert found.mean() == pytest.approx(expected.mean(), rel=0.02)
 
 
 @pytest.mark.slow

@@ -14,6 +14,10 @@ MARK = "://"
 """What an address has after the name of its protocol, and a path has not."""
 
 
+class UnreachedError(BlemishError):
+    """A remote file that may be there, but cannot be reached or must not be read."""
+
+
 def is_remote(address: str) -> bool:
     """Whether it is an address of fsspec, and not a path."""
     return MARK in address
@@ -32,7 +36,10 @@ def parent_of(address: str) -> str:
 
 
 def read_address(address: str, largest: int) -> bytes:
-    """The content of a remote file; raises BlemishError if it cannot be read, or has more than `largest` bytes."""
+    """The content of a remote file.
+
+    Raises UnreachedError if it cannot be reached, BlemishError if it is not there or has more than `largest` bytes.
+    """
     with _telling(address):
         system, path = _system(address)
         content = bytes(system.cat_file(path))
@@ -108,7 +115,10 @@ def _system(address: str) -> tuple[Any, str]:
 
 @contextmanager
 def _telling(address: str) -> Iterator[None]:
-    """Turns the exceptions of any file system into a BlemishError that names the address."""
+    """Turns the exceptions of any file system into a BlemishError that names the address.
+
+    It is an UnreachedError unless the file is not there.
+    """
     try:
         yield
     except ModuleNotFoundError as error:
@@ -121,4 +131,4 @@ def _telling(address: str) -> Iterator[None]:
         raise BlemishError(f"{address}: no such file. Check the address.") from None
     except Exception as error:  # every protocol has exceptions of its own
         said = one_line(error, 200) or type(error).__name__
-        raise BlemishError(f"{address}: cannot be used ({said}). Check the address and the credentials.") from None
+        raise UnreachedError(f"{address}: cannot be used ({said}). Check the address and the credentials.") from None

@@ -8,12 +8,11 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from blemish.data.addresses import is_remote, joined, opened_address, parent_of, read_address
+from blemish.data.addresses import UnreachedError, is_remote, joined, opened_address, parent_of, read_address
 from blemish.errors import BlemishError
 from blemish.imaging.limits import BYTES_PER_PIXEL, HEADERS, MAX_PIXELS
 from blemish.types import Sample
@@ -60,11 +59,30 @@ class Manifest:
             yield number, [joined(self.root, name) for name in names]
 
 
+@dataclass
+class RemoteContent:
+    """The content of a remote file, which is fetched by a call."""
+
+    address: str
+    largest: int
+    """The most bytes that it may have."""
+    is_unreached: bool = False
+    """Whether a call failed though the file may be there."""
+
+    def __call__(self) -> bytes:
+        """Fetches the content; raises BlemishError as `read_address` does."""
+        try:
+            return read_address(self.address, self.largest)
+        except UnreachedError:
+            self.is_unreached = True
+            raise
+
+
 def sample_of(address: str, max_pixels: int = MAX_PIXELS) -> Sample:
     """The image at an address; a remote one is fetched when it is read."""
     if not is_remote(address):
         return Sample(Path(address))
-    return Sample(Path(address), content=partial(read_address, address, BYTES_PER_PIXEL * max_pixels + HEADERS))
+    return Sample(Path(address), content=RemoteContent(address, BYTES_PER_PIXEL * max_pixels + HEADERS))
 
 
 def _kind(address: str) -> str:

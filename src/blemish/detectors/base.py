@@ -21,6 +21,7 @@ from blemish.features.base import Backbone, FeatureOptions
 from blemish.features.computed import ComputedFeatures
 from blemish.features.devices import uses_bfloat16
 from blemish.features.filters import membership_matrix, upsampling_matrix
+from blemish.features.processes import Processes
 from blemish.features.registry import create_backbone, default_backbone, has_network
 from blemish.imaging.input_size import AnySize, InputSize, height_and_width
 from blemish.imaging.preprocess import Combination
@@ -189,11 +190,14 @@ class FeatureDetector(Detector):
         progress: Progress = no_progress,
         training: Training | None = None,  # noqa: ARG002 - nothing is trained
     ) -> Self:
-        """Fits the backbone, computes the feature maps of each image once, and learns from them."""
+        """Fits the backbone, computes the feature maps of each image once, and learns from them.
+
+        Of several processes each computes those of a share of the images, and all learn the same.
+        """
         self.choices, self.reasons = {}, []
         self._fit_features(images, seed, progress)
         held_out = self._computed(validation) if validation else None
-        self.learn(self._computed(images), held_out, seed, progress)
+        self.learn(self._computed(images, Processes.joined(self.device)), held_out, seed, progress)
         self.is_fitted = True
         return self
 
@@ -221,8 +225,8 @@ class FeatureDetector(Detector):
         """Scores (B,) and maps (B, H, W) of the distances, by `scores_and_maps`."""
         return scores_and_maps(self.distances(self.features(images)), images, self.smoothing, inside, self.top_share)
 
-    def _computed(self, images: ImageSource) -> ComputedFeatures:
-        return ComputedFeatures(images, self.features, self.device)
+    def _computed(self, images: ImageSource, processes: Processes | None = None) -> ComputedFeatures:
+        return ComputedFeatures(images, self.features, self.device, processes)
 
     def _take_choices(self, part: Fitted) -> None:
         """Takes over the choices of a part, and the reasons for them."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from blemish.data.addresses import Store
-from blemish.data.manifest import Manifest, sample_of
+from blemish.data.manifest import Manifest, RemoteContent, sample_of
 from blemish.errors import BlemishError
 from blemish.inference.backends import identity_of
 from blemish.inference.inspector import Inspector
@@ -213,11 +213,14 @@ def _check_settings(store: Store, settings: Mapping[str, Any]) -> None:
 def _shards(
     inspector: Inspector, blocks: Iterable[tuple[int, list[str]]], store: Store, maps_above: float | None
 ) -> Iterator[tuple[int, list[Row]]]:
-    """(number, rows) of each block, in order; images of the next one are decoded while this one is finished."""
+    """(number, rows) of each block, in order; images of the next one are decoded while this one is finished.
+
+    Raises BlemishError where none of a block's files could be reached, so that an outage leaves no shard of errors.
+    """
     started: deque[tuple[int, int]] = deque()
     """(number, number of rows) of the blocks whose images were asked for."""
-    places: deque[tuple[int, int, str]] = deque()
-    """(number of the block, row in it, address) of the images that were asked for."""
+    places: deque[_Place] = deque()
+    """The images that were asked for."""
 
     def samples() -> Iterator[Sample]:
         for number, addresses in blocks:
@@ -226,23 +229,43 @@ def _shards(
                 places.append((number, row, address))
                 yield sample_of(address, inspector.preprocess.max_pixels)
 
-    def finish(item: tuple[Prediction | Unreadable, tuple[int, int, str]]) -> Row:
-        found, (number, row, address) = item
-        if isinstance(found, Unreadable):
-            error = found.error.replace(str(found.sample.image), address)
-            return to_row(found, None, None) | {"path": address, "error": error}
-        written = to_row(found, inspector.decide(found), inspector.calibration) | {"path": address}
-        if maps_above is not None and found.score > maps_above:
-            written["map"] = f"{MAPS}/{number:06}/{row:06}.tiff"
-            store.write(written["map"], encode_map(found.map, "uint16", found.sha256))
-        return written
+    def finish(item: tuple[Prediction | Unreadable, _Place]) -> tuple[Row, bool]:
+        found, place = item
+        return _row(inspector, found, place, store, maps_above), _is_unreached(found.sample)
 
     results = ((found, places.popleft()) for found in inspector.inspect(samples()))
     rows: list[Row] = []
-    for row in map_ahead(finish, results, WRITERS, WRITERS):
+    num_unreached = 0
+    for row, is_unreached in map_ahead(finish, results, WRITERS, WRITERS):
         rows.append(row)
+        num_unreached += is_unreached
         number, count = started[0]
         if len(rows) == count:
             started.popleft()
+            if num_unreached == count:
+                raise BlemishError(str(row["error"]))
             yield number, rows
-            rows = []
+            rows, num_unreached = [], 0
+
+
+_Place = tuple[int, int, str]
+"""The number of an image's block, its row in it, and its address."""
+
+
+def _is_unreached(sample: Sample) -> bool:
+    return isinstance(sample.content, RemoteContent) and sample.content.is_unreached
+
+
+def _row(
+    inspector: Inspector, found: Prediction | Unreadable, place: _Place, store: Store, maps_above: float | None
+) -> Row:
+    """The row of an image; its map is written where its score is above."""
+    number, row, address = place
+    if isinstance(found, Unreadable):
+        error = found.error.replace(str(found.sample.image), address)
+        return to_row(found, None, None) | {"path": address, "error": error}
+    written = to_row(found, inspector.decide(found), inspector.calibration) | {"path": address}
+    if maps_above is not None and found.score > maps_above:
+        written["map"] = f"{MAPS}/{number:06}/{row:06}.tiff"
+        store.write(written["map"], encode_map(found.map, "uint16", found.sha256))
+    return written

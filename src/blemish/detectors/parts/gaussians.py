@@ -99,7 +99,7 @@ class Gaussians(Fitted):
         self._choose_shared(features)
         moments = Moments.empty(self._num_positions(features), self.projection.shape[1], self.count.device)
         self._add(moments, features, progress)
-        self._set_gaussians(moments)
+        self._set_gaussians(moments.of_all(features.processes))
         self._measure_scales(validation)
 
     def learn_more(self, features: ComputedFeatures, progress: Progress) -> None:
@@ -204,11 +204,13 @@ class Gaussians(Fitted):
             found = torch.linalg.qr(torch.randn(channels, kept, generator=generator))[0]
         else:
             moments = Moments.empty(1, channels, self.count.device)
-            number = -(-len(features) // BATCH)
-            drawn = set(np.random.default_rng(seed).permutation(number)[: -(-SAMPLED // BATCH)].tolist())
+            number = -(-len(features.rows) // BATCH)
+            wanted = -(-SAMPLED // (BATCH * features.processes.count))
+            drawn = set(np.random.default_rng(seed).permutation(number)[:wanted].tolist())
             for index, batch in enumerate(features.batches(progress)):
                 if index in drawn:
                     moments.add(batch.flatten(2).permute(0, 2, 1).flatten(0, 1)[None])
+            moments = moments.of_all(features.processes)
             found = torch.linalg.eigh(moments.covariance[0])[1].flip(1)[:, :kept].float()
         return found.to(self.count.device)
 

@@ -17,6 +17,7 @@ from blemish.detectors.parts.fitted import Fitted
 from blemish.detectors.parts.neighbours import Neighbours, nearest, rows_and_half_squares
 from blemish.features.base import Backbone
 from blemish.features.computed import ComputedFeatures
+from blemish.features.processes import Processes
 from blemish.progress import Progress
 
 logger = logging.getLogger("blemish")
@@ -83,12 +84,17 @@ class MemoryBank(Fitted):
         self.register_buffer("radius", torch.zeros(()))
 
     def learn(self, features: ComputedFeatures, seed: int, progress: Progress) -> None:
-        """Draws candidates, makes the bank of them, and sets the weight of the position and the radius."""
+        """Draws candidates, makes the bank of them, and sets the weight of the position and the radius.
+
+        Several processes make the same bank, of the candidates of all of them.
+        """
         generator = np.random.default_rng(seed)
         found, places, owners = self._candidates(features, generator, progress)
-        self.centre = found.mean(0)
+        self.centre = _mean(found, features.processes)
         found -= self.centre
         choose = greedy if self.selection == "greedy" else spread
+        if features.processes.count > 1:
+            found, places, owners = self._of_all(features.processes, found, places, owners, seed)
         kept = choose(found, self.num_patches, generator, progress)
         self.weight = self.position * _distances_to_others(found[kept], owners[kept], generator).median()
         bank = self._with_places(found[kept], places[kept])
@@ -172,29 +178,46 @@ class MemoryBank(Fitted):
     def _candidates(
         self, features: ComputedFeatures, generator: np.random.Generator, progress: Progress
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The features (N, C), positions (N, 2) and image numbers (N,) of the candidates for the bank."""
-        number, (channels, height, width) = len(features), features.shape
-        count = self._candidates_per_image(number, height * width, channels, features.memory_budget)
-        drawn = np.stack([generator.permutation(height * width)[:count] for _ in range(number)])
+        """The features (N, C), positions (N, 2) and image numbers (N,) of the candidates in this process's images."""
+        (channels, height, width), rows = features.shape, features.rows
+        count = self._candidates_per_image(features, channels, height * width)
+        drawn = np.stack([generator.permutation(height * width)[:count] for _ in range(len(features))])
         device = self.weight.device
-        cells = torch.from_numpy(drawn).to(device)
-        found = torch.empty(number, count, channels, device=device)
+        cells = torch.from_numpy(drawn[rows.start :: rows.step]).to(device)
+        found = torch.empty(len(rows), count, channels, device=device)
         done = 0
         for batch in features.batches(progress):
             for maps in self.neighbourhood_mean(batch).flatten(2):
                 found[done] = maps[:, cells[done]].T
                 done += 1
-        owners = torch.arange(number, device=device).repeat_interleave(count)
+        owners = torch.tensor(rows, device=device).repeat_interleave(count)
         return found.flatten(0, 1), _positions(height, width).to(found)[cells.flatten()], owners
 
-    def _candidates_per_image(self, num_images: int, num_cells: int, channels: int, budget: int) -> int:
+    def _of_all(
+        self, processes: Processes, found: Tensor, places: Tensor, owners: Tensor, seed: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The candidates of all processes, in the order of one process.
+
+        For `greedy`, whose candidates are all patches, those are left that each process selects from its own. The
+        farthest patch is then at most four times as far from the bank as by the best selection, and twice with one
+        process (Malkomes et al. 2015, Fast Distributed k-Center Clustering).
+        """
+        if self.selection == "greedy" and len(found) > self.num_patches:
+            own = greedy(found, self.num_patches, np.random.default_rng(seed)).sort().values
+            found, places, owners = found[own], places[own], owners[own]
+        found, places, owners = processes.gathered(found, places, owners)
+        order = owners.argsort(stable=True)
+        return found[order], places[order], owners[order]
+
+    def _candidates_per_image(self, features: ComputedFeatures, channels: int, num_cells: int) -> int:
         """How many candidates to draw from each image: all for the selection `greedy`, else some times as many as the
         bank has patches; at most as many as fit into the memory budget.
         """
         times = CANDIDATES.get(self.selection)
-        wanted = num_cells if times is None else -(-times * self.num_patches // num_images)
+        wanted = num_cells if times is None else -(-times * self.num_patches // len(features))
         row = 3 * 4 * channels  # bytes per candidate, including temporary arrays of the selection
-        held = max(1, budget // (row * num_images))
+        num_images = -(-len(features) // features.processes.count) if times is None else len(features)
+        held = max(1, features.memory_budget // (row * num_images))
         count = min(num_cells, wanted, held)
         is_cut = held < min(num_cells, wanted)
         logger.log(
@@ -208,6 +231,13 @@ class MemoryBank(Fitted):
             "; more would exceed memory_budget" if is_cut else "",
         )
         return count
+
+
+def _mean(values: Tensor, processes: Processes) -> Tensor:
+    """The mean (C,) of the values (N, C) of all processes."""
+    if processes.count == 1:
+        return values.mean(0)
+    return processes.total(values.sum(0)) / processes.total(values.new_tensor(len(values)))
 
 
 def _distances_to_others(bank: Tensor, owners: Tensor, generator: np.random.Generator) -> Tensor:

@@ -7,6 +7,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from blemish.features.processes import Processes
+
 LARGEST_SHARE = 0.98
 """Upper limit of a sample's share of the scatter in one direction; with a share of 1 the others would have none."""
 
@@ -43,6 +45,16 @@ class Moments:
         self._scatter.baddbmm_(weighted[:, :, None], weighted[:, None])
         self.mean = self.mean + difference * (number / together)
         self.count = together
+
+    def of_all(self, processes: Processes) -> Self:
+        """The moments of the vectors of all processes."""
+        if processes.count == 1:
+            return self
+        count = processes.total(self.mean.new_tensor(self.count))
+        mean = processes.total(self.mean * self.count) / count
+        apart = (self.mean - mean) * self.count**0.5
+        scatter = processes.total(self._scatter + apart[:, :, None] * apart[:, None])
+        return type(self)(mean, scatter / count, int(count))
 
     @property
     def covariance(self) -> Tensor:
