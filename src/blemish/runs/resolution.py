@@ -22,7 +22,7 @@ ENOUGH = 7 / 6
 """How many times as long as the larger side that of the images has to be, so that it shows more than the smaller one.
 """
 LONG = 2
-"""How many times as long as high images may be, or as high as long, and still be resized to a square."""
+"""Images that are more times as long as high, or as high as long, are offered an input of their shape."""
 OVERLAP = RunConfig.model_fields["overlap"].default
 LOOKED_AT = 8
 """Good images whose size is looked at."""
@@ -51,24 +51,25 @@ def sizes_of(samples: Sequence[Sample], reader: FileReader) -> list[Size]:
 
 
 def suited(images: Sequence[Size], sides: Sequence[int] = SIZES, *, only_square: bool = False) -> Suited:
-    """The input that suits images of these sizes, with the area of a square of one of two sides.
+    """The square of one of two sides that suits images of these sizes, and what else there is.
 
     Small defects need the larger side, which takes about twice the time; images that are smaller gain nothing by it.
-    Images that are more than LONG times as long as high keep their shape, or as high as long.
+    With `only_square` no rectangle is offered.
     """
     smaller, larger = sides[0], sides[-1]
     if not images:
         return Suited(smaller)
     height, width = (median(lengths) for lengths in zip(*images, strict=True))
     side = larger if median(map(sqrt, map(prod, images))) >= ENOUGH * larger else smaller
-    ratio = 1.0 if only_square else _kept_ratio(images)
     reason = f"since the images are {height:.0f} pixels high and {width:.0f} wide"
-    others = [f"--size {side} would squash them"] if ratio != 1 else []
+    others = []
     if side > smaller:
         times = len(tiles.corners((round(height), round(width)), side, OVERLAP))
-        others.append(f"--size {shaped(smaller, ratio)} takes half the time")
+        others.append(f"--size {smaller} takes half the time")
         others.append(f"--tile {side} shows finer detail in {times} times the time")
-    return Suited(shaped(side, ratio), reason, ", ".join(others))
+    if not only_square and (ratio := _ratio_of_long(images)) != 1:
+        others.append(f"--size {shaped(side, ratio)} keeps their shape")
+    return Suited(side, reason, ", ".join(others))
 
 
 def shaped(side: int, ratio: float) -> AnySize:
@@ -110,8 +111,8 @@ def within(
     return Suited(chosen, reason, ", ".join(others), bool(fitting))
 
 
-def _kept_ratio(images: Sequence[Size]) -> float:
-    """Width / height of long images; 1 where a square does for some of them, or they lie in different directions."""
+def _ratio_of_long(images: Sequence[Size]) -> float:
+    """Width / height of images that are all long, in one direction; else 1."""
     ratios = [width / height for height, width in images]
     return median(ratios) if min(ratios) > LONG or max(ratios) < 1 / LONG else 1.0
 

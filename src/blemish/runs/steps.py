@@ -301,10 +301,7 @@ def _suited(planned: Planned) -> Suited:
     only_square = not takes_rectangles(annotation)
     if issubclass(detector, FeatureDetector):
         return suited(sizes_of(planned.category.of("train"), planned.reader), SIZES, only_square=only_square)
-    if only_square:
-        return Suited(default)
-    found = suited(sizes_of(planned.category.of("train"), planned.reader), (default,))
-    return found if found.size != default else Suited(default)
+    return Suited(default)
 
 
 def _alignment(planned: Planned, phases: Phases) -> tuple[Alignment | None, str]:
