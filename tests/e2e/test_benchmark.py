@@ -19,8 +19,10 @@ import pytest
 import blemish
 from blemish.cli import main
 from blemish.data import find_categories
+from blemish.detectors.padim import PaDiM
 from blemish.evaluation.results import read_results
 from blemish.reporting.read_runs import read_approaches, read_runs
+from blemish.runs.benchmark.cells import cells_of
 from blemish.runs.benchmark.config import BenchmarkConfig
 
 SMALL = ["--sizes", "32", "--align", "off"]
@@ -101,6 +103,16 @@ def test_the_tables_are_those_of_train(data, done, tmp_path, capsys):
     cells = (done / "tables" / "cells.csv").read_text().splitlines()
     assert len(cells) == 1 + 8
     assert cells[0].startswith("method,category,seed,image_auroc,")
+
+
+def test_a_detector_with_other_defaults_makes_another_cell(data, tmp_path, monkeypatch):
+    config = BenchmarkConfig.create(data_path=data, out=tmp_path, methods=("padim",), sizes=(32,))
+    before = [cell.key for cell in cells_of(config)]
+    assert [cell.key for cell in cells_of(config)] == before
+    fields = PaDiM.option_fields()
+    kind, default = fields["smoothing"]
+    monkeypatch.setattr(PaDiM, "option_fields", lambda: fields | {"smoothing": (kind, default / 2)})
+    assert not {cell.key for cell in cells_of(config)} & set(before)
 
 
 @pytest.mark.slow

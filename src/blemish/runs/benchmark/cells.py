@@ -17,6 +17,7 @@ import blemish
 from blemish.data.category import Category, data_hash, find_categories
 from blemish.data.reading import FileReader, file_digests
 from blemish.data.shared import SharedReader
+from blemish.detectors import detector_class
 from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import MAP_SUFFIXES, NUM_RESAMPLES
 from blemish.evaluation.results import EVALUATION
@@ -159,8 +160,9 @@ def read_data(
 
 
 def run_cell(label: str, run: RunConfig, data: Data, out: Path) -> Cell:
-    """The cell of a run on a category."""
-    identity = identity_of(run, data.sha256, _roi(run.roi))
+    """The cell of a run on a category; a detector whose defaults have changed makes another one."""
+    defaults = {name: default for name, (_, default) in detector_class(run.model).option_fields().items()}
+    identity = identity_of(run, data.sha256, _roi(run.roi)) | {"options": defaults | run.options}
     return Cell(_key(identity, data), label, data, out, run=run)
 
 
@@ -180,7 +182,7 @@ def _map_files(folder: Path) -> Sequence[Path]:
 def _key(identity: Mapping[str, Any], data: Data) -> str:
     """The first 16 hexadecimal digits of the hash of an identity, the category's name and this version."""
     whole = {"identity": identity, "category": data.category.name, "blemish": blemish.__version__}
-    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 @cache
