@@ -259,9 +259,7 @@ class Line:
         kept = [self._keeping.submit(self._recorder.keep, item) for item in items]
         samples = [Sample(Path(item.name), content=item.pixels) for item in items]
         started = time.monotonic()
-        for item, file, prediction in zip(
-            items, kept, active.inspector.inspect(samples, with_images=True), strict=True
-        ):
+        for item, file, prediction in zip(items, kept, active.inspector.inspect(samples), strict=True):
             if not isinstance(prediction, Prediction):
                 _settle(item, BlemishError(prediction.error))
                 continue
