@@ -147,6 +147,7 @@ class Inspecting:
         for line in lines:
             line.join()
         self._keeping.shutdown()
+        self._keeping = ThreadPoolExecutor(KEEPERS)  # an application may be opened again
 
     def _load(self, product_id: int, present: Active | None) -> Active:
         """The active model and decision; `present` keeps its inspector where the model is the same."""
