@@ -118,7 +118,12 @@ def _picture(prediction: Prediction, size: Size) -> bytes:
     image = prediction.image
     if image is None:
         image = read_thumbnail(prediction.sample.image, size, prediction.sha256)
-    return b"" if image is None else to_jpeg(thumbnail(image, PICTURE_SIDE))
+    return b"" if image is None else picture_of(image)
+
+
+def picture_of(image: NDArray[Any]) -> bytes:
+    """The image of any depth, grey or colour, as a small JPEG file."""
+    return to_jpeg(thumbnail(image, PICTURE_SIDE))
 
 
 def read_thumbnail(path: Path, size: Size, sha256: str = "") -> Thumbnail | None:
@@ -167,13 +172,17 @@ class StoredPreview:
 
 
 def encode_preview(
-    prediction: Prediction, pixel_threshold: float | None, found: Sequence[Region] | None = None
+    prediction: Prediction,
+    pixel_threshold: float | None,
+    kept: KeptImages = NOTHING_KEPT,
+    found: Sequence[Region] | None = None,
 ) -> bytes:
     """The content of a preview file (20 to 40 kB): a checksum, a line of JSON, a JPEG of the image, a PNG of the map.
 
-    The map is stored with 256 levels between its lowest and its highest value. `found` is as in `make_preview`.
+    The map is stored with 256 levels between its lowest and its highest value. `kept` and `found` are as in
+    `make_preview`.
     """
-    shown = make_preview(prediction, str(prediction.sample.image), pixel_threshold, found=found)
+    shown = make_preview(prediction, str(prediction.sample.image), pixel_threshold, kept, found)
     values = shown.map
     assert values is not None
     low, high = float(values.min()), float(values.max())

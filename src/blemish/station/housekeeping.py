@@ -27,16 +27,18 @@ class Housekeeping:
     def __init__(self, workspace: Workspace, recorder: Recorder, bus: Bus):
         self._workspace, self._recorder, self._bus = workspace, recorder, bus
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread: threading.Thread | None = None
 
     def open(self) -> None:
         """Starts the thread, which looks at once."""
+        self._ended.clear()
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Ends the thread."""
         self._ended.set()
-        if self._thread.is_alive():
+        if self._thread is not None:
             self._thread.join()
 
     def look(self, now: float) -> int:

@@ -147,6 +147,7 @@ class Inspecting:
         for line in lines:
             line.join()
         self._keeping.shutdown()
+        self._keeping = ThreadPoolExecutor(KEEPERS)  # an application may be opened again
 
     def _load(self, product_id: int, present: Active | None) -> Active:
         """The active model and decision; `present` keeps its inspector where the model is the same."""
@@ -259,9 +260,7 @@ class Line:
         kept = [self._keeping.submit(self._recorder.keep, item) for item in items]
         samples = [Sample(Path(item.name), content=item.pixels) for item in items]
         started = time.monotonic()
-        for item, file, prediction in zip(
-            items, kept, active.inspector.inspect(samples, with_images=True), strict=True
-        ):
+        for item, file, prediction in zip(items, kept, active.inspector.inspect(samples), strict=True):
             if not isinstance(prediction, Prediction):
                 _settle(item, BlemishError(prediction.error))
                 continue

@@ -13,8 +13,9 @@ from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from blemish.data.kept import KeptImages
 from blemish.errors import BlemishError
-from blemish.inference.previews import encode_preview
+from blemish.inference.previews import encode_preview, picture_of
 from blemish.station import audit
 from blemish.station.events import Bus
 from blemish.station.metrics import Metrics
@@ -42,6 +43,14 @@ class KeyUsedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What of an image does not depend on its result: its file, and a small JPEG for its preview."""
+
+    name: str
+    picture: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """The result for one image."""
 
@@ -55,8 +64,8 @@ class Found:
     computed: float
     """Seconds of decoding, in the queue, and of computing."""
     drawn: float
-    kept: Future[str | None]
-    """The name of the image's file, which is written meanwhile; None where it is not kept."""
+    kept: Future[Kept | None]
+    """The image's file and picture, which are written and made meanwhile; None where it is not kept."""
     recorded: float = 0.0
     """Seconds of writing its files and its row, and those of the results that were recorded with it."""
     row: Inspection | None = None
@@ -82,9 +91,10 @@ class Recorder:
         has_failed = now - self._file_failed < RETRY_SECONDS
         return "disk full" if has_failed or self._workspace.blobs.free <= self._keep_free else "ok"
 
-    def keep(self, item: Item) -> str | None:
-        """Keeps the image's file, and gives its name; None where it is not kept."""
-        return self._put(item.content, item.sha256) if self.condition == "ok" else None
+    def keep(self, item: Item) -> Kept | None:
+        """Keeps the image's file, and makes its picture; None where it is not kept."""
+        name = self._put(item.content, item.sha256) if self.condition == "ok" else None
+        return Kept(name, picture_of(item.pixels)) if name else None
 
     def record(self, group: Sequence[tuple[Item, Found]]) -> list[Found | Exception]:
         """The results with their rows, or the reason why there is none; several images cost one transaction.
@@ -129,12 +139,13 @@ class Recorder:
 
     def _files(self, found: Found) -> tuple[str | None, str | None]:
         """The names of the image's file and of its preview; None where they are not kept."""
-        image = found.kept.result()
-        if image is None or self.condition != "ok":
+        kept = found.kept.result()
+        if kept is None or self.condition != "ok":
             return None, None
-        judged = found.judged
-        preview = self._put(encode_preview(found.prediction, found.decision.pixel_threshold, judged.found))
-        return (image, preview) if preview else (None, None)
+        pictures = KeptImages({found.prediction.sample.image: kept.picture})
+        level, regions = found.decision.pixel_threshold, found.judged.found
+        preview = self._put(encode_preview(found.prediction, level, pictures, regions))
+        return (kept.name, preview) if preview else (None, None)
 
     def _put(self, content: bytes, sha256: str | None = None) -> str | None:
         """Stores a file; None where that fails, and then no other is tried for a while.

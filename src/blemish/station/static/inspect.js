@@ -11,7 +11,8 @@ function showOne(one) {
   box.className = `verdict ${KIND[one.decision]}`;
   $("verdict").textContent = verdictWords(one.decision);
   const regions = one.regions.length ? ` · ${t("number_regions", { number: one.regions.length })}` : "";
-  $("verdict-facts").textContent = `${t("score")} ${number(one.score)} · ${t("limits", { review: number(one.review_threshold), defect: number(one.defect_threshold) })}${regions} · ${one.name} · ${timed(one.created_at)}`;
+  const kept = one.links.picture ? "" : ` · ${t("not_kept")}`;
+  $("verdict-facts").textContent = `${t("score")} ${number(one.score)} · ${t("limits", { review: number(one.review_threshold), defect: number(one.defect_threshold) })}${regions} · ${one.name} · ${timed(one.created_at)}${kept}`;
   show({ picture: one.links.picture && `${one.links.picture}?side=1200`, map: one.links.map, width: one.width, height: one.height, level: one.pixel_threshold, isMarked: one.decision !== "good", alt: one.name });
 }
 

@@ -16,7 +16,7 @@ function showQueue(queue) {
   $("reason").value = "";
   $("verdict-box").className = `verdict ${KIND[current.decision]}`;
   $("shown").textContent = verdictWords(current.decision);
-  $("verdict-facts").textContent = `${t("score")} ${number(current.score)} · ${t("limits", { review: number(current.review_threshold), defect: number(current.defect_threshold) })} · ${current.name} · ${timed(current.created_at)}`;
+  $("verdict-facts").textContent = `${t("score")} ${number(current.score)} · ${t("limits", { review: number(current.review_threshold), defect: number(current.defect_threshold) })} · ${current.name} · ${timed(current.created_at)}${current.links.picture ? "" : ` · ${t("not_kept")}`}`;
   show({ picture: current.links.picture && `${current.links.picture}?side=1200`, map: current.links.map, width: current.width, height: current.height, level: current.pixel_threshold, isMarked: true, alt: current.name });
 }
 const next = async (after = 0) => showQueue(await api("POST", `${own}/review-queue?after=${after}`));

@@ -56,7 +56,7 @@ const refresh = calmly(async () => {
 let polygons = [], outside = [], open = [];
 function showRegion(first) {
   state.first = first ?? null;
-  $("roi-stage").hidden = !first;
+  $("roi-panel").hidden = !first;
   if (!first) return;
   $("roi-image").src = `${own}/images/${first.id}/thumbnail`;
   $("roi-stage").style.aspectRatio = `${first.width} / ${first.height}`;
