@@ -128,7 +128,10 @@ SPOILED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no options": (lambda folder: edit(folder, options=None), r"model\.json: damaged"),
     "unknown model": (lambda folder: edit(folder, model="os:system"), "model os:system: not a detector"),
     "unknown option": (lambda folder: edit(folder, options={"colour": 1}), "colour: not an option of PatchCore"),
-    "wrong option": (lambda folder: edit(folder, options={"size": 10**9}), "size: input should be less than"),
+    "wrong option": (
+        lambda folder: edit(folder, options={"size": 10**9}),
+        "size: sides should be multiples of 16 from 32 to 1024",
+    ),
     "wrong size": (preprocess(size=[0, 32]), r"model\.json: damaged"),
     "another size": (preprocess(size=[32, 48]), r"preprocess\.size is 32 x 48, its detector's is 32 x 32"),
     "wrong aspect": (preprocess(aspect="crop"), r"model\.json: damaged"),

@@ -236,8 +236,11 @@ def test_damage_is_noticed_however_logging_is_configured(monkeypatch):
 
 
 def test_warnings_of_the_decoder_of_others_are_left_to_them(caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("imagecodecs"), "disabled", False)
-    logging.getLogger("imagecodecs").warning("something else")
+    usual = {"disabled": False, "propagate": True, "level": logging.NOTSET}  # other libraries change them
+    for name, value in usual.items():
+        monkeypatch.setattr(logging.getLogger("imagecodecs"), name, value)
+    with caplog.at_level("WARNING"):
+        logging.getLogger("imagecodecs").warning("something else")
     assert [record.getMessage() for record in caplog.records] == ["something else"]
 
 
