@@ -50,13 +50,13 @@ def sizes_of(samples: Sequence[Sample], reader: FileReader) -> list[Size]:
     return [found.decoded.pixels.shape[:2] for found in opened if found.decoded]
 
 
-def suited(images: Sequence[Size], sides: Sequence[int] = SIZES, *, only_square: bool = False) -> Suited:
-    """The square of one of two sides that suits images of these sizes, and what else there is.
+def suited(images: Sequence[Size], *, only_square: bool = False) -> Suited:
+    """The square of one of the sides in SIZES that suits images of these sizes, and what else there is.
 
     Small defects need the larger side, which takes about twice the time; images that are smaller gain nothing by it.
     With `only_square` no rectangle is offered.
     """
-    smaller, larger = sides[0], sides[-1]
+    smaller, larger = SIZES[0], SIZES[-1]
     if not images:
         return Suited(smaller)
     height, width = (median(lengths) for lengths in zip(*images, strict=True))

@@ -38,7 +38,7 @@ from blemish.runs.folds import digests, without_copies
 from blemish.runs.outliers import Outliers, creator_for, find_outliers, without
 from blemish.runs.provenance import identity_of, versions
 from blemish.runs.recalibrate import calibrate_on
-from blemish.runs.resolution import SIZES, Suited, sizes_of, suited, within
+from blemish.runs.resolution import Suited, sizes_of, suited, within
 from blemish.runs.timing import QUICK, seconds_per_image
 from blemish.types import Prediction, Sample, Split
 
@@ -292,15 +292,15 @@ def _size(planned: Planned, create: Creator, phases: Phases) -> tuple[AnySize | 
 def _suited(planned: Planned) -> Suited:
     """The size that suits the images; with tiles about that of a tile.
 
-    A detector that is fitted in closed form has time for large images; others have the area of their default size.
+    A detector that is fitted in closed form has time for large images; others have their default size.
     """
     config, detector = planned.config, detector_class(planned.config.model)
     if config.tile is not None:
         return Suited(min(1024, max(32, 16 * round(config.tile / 16))))
     annotation, default = detector.option_fields()["size"]
-    only_square = not takes_rectangles(annotation)
     if issubclass(detector, FeatureDetector):
-        return suited(sizes_of(planned.category.of("train"), planned.reader), SIZES, only_square=only_square)
+        only_square = not takes_rectangles(annotation)
+        return suited(sizes_of(planned.category.of("train"), planned.reader), only_square=only_square)
     return Suited(default)
 
 
