@@ -18,8 +18,6 @@ from blemish.station.station import Settings
 from blemish.station.workspace import Workspace, open_workspace
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-LONG = 400_000
-"""Milliseconds that teaching may take where other programs keep the machine busy."""
 PAGES = ("teach", "decide", "inspect", "review", "models", "line")
 
 
@@ -155,7 +153,7 @@ def test_from_an_empty_workspace_through_the_screens(browser, tmp_path):
         page.select_option("#method", "padim")
         page.select_option("#size", "128")
         page.click("#start-button")
-        page.wait_for_selector("#job-next:not([hidden])", timeout=LONG)
+        page.wait_for_selector("#job-next:not([hidden])", timeout=100_000)
         page.click("#job-next a")
         _decide(page)
         new = [_written(folder / f"new-{seed}.png", picture(seed)) for seed in range(300, 303)]
@@ -203,7 +201,7 @@ def _decide(page: Any) -> None:
 def _inspect(page: Any, good: list[Path], bad: list[Path]) -> None:
     page.click("nav >> text=Inspect")
     page.set_input_files("#drop-files", [*good, *bad])
-    page.wait_for_selector("#strip li:nth-child(5)", timeout=LONG)
+    page.wait_for_selector("#strip li:nth-child(5)", timeout=120_000)
     wait_for(lambda: page.inner_text("#counters dd >> nth=0") == "5")
     page.keyboard.press("m")
     assert page.locator("#show-map").is_checked() is False
@@ -221,7 +219,7 @@ def _review(page: Any) -> None:
     page.keyboard.press("d")
     page.wait_for_selector("#nothing:not([hidden])")
     page.click("#learn")
-    page.wait_for_selector("#candidate:not([hidden])", timeout=LONG)
+    page.wait_for_selector("#candidate:not([hidden])", timeout=100_000)
     page.click("#accept")
     page.wait_for_selector("#candidate", state="hidden")
 
