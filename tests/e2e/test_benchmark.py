@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_help import run
 
 import blemish
-from blemish.cli import main
 from blemish.data import find_categories
 from blemish.detectors.padim import PaDiM
 from blemish.evaluation.results import read_results
@@ -26,13 +26,6 @@ from blemish.runs.benchmark.cells import cells_of
 from blemish.runs.benchmark.config import BenchmarkConfig
 
 SMALL = ["--sizes", "32", "--align", "off"]
-
-
-def run(arguments: list[str], capsys) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stopped:
-        main(arguments)
-    said = capsys.readouterr()
-    return int(stopped.value.code or 0), said.out, said.err
 
 
 @pytest.fixture(scope="module")

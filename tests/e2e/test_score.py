@@ -14,19 +14,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from command_help import run
 
 from blemish.cli import main
 from blemish.data.addresses import Store
 from blemish.inference.maps import decode_own_map
 
 FIT = ["--model", "padim", "--size", "32", "--align", "off", "--validation", "0.4"]
-
-
-def run(arguments: list[str], capsys) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stopped:
-        main(arguments)
-    said = capsys.readouterr()
-    return int(stopped.value.code or 0), said.out, said.err
 
 
 @pytest.fixture(scope="module")

@@ -13,19 +13,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from command_help import run
 
 from blemish.cli import main
 from blemish.data.addresses import Store
 
 FIT = ["--model", "padim", "--size", "32", "--align", "off", "--validation", "0.4"]
 SAME = ("sha256", "score", "decision", "p_value")
-
-
-def run(arguments: list[str], capsys) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stopped:
-        main(arguments)
-    said = capsys.readouterr()
-    return int(stopped.value.code or 0), said.out, said.err
 
 
 @pytest.fixture(scope="module")
