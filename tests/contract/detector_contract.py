@@ -122,8 +122,9 @@ def test_scores_and_maps_are_finite_and_of_the_stated_shape(name, fitted, images
 
 
 @pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    """The number that torch computes with."""
+def threads(request: pytest.FixtureRequest, name: str, fitted) -> Iterator[int]:
+    """The number that torch computes with; what is fitted once for all tests is fitted with the usual number."""
+    fitted(name)
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
     yield request.param
