@@ -29,13 +29,14 @@ def halves(part_images) -> tuple[ImageSource, ImageSource]:
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_the_map_is_the_mean_of_both_equally_loud(halves, shared):
+def test_the_map_is_the_weighted_mean_of_both_equally_loud(halves, shared):
     train, held_out = halves
     ensemble = Ensemble.create(**GABOR, smoothing=0, shared=shared).fit(train, validation=held_out)
     expected, image = 0, train.batch([2])
-    for expert in (PatchCore.create(**GABOR).fit(train), PaDiM.create(**GABOR, shared=shared).fit(train)):
+    neighbours, gaussians = PatchCore.create(**GABOR).fit(train), PaDiM.create(**GABOR, shared=shared).fit(train)
+    for weight, expert in ((0.6, neighbours), (0.4, gaussians)):
         (offset,), (scale,) = offset_and_scale(expert.distances(expert.features(held_out.batch([0, 1])))[None])
-        expected += (expert.distances(expert.features(image)) - offset) / scale / 2
+        expected += (expert.distances(expert.features(image)) - offset) / scale * weight
     scores, maps = ensemble(image)
     wide = F.interpolate(expected[:, None], size=(64, 64), mode="bilinear")[:, 0]
     torch.testing.assert_close(maps, wide, rtol=1e-4, atol=1e-4)
@@ -47,12 +48,13 @@ def test_each_kind_of_features_has_a_bank_and_all_together_the_gaussians(halves)
     ensemble = Ensemble.create(**COMBINED, num_patches=100).fit(train, validation=held_out)
     assert [bank.bank.shape for bank in ensemble.banks] == [(100, 64 + 2), (100, 48 + 2)]
     assert ensemble.gaussians.mean.shape == (64, 43 + 32)  # two thirds of each kind
-    assert ensemble.weight.tolist() == [0.25, 0.25, 0.5]
+    weights = [0.6 * 64 / 112, 0.6 * 48 / 112, 0.4]  # the banks as their kinds have components
+    assert ensemble.weight.tolist() == pytest.approx(weights)
     features = ensemble.features(train.batch([2]))
     kinds = [bank.distances(part) for bank, part in zip(ensemble.banks, features.split([64, 48], 1), strict=True)]
     every = torch.stack([*kinds, ensemble.gaussians.distances(features)])
     loud = (every - ensemble.offset[:, None, None, None]) / ensemble.scale[:, None, None, None]
-    expected = 0.25 * loud[0] + 0.25 * loud[1] + 0.5 * loud[2]
+    expected = sum(weight * distances for weight, distances in zip(weights, loud, strict=True))
     torch.testing.assert_close(ensemble.distances(features), expected)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -13,8 +15,8 @@ from blemish.features.base import FeatureOptions
 from blemish.features.computed import ComputedFeatures
 from blemish.progress import Progress
 
-GAUSSIAN_WEIGHT = 0.5
-"""Weight of the Gaussians' distances; the memory banks share the rest."""
+GAUSSIAN_WEIGHT = 0.4
+"""Weight of the Gaussians' distances; the memory banks share the rest as their kinds have components."""
 
 
 class Ensemble(FeatureDetector):
@@ -45,10 +47,9 @@ class Ensemble(FeatureDetector):
         kinds = self.features.kinds
         self.memories = nn.ModuleList(MemoryBank(bank_options, kind) for kind in kinds)
         self.gaussians = Gaussians(gaussian_options)
-        share = (1 - GAUSSIAN_WEIGHT) / len(kinds)
         self.register_buffer("offset", torch.zeros(len(kinds) + 1))
         self.register_buffer("scale", torch.ones(len(kinds) + 1))
-        self.register_buffer("weight", torch.tensor([share] * len(kinds) + [GAUSSIAN_WEIGHT]))
+        self.register_buffer("weight", torch.zeros(len(kinds) + 1))
 
     @property
     def banks(self) -> list[MemoryBank]:
@@ -59,11 +60,13 @@ class Ensemble(FeatureDetector):
         self, features: ComputedFeatures, validation: ComputedFeatures | None, seed: int, progress: Progress
     ) -> None:
         """Fits all, and measures the offsets and scales of their distances on the validation images."""
-        for number, bank in enumerate(self.banks):
-            bank.learn(features.of_kind(number), seed, progress)
+        kinds = [features.of_kind(number) for number in range(len(self.banks))]
+        for bank, kind in zip(self.banks, kinds, strict=True):
+            bank.learn(kind, seed, progress)
         self.gaussians.learn(features, validation, seed, progress)
         self._take_choices(self.gaussians)
         self._measure_scale(validation)
+        self._set_weights([kind.shape[0] for kind in kinds])
 
     def learn_more(self, features: ComputedFeatures, progress: Progress) -> None:
         """Updates all with additional good images; offsets and scales stay as they are."""
@@ -81,6 +84,12 @@ class Ensemble(FeatureDetector):
         kinds = zip(self.banks, self.features.split(features), strict=True)
         nearest = [bank.distances(channels) for bank, channels in kinds]
         return torch.stack([*nearest, self.gaussians.distances(features)])
+
+    def _set_weights(self, widths: Sequence[int]) -> None:
+        """Sets the weights of the distances, for kinds of so many components."""
+        shares = torch.tensor(widths) / sum(widths)
+        self.weight[:-1] = (1 - GAUSSIAN_WEIGHT) * shares
+        self.weight[-1] = GAUSSIAN_WEIGHT
 
     def _measure_scale(self, validation: ComputedFeatures | None) -> None:
         self.offset.zero_()
