@@ -121,6 +121,14 @@ def test_equal_scores_are_no_outliers():
     assert Outliers(scored, limit_of([0.0] * 20)).limit >= 0
 
 
+def test_the_summary_names_the_images_that_come_next():
+    ratios = {"a": 0.9, "b": 1.3, "c": 3.0, "d": 1.1, "e": 1.2}
+    scored = tuple(Scored(Sample(Path(f"{name}.png")), ratio, (0, 0)) for name, ratio in ratios.items())
+    said = Outliers(scored, 2.0).summary
+    assert said.startswith("outliers: 1 of 5 different good images, by 2.00 times their median score; ")
+    assert said.endswith("the next to look at: b.png (1.30), e.png (1.20), d.png (1.10)")
+
+
 @pytest.mark.slow
 def test_data_check_names_them_and_ends_well(good, capsys, monkeypatch):
     monkeypatch.setattr("blemish.runs.resolution.SIZES", (48,))  # that of the images, as in the other tests

@@ -34,6 +34,8 @@ FEWEST = 12
 """The fewest different images among which outliers can be told."""
 LOWEST = 0.25
 """A score may be 0 or less where normalised distances are averaged; how much lower says nothing of its likes."""
+FOLLOWING = 3
+"""Images below the limit that are named all the same: a defect that a detector hardly sees is most likely there."""
 EXPECTED = 0.5
 """Number of suspects that are expected among good images alone, if the logarithms of their scores vary normally."""
 
@@ -61,15 +63,22 @@ class Outliers:
     @property
     def suspects(self) -> list[Scored]:
         """The images above the limit, the highest first."""
-        return sorted((found for found in self.scored if found.ratio > self.limit), key=lambda one: -one.ratio)
+        return [found for found in self._by_ratio if found.ratio > self.limit]
 
     @property
     def summary(self) -> str:
-        """How many images look unlike the others, in words."""
+        """How many images look unlike the others, and which come next, in words."""
         if not self.scored:
             return f"outliers: not looked for, since {FEWEST} different good images are needed"
-        among = number_of(len(self.scored), "different good image")
-        return f"outliers: {len(self.suspects)} of {among}, by {self.limit:.2f} times their median score"
+        number, among = len(self.suspects), number_of(len(self.scored), "different good image")
+        rest = self._by_ratio[number:][:FOLLOWING]
+        following = ", ".join(f"{one.sample.image.name} ({one.ratio:.2f})" for one in rest)
+        limit = f"by {self.limit:.2f} times their median score"
+        return f"outliers: {number} of {among}, {limit}; the next to look at: {following}"
+
+    @property
+    def _by_ratio(self) -> list[Scored]:
+        return sorted(self.scored, key=lambda one: -one.ratio)
 
     @property
     def problems(self) -> list[Problem]:
