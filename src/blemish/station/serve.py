@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ from blemish.station.accounts import create_user, has_users
 from blemish.station.app import create_app
 from blemish.station.station import Settings
 from blemish.station.workspace import Workspace
+
+SWITCH_SECONDS = 0.0005
+"""A thread that computes in Python lets others go on after so long. With Python's 5 ms each of the five changes between
+threads on an image's way to its answer would wait for that long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,7 @@ def serve(workspace: Workspace, address: Address, settings: Settings) -> None:
     alone: AbstractContextManager[object] = nullcontext()
     if workspace.store.is_sqlite:  # several stations share a database on a server
         alone = locked(workspace.root, "blemish serve", SHORT_WAIT)
+    sys.setswitchinterval(SWITCH_SECONDS)
     with alone, _listening(address) as listening:
         server = uvicorn.Server(_config(workspace, address, settings))
         server.run(sockets=[listening])
