@@ -5,6 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Annotated
+
+from fastapi import Header
+
+Key = Annotated[str | None, Header(max_length=200, description="a repeated request with the same key counts once")]
+"""The header Idempotency-Key of a request."""
 
 
 class KeyUsedError(Exception):

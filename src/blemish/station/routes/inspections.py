@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import select
 
@@ -18,7 +18,7 @@ from blemish.errors import BlemishError
 from blemish.station.access import Operator
 from blemish.station.bodies import ARRIVED, IMAGE_BODY, MANY_BODY, content_kind, read_body
 from blemish.station.inspecting import CAPACITY, BusyError, NotReadyError, item_of
-from blemish.station.keys import KeyUsedError
+from blemish.station.keys import Key, KeyUsedError
 from blemish.station.pictures import file_response, map_response, overlay_response, picture_response
 from blemish.station.recording import Found, by_key
 from blemish.station.routes.products import uploads_of
@@ -30,7 +30,6 @@ from blemish.station.uploads import Arrived, shown_name
 router = APIRouter(prefix="/v1", tags=["inspections"])
 RETRY_SECONDS = 1
 MOST_IMAGES = 500
-Key = Annotated[str | None, Header(max_length=200, description="a repeated request with the same key counts once")]
 BUSY: dict[int | str, dict[str, Any]] = {429: {"description": "the queue is full; come again after Retry-After"}}
 
 
