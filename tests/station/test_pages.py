@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import threading
@@ -13,6 +14,7 @@ import pytest
 import uvicorn
 from station_help import picture, wait_for
 
+from blemish.station.accounts import create_user
 from blemish.station.app import create_app
 from blemish.station.station import Settings
 from blemish.station.workspace import Workspace, open_workspace
@@ -198,6 +200,23 @@ def test_size_and_time_are_asked_for_and_checked(browser, served, language):
         with page.expect_request("**/v1/products/1/teach") as asked:
             start(*given)
         assert asked.value.post_data_json == expected
+    page.context.close()
+
+
+@pytest.mark.slow
+def test_the_login_and_numbers_speak_the_language(browser, served, workspace):
+    page = watched(browser, served.url, [])
+    page.goto(f"{served.url}/products/1/decide?language=de")
+    page.wait_for_selector("#cards li")
+    assert "Gutteil" in page.inner_text("#cards")
+    assert re.search(r"\d,\d", page.inner_text("#cards")), "scores have the language's decimal point"
+    assert "." in page.input_value("#review-threshold"), "browsers take numbers with a point"
+    create_user(workspace.store, "anna", "correct horse battery", "admin", "test")
+    page.goto(f"{served.url}/login?language=de")
+    page.fill("#name", "anna")
+    page.fill("#password", "wrong")
+    page.click("button.main")
+    page.locator("#problem", has_text="Name oder Passwort ist falsch.").wait_for()
     page.context.close()
 
 

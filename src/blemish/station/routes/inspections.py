@@ -47,7 +47,7 @@ async def inspect(
 
     The answer is given when it is recorded. Its header Server-Timing says in milliseconds how long the body took to
     arrive (receive), how long the image was decoded, waited for the model (queue) and was computed, and what the
-    station itself took of the time since the request arrived: all the rest (own), of which `record` is files and rows.
+    station itself took of the time since the request arrived: all the rest (own), of which `record` is file and row.
     """
     station = station_of(request)
     limit, began = station.settings.limits.image_bytes, time.monotonic()
