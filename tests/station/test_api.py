@@ -8,7 +8,10 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
-from station_help import as_files, picture, teach, wait_for
+from station_help import SETTINGS, as_files, picture, teach, wait_for
+
+from blemish.model.artifact import load
+from blemish.station.tables import Model
 
 PNG = {"content-type": "image/png"}
 
@@ -122,6 +125,21 @@ def test_decisions_are_versions_and_can_be_put_back(client):
     assert wrong.status_code == 422
 
 
+def test_a_repeated_decision_makes_no_other_version(client):
+    def decide(review: float, key: str = "") -> tuple[int, int]:
+        given = {"review_threshold": review, "defect_threshold": 9}
+        headers = {"Idempotency-Key": key} if key else {}
+        answer = client.post("/v1/models/1/decisions", json=given, headers=headers)
+        return answer.status_code, answer.json().get("number")
+
+    assert (decide(1), decide(1), decide(2)) == ((201, 2), (200, 2), (201, 3))
+    assert (decide(1, "a"), decide(2, "b"), decide(1, "a")) == ((201, 4), (201, 5), (200, 4))
+    assert client.get("/v1/models/1").json()["decision"]["number"] == 5, "the repeated request changes nothing"
+    assert decide(7, "a")[0] == 422
+    entries = client.get("/v1/admin/audit").json()
+    assert [one["what"] for one in entries].count("decision applied") == 4
+
+
 @pytest.mark.slow
 def test_reviews_teach_the_model_after_a_comparison(client, workspace):
     given = {"review_threshold": 1e-9, "defect_threshold": 1e9}
@@ -192,6 +210,30 @@ def test_two_reviewers_do_not_see_the_same(client, workspace):
         assert next_for(session, 1, "eve") is None
         with pytest.raises(TakenError):
             answer(session, session.get_one(Inspection, first.id), "good", "", "bob")
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"size": "96x721"}, "size: sides should be multiples of 16 from 32 to 1024, such as 256, or 128x704"),
+        ({"size": 8}, "size: sides should be multiples of 16"),
+        ({"time_per_image": "soon"}, "time_per_image: should be a time of up to an hour, such as 50ms or 0.2s"),
+        ({"time_per_image": "50ms", "size": "96x720"}, "time_per_image: chooses the size, which is given as 96x720."),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_in_one_line(client, settings, problem):
+    answer = client.post("/v1/products/1/teach", json=settings)
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith(problem)
+    assert "\n" not in answer.json()["detail"]
+
+
+def test_a_product_is_taught_at_a_rectangular_size(workspace):
+    done = teach(workspace, 1, settings=SETTINGS | {"size": "48x80"})
+    assert done.error is None
+    with workspace.store.reading() as session:
+        folder = workspace.model_folder(session.get_one(Model, done.model_id))
+    assert load(folder).preprocess.size == (48, 80)
 
 
 @pytest.mark.slow

@@ -68,12 +68,12 @@ class Load:
                 self.reviews.add(found["id"])
 
     def _decide(self) -> None:
-        number = 0
+        number = 1
         while not self.ended.is_set():
-            number += 1
             given = {"review_threshold": number, "defect_threshold": number + 1}
-            if found := self._ask("/v1/models/1/decisions", json.dumps(given).encode()):
+            if found := self._ask("/v1/models/1/decisions", json.dumps(given).encode(), key=str(number)):
                 self.decisions.add(found["id"])
+                number += 1
             time.sleep(0.05)
 
 
@@ -133,7 +133,9 @@ def check(root: Path, load: Load) -> None:
         by_key = {row.key: row for row in rows}
         assert {key: by_key[key].id for key in load.inspections} == load.inspections
         assert load.reviews <= {review.inspection_id for review in session.query(Review)}
-        assert load.decisions <= {decision.id for decision in session.query(Decision)}
+        decisions = session.query(Decision).where(Decision.key.is_not(None)).all()
+        assert load.decisions <= {decision.id for decision in decisions}
+        assert len({decision.review_threshold for decision in decisions}) == len(decisions)
         assert audit.first_changed(session) is None
         for row in rows:
             assert opened.blobs.read(row.image), "an image that was recorded is there"

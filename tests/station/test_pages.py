@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import threading
@@ -13,6 +14,7 @@ import pytest
 import uvicorn
 from station_help import picture, wait_for
 
+from blemish.station.accounts import create_user
 from blemish.station.app import create_app
 from blemish.station.station import Settings
 from blemish.station.workspace import Workspace, open_workspace
@@ -151,7 +153,7 @@ def test_from_an_empty_workspace_through_the_screens(browser, tmp_path):
         page.wait_for_selector("#defect li:nth-child(4)")
         page.click("#start summary")
         page.select_option("#method", "padim")
-        page.select_option("#size", "128")
+        page.fill("#size", "128")
         page.click("#start-button")
         page.wait_for_selector("#job-next:not([hidden])", timeout=100_000)
         page.click("#job-next a")
@@ -170,6 +172,52 @@ def test_from_an_empty_workspace_through_the_screens(browser, tmp_path):
         page.context.close()
         station.end()
     assert complaints == []
+
+
+PROBLEMS = {
+    "en": ("multiples of 16", "with its unit", "leave one"),
+    "de": ("Vielfache", "mit Einheit", "eines von beiden"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("language", PROBLEMS)
+def test_size_and_time_are_asked_for_and_checked(browser, served, language):
+    page = watched(browser, served.url, [])
+    page.goto(f"{served.url}/products/1/teach?language={language}")
+    page.click("#start summary")
+    page.route("**/v1/products/1/teach", lambda route: route.abort())
+
+    def start(size: str, time: str) -> None:
+        page.fill("#size", size)
+        page.fill("#time", time)
+        page.click("#start-button")
+
+    for given, problem in zip([("96x721", ""), ("", "50"), ("96x720", "50ms")], PROBLEMS[language], strict=True):
+        start(*given)
+        page.locator(".toast.problem", has_text=problem).wait_for()
+    for given, expected in [(("96x720", ""), {"size": "96x720"}), (("", "0,2s"), {"time_per_image": "0.2s"})]:
+        with page.expect_request("**/v1/products/1/teach") as asked:
+            start(*given)
+        assert asked.value.post_data_json == expected
+    page.context.close()
+
+
+@pytest.mark.slow
+def test_the_login_and_numbers_speak_the_language(browser, served, workspace):
+    page = watched(browser, served.url, [])
+    page.goto(f"{served.url}/products/1/decide?language=de")
+    page.wait_for_selector("#cards li")
+    assert "Gutteil" in page.inner_text("#cards")
+    assert re.search(r"\d,\d", page.inner_text("#cards")), "scores have the language's decimal point"
+    assert "." in page.input_value("#review-threshold"), "browsers take numbers with a point"
+    create_user(workspace.store, "anna", "correct horse battery", "admin", "test")
+    page.goto(f"{served.url}/login?language=de")
+    page.fill("#name", "anna")
+    page.fill("#password", "wrong")
+    page.click("button.main")
+    page.locator("#problem", has_text="Name oder Passwort ist falsch.").wait_for()
+    page.context.close()
 
 
 def _written(path: Path, content: bytes) -> Path:

@@ -6,13 +6,15 @@ import os
 import sqlite3
 import time
 import tomllib
+from functools import partial
 from pathlib import Path
 from string import Formatter
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 from station_help import picture
 
@@ -23,7 +25,7 @@ from blemish.station.blobs import Blobs
 from blemish.station.reporting import compared
 from blemish.station.retention import DAY
 from blemish.station.store import open_store
-from blemish.station.tables import Base, Image, Inspection, Product
+from blemish.station.tables import Base, Decision, Image, Inspection, Product
 from blemish.station.texts.reader import LANGUAGES, preferred, texts_of
 from blemish.station.uploads import day_in, shown_name
 from blemish.station.workspace import open_workspace
@@ -37,6 +39,21 @@ def test_the_migrations_make_the_tables(tmp_path):
     with store.connection() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
+    store.close()
+
+
+def test_a_database_of_the_first_version_is_migrated_with_what_it_holds(tmp_path, monkeypatch):
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    with monkeypatch.context() as patched:
+        patched.setattr(command, "upgrade", partial(lambda real, config, _: real(config, "0001"), command.upgrade))
+        store = open_store(url)
+    with store.writing() as session:
+        session.execute(text("INSERT INTO products (name, created_by, created_at) VALUES ('gear', 'me', 1)"))
+    store.close()
+    store = open_store(url)
+    with store.reading() as session:
+        assert session.scalars(select(Product)).one().name == "gear"
+        assert session.scalars(select(Decision)).all() == []
     store.close()
 
 

@@ -106,7 +106,7 @@ def make_preview(
         small_map(values, MAP_SIDE),
         [] if mask is None else outline_of(mask),
         None if mask is None else float(mask.mean()),
-        float((values == values.max()).mean()),
+        np.count_nonzero(values == values.max()) / values.size,
         regions=[asdict(region) for region in found[:MOST_REGIONS]],
         num_regions=len(found),
         largest_region=None if pixel_threshold is None else max((region.area for region in found), default=0),

@@ -1,10 +1,11 @@
-"""Files named by the SHA-256 of their content: images and previews. A file is written whole, or is not there."""
+"""Files named by the SHA-256 of their content, and previews by a name of that form. Each is whole, or is not there."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
@@ -17,6 +18,11 @@ from blemish.files import make_folder, read_bytes, writing
 NAME = re.compile(r"[0-9a-f]{64}")
 
 
+def new_name() -> str:
+    """A name for a file whose content is not known yet."""
+    return secrets.token_hex(32)
+
+
 class Blobs:
     """The files below a folder, as <first two digits>/<sha256>."""
 
@@ -26,8 +32,8 @@ class Blobs:
     def put(self, content: bytes, sha256: str | None = None, *, flush: bool = True) -> str:
         """Stores the content, unless it is there, and gives its SHA-256; raises BlemishError where the disk is full.
 
-        `sha256` is that of the content where it is known already. Without `flush` the file is there when the process
-        is killed, but may be lost where the power fails soon after.
+        `sha256` is that of the content where it is known already, or a name from `new_name`. Without `flush` the file
+        is there when the process is killed, but may be lost where the power fails soon after.
         """
         sha256 = sha256 or hashlib.sha256(content).hexdigest()
         path = self.path(sha256)

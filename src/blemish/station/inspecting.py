@@ -147,21 +147,24 @@ class Inspecting:
         for line in lines:
             line.join()
         self._keeping.shutdown()
+        self._recorder.drawing.close()
         self._keeping = ThreadPoolExecutor(KEEPERS)  # an application may be opened again
 
     def _load(self, product_id: int, present: Active | None) -> Active:
         """The active model and decision; `present` keeps its inspector where the model is the same."""
         chosen = (
-            select(Model, Decision)
+            select(Model.id, Decision.id)
             .join(Product, Product.active_model_id == Model.id)
             .join(Decision, Decision.id == Model.active_decision_id)
             .where(Product.id == product_id)
         )
         with self._workspace.store.reading() as session:
-            found = session.execute(chosen).one_or_none()
-        if found is None:
-            raise NotReadyError
-        model, decision = found
+            numbers = session.execute(chosen).one_or_none()
+            if numbers is None:
+                raise NotReadyError
+            if present and (present.model.id, present.decision.id) == tuple(numbers):
+                return present
+            model, decision = session.get_one(Model, numbers[0]), session.get_one(Decision, numbers[1])
         if present and present.model.id == model.id:
             return Active(model, decision, present.inspector, present.good_scores)
         folder = self._workspace.model_folder(model)
@@ -294,6 +297,9 @@ class Line:
                 results = [error] * len(group)
             for (item, _), result in zip(group, results, strict=True):
                 _settle(item, result)
+            for (item, _), result in zip(group, results, strict=True):
+                if isinstance(result, Found):
+                    self._recorder.draw(item, result)
 
 
 def _stand_behind() -> None:

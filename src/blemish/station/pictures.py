@@ -59,6 +59,8 @@ def picture_response(station: Station, sha256: str | None, preview: str | None, 
 
 def preview_of(station: Station, sha256: str | None) -> Preview:
     """The preview of this name; raises HTTPException 404 where it is not kept any more."""
+    if sha256:
+        station.recorder.drawing.wait_for(sha256)
     found = read_preview(station.workspace.blobs.path(sha256)) if sha256 else None
     if found is None:
         raise HTTPException(404, "The map is not kept any more.")

@@ -1,4 +1,8 @@
-"""Records what was found: the files, then the rows of several images together, then the pages are told."""
+"""Records what was found: the image files, then the rows of several images together, then the pages are told.
+
+Previews are drawn when the results were answered. Their rows name them before: a station that is killed meanwhile has
+such a result and its image, but no map of it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args
 
 from sqlalchemy import select
@@ -17,7 +22,10 @@ from blemish.data.kept import KeptImages
 from blemish.errors import BlemishError
 from blemish.inference.previews import encode_preview, picture_of
 from blemish.station import audit
+from blemish.station.blobs import new_name
+from blemish.station.drawing import Drawing
 from blemish.station.events import Bus
+from blemish.station.keys import KeyUsedError
 from blemish.station.metrics import Metrics
 from blemish.station.reviewing import awaits
 from blemish.station.store import is_out_of_space
@@ -38,18 +46,6 @@ Condition = Literal["ok", "disk full", "not recording"]
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
 
 
-class KeyUsedError(Exception):
-    """The idempotency key was used for another image."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What of an image does not depend on its result: its file, and a small JPEG for its preview."""
-
-    name: str
-    picture: bytes
-
-
 @dataclass(frozen=True, slots=True)
 class Found:
     """The result for one image."""
@@ -64,10 +60,10 @@ class Found:
     computed: float
     """Seconds of decoding, in the queue, and of computing."""
     drawn: float
-    kept: Future[Kept | None]
-    """The image's file and picture, which are written and made meanwhile; None where it is not kept."""
+    kept: Future[str | None]
+    """The name of the image's file, which is written meanwhile; None where it is not kept."""
     recorded: float = 0.0
-    """Seconds of writing its files and its row, and those of the results that were recorded with it."""
+    """Seconds of writing its row, and those of the results that were recorded with it."""
     row: Inspection | None = None
     """Its row; None where even the database cannot be written, so that nothing is recorded."""
     is_repeated: bool = False
@@ -81,6 +77,7 @@ class Recorder:
         self._workspace, self._bus, self._metrics, self._keep_free = workspace, bus, metrics, keep_free
         self._file_failed = self._row_failed = -RETRY_SECONDS
         self._unrecorded, self._said = 0, CONDITIONS[0]
+        self.drawing = Drawing()
 
     @property
     def condition(self) -> Condition:
@@ -91,10 +88,9 @@ class Recorder:
         has_failed = now - self._file_failed < RETRY_SECONDS
         return "disk full" if has_failed or self._workspace.blobs.free <= self._keep_free else "ok"
 
-    def keep(self, item: Item) -> Kept | None:
-        """Keeps the image's file, and makes its picture; None where it is not kept."""
-        name = self._put(item.content, item.sha256) if self.condition == "ok" else None
-        return Kept(name, picture_of(item.pixels)) if name else None
+    def keep(self, item: Item) -> str | None:
+        """Keeps the image's file, and gives its name; None where it is not kept."""
+        return self._put(item.content, item.sha256) if self.condition == "ok" else None
 
     def record(self, group: Sequence[tuple[Item, Found]]) -> list[Found | Exception]:
         """The results with their rows, or the reason why there is none; several images cost one transaction.
@@ -103,10 +99,10 @@ class Recorder:
         written to the audit log with the next row.
         """
         began = time.monotonic()
-        files = [self._files(found) for _, found in group]
+        images = [found.kept.result() for _, found in group]
         try:
             with self._workspace.store.writing() as session:
-                recorded = [_row(session, item, found, kept) for (item, found), kept in zip(group, files, strict=True)]
+                recorded = [_row(session, item, found, kept) for (item, found), kept in zip(group, images, strict=True)]
                 if self._unrecorded:
                     number = {"number": self._unrecorded}
                     audit.append(session, "station", "results not recorded", "disk full", None, number)
@@ -137,15 +133,15 @@ class Recorder:
             self._said = now
             self._bus.publish("disk", condition=now)
 
-    def _files(self, found: Found) -> tuple[str | None, str | None]:
-        """The names of the image's file and of its preview; None where they are not kept."""
-        kept = found.kept.result()
-        if kept is None or self.condition != "ok":
-            return None, None
-        pictures = KeptImages({found.prediction.sample.image: kept.picture})
+    def draw(self, item: Item, found: Found) -> None:
+        """Has the preview of a result drawn that was recorded now."""
+        if found.row is not None and found.row.preview and not found.is_repeated:
+            self.drawing.draw(found.row.preview, partial(self._draw, item, found, found.row.preview))
+
+    def _draw(self, item: Item, found: Found, name: str) -> None:
+        pictures = KeptImages({found.prediction.sample.image: picture_of(item.pixels)})
         level, regions = found.decision.pixel_threshold, found.judged.found
-        preview = self._put(encode_preview(found.prediction, level, pictures, regions))
-        return (kept.name, preview) if preview else (None, None)
+        self._put(encode_preview(found.prediction, level, pictures, regions), name)
 
     def _put(self, content: bytes, sha256: str | None = None) -> str | None:
         """Stores a file; None where that fails, and then no other is tried for a while.
@@ -160,11 +156,13 @@ class Recorder:
             return None
 
     def _tell(self, row: Inspection) -> None:
+        if row.preview:
+            self.drawing.expect(row.preview)
         self._metrics.inspected(row.product_id, row.verdict, row.latency)
         self._bus.publish("inspection", id=row.id, product=row.product_id, verdict=row.verdict, score=row.score)
 
 
-def _row(session: Session, item: Item, found: Found, kept: tuple[str | None, str | None]) -> Found | Exception:
+def _row(session: Session, item: Item, found: Found, image: str | None) -> Found | Exception:
     if item.key is not None and (known := by_key(session, found.product_id, item.key)):
         return KeyUsedError() if known.sha256 != item.sha256 else replace(found, row=known, is_repeated=True)
     row = Inspection(
@@ -180,16 +178,15 @@ def _row(session: Session, item: Item, found: Found, kept: tuple[str | None, str
         p_value=found.judged.p_value,
         verdict=found.judged.verdict,
         regions=found.judged.regions,
-        image=kept[0],
-        preview=kept[1],
+        image=image,
+        preview=new_name() if image else None,
         source=item.source,
         latency=time.monotonic() - item.arrived,
         drawn=found.drawn,
         awaits_review=awaits(found.judged.verdict, found.drawn),
         created_by=item.who,
     )
-    session.add(row)
-    session.flush()
+    session.add(row)  # it gets its number with the others, at the latest when the transaction ends
     return replace(found, row=row)
 
 

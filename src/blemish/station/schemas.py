@@ -111,7 +111,12 @@ class Teach(Taken):
     """How to teach; what is left out is chosen."""
 
     model: Annotated[str, StringConstraints(max_length=40)] | None = Field(None, description="the method")
-    size: Annotated[int, Field(ge=32, le=1024, multiple_of=16)] | None = None
+    size: int | Annotated[str, StringConstraints(max_length=20)] | None = Field(
+        None, description="side or HEIGHTxWIDTH in pixels, multiples of 16 from 32 to 1024"
+    )
+    time_per_image: float | Annotated[str, StringConstraints(max_length=20)] | None = Field(
+        None, description="most time for an image, in seconds or as 50ms, which chooses the size"
+    )
     validation: Annotated[float, Field(ge=0.05, le=0.5)] | None = Field(None, description="part of the images held out")
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     options: dict[str, str | int | float | bool | None] = Field({}, description="the method's own options")

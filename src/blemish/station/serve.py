@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import ipaddress
 import socket
+import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,13 @@ from blemish.station.accounts import create_user, has_users
 from blemish.station.app import create_app
 from blemish.station.station import Settings
 from blemish.station.workspace import Workspace
+
+SWITCH_SECONDS = 0.0005
+"""A thread that computes in Python lets others go on after so long. With Python's 5 ms each of the five changes between
+threads on an image's way to its answer would wait for that long."""
+
+ARENA_MAX, HEAPS = -8, 2
+"""The option of glibc's mallopt, and how many heaps. With one for each thread, each keeps what images left free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +79,17 @@ def serve(workspace: Workspace, address: Address, settings: Settings) -> None:
     alone: AbstractContextManager[object] = nullcontext()
     if workspace.store.is_sqlite:  # several stations share a database on a server
         alone = locked(workspace.root, "blemish serve", SHORT_WAIT)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    _share_memory()
     with alone, _listening(address) as listening:
         server = uvicorn.Server(_config(workspace, address, settings))
         server.run(sockets=[listening])
+
+
+def _share_memory() -> None:
+    """Lets all threads share HEAPS heaps, where the C library has heaps for each thread (glibc)."""
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).mallopt(ARENA_MAX, HEAPS)
 
 
 def _config(workspace: Workspace, address: Address, settings: Settings) -> uvicorn.Config:

@@ -14,6 +14,7 @@ from blemish.station.events import Bus
 from blemish.station.housekeeping import Housekeeping
 from blemish.station.inspecting import Inspecting
 from blemish.station.jobs import Jobs
+from blemish.station.keys import Keys
 from blemish.station.metrics import Metrics
 from blemish.station.recording import Recorder
 from blemish.station.store import Store
@@ -46,7 +47,7 @@ class Station:
 
     def __init__(self, workspace: Workspace, settings: Settings):
         self.workspace, self.settings = workspace, settings
-        self.bus, self.metrics = Bus(), Metrics()
+        self.bus, self.metrics, self.keys = Bus(), Metrics(), Keys()
         self.recorder = Recorder(workspace, self.bus, self.metrics, settings.keep_free)
         self.inspecting = Inspecting(workspace, self.recorder, settings.backend)
         self.jobs = Jobs(workspace, self.bus)

@@ -177,7 +177,7 @@ class Decision(Base):
     """A version of a model's thresholds. A higher score than `defect_threshold` is a defect; between both: review."""
 
     __tablename__ = "decisions"
-    __table_args__ = (UniqueConstraint("model_id", "number"),)
+    __table_args__ = (UniqueConstraint("model_id", "number"), Index(None, "model_id", "key", unique=True))
     id: Mapped[int] = mapped_column(primary_key=True)
     model_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
     number: Mapped[int]
@@ -185,6 +185,8 @@ class Decision(Base):
     defect_threshold: Mapped[float]
     pixel_threshold: Mapped[float]
     min_area: Mapped[int]
+    key: Mapped[str | None]
+    """The idempotency key of the request."""
     note: Mapped[str] = mapped_column(default="")
     created_by: Mapped[str]
     created_at: Mapped[float] = mapped_column(default=time.time)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import select
 
@@ -14,8 +18,9 @@ from blemish.errors import BlemishError
 from blemish.station.access import Operator
 from blemish.station.bodies import ARRIVED, IMAGE_BODY, MANY_BODY, content_kind, read_body
 from blemish.station.inspecting import CAPACITY, BusyError, NotReadyError, item_of
+from blemish.station.keys import Key, KeyUsedError
 from blemish.station.pictures import file_response, map_response, overlay_response, picture_response
-from blemish.station.recording import Found, KeyUsedError, by_key
+from blemish.station.recording import Found, by_key
 from blemish.station.routes.products import uploads_of
 from blemish.station.schemas import InspectionOut, InspectionProblem
 from blemish.station.station import Station, station_of
@@ -25,7 +30,6 @@ from blemish.station.uploads import Arrived, shown_name
 router = APIRouter(prefix="/v1", tags=["inspections"])
 RETRY_SECONDS = 1
 MOST_IMAGES = 500
-Key = Annotated[str | None, Header(max_length=200, description="a repeated request with the same key counts once")]
 BUSY: dict[int | str, dict[str, Any]] = {429: {"description": "the queue is full; come again after Retry-After"}}
 
 
@@ -43,11 +47,9 @@ async def inspect(
 
     The answer is given when it is recorded. Its header Server-Timing says in milliseconds how long the body took to
     arrive (receive), how long the image was decoded, waited for the model (queue) and was computed, and what the
-    station itself took of the time since the request arrived: all the rest (own), of which `record` is files and rows.
+    station itself took of the time since the request arrived: all the rest (own), of which `record` is file and row.
     """
     station = station_of(request)
-    if known := await run_in_threadpool(_known, station, product_id, idempotency_key):
-        return known
     limit, began = station.settings.limits.image_bytes, time.monotonic()
     if content_kind(request) == "multipart/form-data":
         async with request.form(max_files=1, max_fields=10) as form:
@@ -56,7 +58,8 @@ async def inspect(
         arrived = Arrived(await read_body(request, limit), name)
     received = time.monotonic() - began
     found = await inspect_one(station, product_id, arrived, who.name, source, idempotency_key)
-    response.headers["Server-Timing"] = _timing(found, received, time.monotonic() - request.scope[ARRIVED])
+    if isinstance(found, Found):
+        response.headers["Server-Timing"] = _timing(found, received, time.monotonic() - request.scope[ARRIVED])
     return found_out(found, arrived.name)
 
 
@@ -90,7 +93,7 @@ async def inspect_many(
             inspect_one(station, product_id, one, who.name, source, key) for one, key in zip(some, keys, strict=True)
         ]
         for one, found in zip(some, await asyncio.gather(*tries, return_exceptions=True), strict=True):
-            if isinstance(found, Found):
+            if isinstance(found, Found | Known):
                 results.append(found_out(found, one.name))
             elif isinstance(found, BlemishError):
                 results.append(InspectionProblem(name=shown_name(one.name), error=str(found)))
@@ -99,40 +102,68 @@ async def inspect_many(
     return results
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What an earlier request with the same idempotency key found."""
+
+    row: Inspection
+    model: Model
+    decision: Decision
+
+
 async def inspect_one(
     station: Station, product_id: int, arrived: Arrived, who: str, source: str, key: str | None
-) -> Found:
+) -> Found | Known:
     """The recorded result; raises HTTPException 429 where the queue is full, and BlemishError for an unfit file."""
-    line = station.inspecting.line(product_id)
-    if line.waiting >= CAPACITY:
-        raise _busy(station, product_id)
-    item = await run_in_threadpool(item_of, arrived, station.settings.limits, source=source, who=who, key=key)
     try:
-        return await asyncio.wrap_future(station.inspecting.submit(product_id, item))
+        begun = await run_in_threadpool(_begin, station, product_id, arrived, who, source, key)
+        if isinstance(begun, Known):
+            return begun
+        return await asyncio.wrap_future(begun)
     except BusyError:
-        raise _busy(station, product_id) from None
+        station.metrics.refused(product_id)
+        raise HTTPException(
+            429, "The queue is full. Send it again later.", {"Retry-After": str(RETRY_SECONDS)}
+        ) from None
     except NotReadyError:
         raise HTTPException(409, "The product has no active model. Teach it first.") from None
     except KeyUsedError:
         raise HTTPException(422, "The idempotency key was used for another image.") from None
 
 
-def _busy(station: Station, product_id: int) -> HTTPException:
-    station.metrics.refused(product_id)
-    return HTTPException(429, "The queue is full. Send it again later.", {"Retry-After": str(RETRY_SECONDS)})
+def _begin(
+    station: Station, product_id: int, arrived: Arrived, who: str, source: str, key: str | None
+) -> Known | Future[Found]:
+    """Begins an inspection, unless an earlier request with the key had this image.
 
-
-def _known(station: Station, product_id: int, key: str | None) -> InspectionOut | None:
-    """What an earlier request with the key found; raises HTTPException 404 where there is no such product."""
+    All that it takes is done in one go: each further change between threads would cost time.
+    """
     station.product(product_id)
-    if not key:
-        return None
+    if station.inspecting.line(product_id).waiting >= CAPACITY:
+        raise BusyError
+    item = item_of(arrived, station.settings.limits, source=source, who=who, key=key or None)
+    with ExitStack() as held:
+        held.enter_context(station.keys.held(product_id, item.key, item.sha256))
+        if item.key and (known := _known(station, product_id, item.key, item.sha256)):
+            return known
+        future = station.inspecting.submit(product_id, item)
+        future.add_done_callback(partial(_end, held.pop_all()))  # until then the key belongs to this image
+        return future
+
+
+def _end(held: ExitStack, _: Future[Found]) -> None:
+    held.close()
+
+
+def _known(station: Station, product_id: int, key: str, sha256: str) -> Known | None:
+    """What an earlier request with the key found; raises KeyUsedError where that was another image."""
     with station.store.reading() as session:
         row = by_key(session, product_id, key)
         if row is None:
             return None
-        model, decision = session.get_one(Model, row.model_id), session.get_one(Decision, row.decision_id)
-        return inspection_out(row, model, decision, is_repeated=True)
+        if row.sha256 != sha256:
+            raise KeyUsedError
+        return Known(row, session.get_one(Model, row.model_id), session.get_one(Decision, row.decision_id))
 
 
 @router.get("/products/{product_id}/inspections")
@@ -200,8 +231,10 @@ def get_overlay(request: Request, inspection_id: int, _: Operator) -> Response:
     return overlay_response(station, row, station.get(Decision, row.decision_id))
 
 
-def found_out(found: Found, name: str) -> InspectionOut:
+def found_out(found: Found | Known, name: str) -> InspectionOut:
     """The result as the interface gives it; without an identifier where it could not be recorded."""
+    if isinstance(found, Known):
+        return inspection_out(found.row, found.model, found.decision, is_repeated=True)
     if found.row is not None:
         return inspection_out(found.row, found.model, found.decision, is_repeated=found.is_repeated)
     return InspectionOut(

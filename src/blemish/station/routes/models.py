@@ -21,6 +21,7 @@ from blemish.station import audit
 from blemish.station.access import Engineer, Operator
 from blemish.station.bodies import FILE_BODY, spooled_body
 from blemish.station.comparing import compare
+from blemish.station.keys import Key
 from blemish.station.packages import pack, unpack
 from blemish.station.pictures import map_response, picture_response
 from blemish.station.routes.teaching import job_out
@@ -189,9 +190,20 @@ def list_decisions(request: Request, model_id: int, _: Operator) -> list[Decisio
         return [decision_out(decision, model) for decision in rows]
 
 
-@router.post("/models/{model_id}/decisions", status_code=201)
-def decide(request: Request, model_id: int, given: DecisionIn, who: Engineer) -> DecisionOut:
-    """Applies thresholds, as a new version."""
+@router.post("/models/{model_id}/decisions", status_code=201, responses={200: {"model": DecisionOut}})
+def decide(
+    request: Request,
+    response: Response,
+    model_id: int,
+    given: DecisionIn,
+    who: Engineer,
+    idempotency_key: Key = None,
+) -> DecisionOut:
+    """Applies thresholds, as a new version.
+
+    The same again makes no other version (200): where that person's version with these thresholds and this note is
+    applied already, or the request has the Idempotency-Key of an earlier one, whose version is then the answer.
+    """
     station = station_of(request)
     station.get(Model, model_id)
     if given.review_threshold > given.defect_threshold:
@@ -199,17 +211,38 @@ def decide(request: Request, model_id: int, given: DecisionIn, who: Engineer) ->
     with station.store.writing() as session:
         model = session.get_one(Model, model_id)
         before = session.get_one(Decision, model.active_decision_id)
+        if known := _made_before(session, before, given, who.name, idempotency_key):
+            response.status_code = 200
+            return decision_out(known, model)
         last = session.scalar(select(func.max(Decision.number)).where(Decision.model_id == model_id)) or 0
         decision = Decision(
             model_id=model_id,
             number=last + 1,
             pixel_threshold=before.pixel_threshold,
             created_by=who.name,
+            key=idempotency_key or None,
             **given.model_dump(),
         )
         session.add(decision)
         session.flush()
         return _apply(station, session, model, before, decision, who.name)
+
+
+def _made_before(session: Session, active: Decision, given: DecisionIn, who: str, key: str | None) -> Decision | None:
+    """The decision that an earlier request with the same key made, or the active one where that is the same.
+
+    Raises HTTPException 422 where the key was used for other thresholds.
+    """
+    same = select(Decision).where(Decision.model_id == active.model_id, Decision.key == key)
+    known = session.scalar(same) if key else None
+    if known and not _is(known, given, who):
+        raise HTTPException(422, "The idempotency key was used for another decision.")
+    return known or (active if not key and _is(active, given, who) else None)
+
+
+def _is(decision: Decision, given: DecisionIn, who: str) -> bool:
+    """Whether a decision is what this person gives."""
+    return all(getattr(decision, name) == value for name, value in [*given, ("created_by", who)])
 
 
 @router.post("/decisions/{decision_id}/apply")

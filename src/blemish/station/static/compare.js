@@ -14,7 +14,7 @@ export function changedCards(list, changed) {
   const none = element("li", { class: "note" }, t("nothing_changes"));
   list.replaceChildren(...(changed.length ? changed.map((one) => {
     const isWorse = one.is_defect ? one.after === "good" : one.after === "defect";
-    const words = element("span", { class: "words" }, element("span", { class: "type" }, t(one.is_defect ? "is_defective" : "is_good")), element("span", { class: "outcome" }, `${verdictWords(one.before)} → ${verdictWords(one.after)}`), element("span", {}, `${number(one.score_before, 3)} → ${number(one.score_after, 3)}`));
+    const words = element("span", { class: "words" }, element("span", { class: "type" }, t(one.is_defect ? "one_defective" : "one_good")), element("span", { class: "outcome" }, `${verdictWords(one.before)} → ${verdictWords(one.after)}`), element("span", {}, `${number(one.score_before, 3)} → ${number(one.score_after, 3)}`));
     return element("li", {}, element("div", { class: isWorse ? "card is-wrong" : "card" }, element("span", { class: "frame" }, element("img", { src: `/v1/checks/${one.check}/picture`, alt: one.name, loading: "lazy" })), words));
   }) : [none]));
 }

@@ -76,7 +76,7 @@ if (model) {
 }
 
 function showControls() {
-  for (const [id, value] of [["review-threshold", number(chosen.review, 6)], ["defect-threshold", number(chosen.defect, 6)], ["min-area", chosen.area]]) {
+  for (const [id, value] of [["review-threshold", Number(chosen.review.toPrecision(6))], ["defect-threshold", Number(chosen.defect.toPrecision(6))], ["min-area", chosen.area]]) {
     if (document.activeElement !== $(id)) $(id).value = value;
   }
   for (const which of ["review", "defect"]) {
@@ -110,7 +110,7 @@ const cards = new Map();
 function card(check) {
   if (!cards.has(check)) {
     const frame = element("span", { class: "frame" }, element("img", { src: `/v1/checks/${check.id}/picture`, alt: "", loading: "lazy", decoding: "async" }));
-    const words = element("span", { class: "words" }, element("span", { class: "type" }, t(check.is_defect ? "is_defective" : "is_good")), element("span", { class: "outcome" }), element("span", {}, number(check.score)), element("span", { class: "stem", title: check.name }, element("bdi", {}, check.name)));
+    const words = element("span", { class: "words" }, element("span", { class: "type" }, t(check.is_defect ? "one_defective" : "one_good")), element("span", { class: "outcome" }), element("span", {}, number(check.score)), element("span", { class: "stem", title: check.name }, element("bdi", {}, check.name)));
     cards.set(check, element("li", {}, element("button", { type: "button", class: "card", onclick: () => view(check) }, frame, words)));
   }
   const made = cards.get(check), said = verdict(check);

@@ -1,4 +1,4 @@
-import { $, canvasOf, drawn, element, line, svg, text, ticks } from "./shared.js";
+import { $, canvasOf, drawn, element, line, number, svg, text, ticks } from "./shared.js";
 import { api, attempt, calmly, count, facts, language, listen, percent, product, t } from "./station.js";
 
 const KINDS = [["good", "right"], ["review", "review"], ["defect", "wrong"]];
@@ -48,7 +48,7 @@ async function refresh() {
     [t("latency"), total.p95 == null ? "–" : `${count(Math.round(1000 * total.p95))}\u00a0ms`],
   ]));
   const { drift } = report;
-  $("drift").textContent = drift.p_value == null ? t("drift_few", { number: drift.needed }) : t(drift.is_drift ? "drift_found" : "drift_none", { p: drift.p_value.toPrecision(2), number: count(drift.num_images), held: count(drift.num_held_out), level: percent(drift.level) });
+  $("drift").textContent = drift.p_value == null ? t("drift_few", { number: drift.needed }) : t(drift.is_drift ? "drift_found" : "drift_none", { p: number(drift.p_value, 2), number: count(drift.num_images), held: count(drift.num_held_out), level: percent(drift.level) });
   $("drift").className = drift.is_drift ? "problem" : "";
   showTable();
   redraw();

@@ -21,7 +21,7 @@ export async function api(method, path, body, headers = {}) {
   });
   if (answer.status === 401 && !document.body.classList.contains("page-login")) location.assign("/login");
   const found = answer.status === 204 ? null : await answer.json().catch(() => null);
-  if (!answer.ok) throw Object.assign(new Error(wordsOf(found) ?? `${answer.status} ${answer.statusText}`), { status: answer.status });
+  if (!answer.ok) throw Object.assign(new Error(wordsOf(found) ?? `${answer.status} ${answer.statusText}`), { status: answer.status, wait: answer.headers.get("Retry-After") });
   return found;
 }
 const wordsOf = (found) => (Array.isArray(found?.detail) ? found.detail.map((one) => `${one.loc?.at(-1) ?? ""}: ${one.msg}`).join("; ") : found?.detail);

@@ -111,8 +111,17 @@ function showJob() {
   $("job-log-box").hidden = !job.log.length;
   $("job-log").replaceChildren(...job.log.map((line) => element("li", { class: line.level }, line.text)));
 }
+// Text fields of the settings; the station checks them again.
+const isSide = (side) => Number(side) >= 32 && Number(side) <= 1024 && Number(side) % 16 === 0;
+function sizeAndTime() {
+  const size = $("size").value.trim().toLowerCase().replace("×", "x"), time = $("time").value.trim().toLowerCase().replace(",", ".");
+  if (size && !(/^\d+(x\d+)?$/.test(size) && size.split("x").every(isSide))) throw new Error(t("bad_size"));
+  if (time && !(/^\d*\.?\d+ *(ms|s)$/.test(time) && parseFloat(time) > 0)) throw new Error(t("bad_time"));
+  if (size && time) throw new Error(t("size_or_time"));
+  return { size, time_per_image: time };
+}
 onSubmit("start", async () => {
-  const chosen = { model: $("method").value, size: Number($("size").value), validation: Number($("validation").value) };
+  const chosen = { model: $("method").value, ...sizeAndTime(), validation: Number($("validation").value) };
   job = await api("POST", `${own}/teach`, Object.fromEntries(Object.entries(chosen).filter(([, value]) => value)));
   showJob();
 });
