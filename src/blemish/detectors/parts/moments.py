@@ -80,7 +80,13 @@ def whitened(values: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
 
     A single Gaussian, mean (1, C), may stand for all positions.
     """
-    return torch.matmul(values - mean[:, None], factor)
+    deviations = values - mean[:, None]
+    if not torch.compiler.is_exporting():
+        return torch.matmul(deviations, factor)
+    # Factors are upper triangular. To read them takes most of the time, so a graph leaves out a quarter, all zeros.
+    half = factor.shape[-1] // 2
+    leading = torch.matmul(deviations[..., :half], factor[:, :half, :half])
+    return torch.cat([leading, torch.matmul(deviations, factor[..., half:])], -1)
 
 
 def leave_one_out(deviations: Tensor, own: Tensor, count: int) -> Tensor:
