@@ -146,7 +146,8 @@ class FilterBank(Backbone):
     def levels(self, images: Tensor) -> list[Tensor]:
         """One level: the components of each cell, (B, DIMENSIONS, h, w)."""
         centred = self.responses(images) - self.mean[:, None, None]
-        return [(self.projection.T @ centred.flatten(2)).unflatten(2, centred.shape[2:])]
+        found = self.projection.T @ centred.flatten(2)
+        return [found.view(centred.shape[0], -1, *centred.shape[2:])]
 
 
 def batches(
