@@ -85,7 +85,7 @@ def whitened(values: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
     if not torch.compiler.is_exporting():
         return torch.matmul(deviations, factor)
     # Factors are upper triangular. To read them takes most of the time, so a graph leaves out a quarter, all zeros.
-    parts = factor.split(-(-factor.shape[-1] // 2), -1)
+    parts = torch.split(factor, -(-factor.shape[-1] // 2), -1)
     ends = accumulate(part.shape[-1] for part in parts)
     found = [torch.matmul(deviations[..., :end], part[:, :end]) for part, end in zip(parts, ends, strict=True)]
     return torch.cat(found, -1)
