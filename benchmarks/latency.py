@@ -4,7 +4,8 @@
 
 The default is fitted at 256 and at 384 to 320 images, as `blemish fit` does. A fresh process then predicts on each test
 image, one at a time, as PNG and as JPEG, with the settings of the command line; the medians are shown. "first" is from
-the start of the process to the first decision. `rest` is what the parts leave: the map, its size, and the calls.
+the start of the process to the first decision. `rest` is what the parts leave: the map, its size, and the calls. The
+last table has the exports, and in brackets the processor time on one thread, which other programs hardly change.
 FOLDER keeps images and models.
 """
 
@@ -28,7 +29,7 @@ from typing import Any  # noqa: E402
 
 from processes import measure, peak_memory, print_table  # noqa: E402
 
-SIZES, FORMATS = (256, 384), ("png", "jpg")
+SIZES, FORMATS, RUNTIMES = (256, 384), ("png", "jpg"), ("onnx", "openvino")
 PARTS = ("read", "network", "filters", "banks", "Gaussians")
 WARM_UP, QUALITY = 3, 95
 
@@ -52,6 +53,13 @@ def main() -> None:
         found = _of_own("infer", folder=str(folder), size=size, kind=kind)
         rows.append([f"{size}, {kind}", *(found[name] for name in ("total", *PARTS, "rest", "first"))])
     print_table(["", "an image, ms", *(f"{part}, ms" for part in (*PARTS, "rest")), "first, s"], rows)
+    for size in SIZES:
+        _of_own("export", folder=str(folder), size=size)
+    rows = []
+    for size, kind in product(SIZES, FORMATS):
+        cells = [_of_own("infer_exported", folder=str(folder), size=size, kind=kind, runtime=name) for name in RUNTIMES]
+        rows.append([f"{size}, {kind}", *(f"{cell['total']:.1f} ({cell['processor']:.1f})" for cell in cells)])
+    print_table(["", *(f"{name}, ms" for name in RUNTIMES)], rows)
 
 
 def make_images(folder: Path, num_train: int, num_test: int) -> None:
@@ -107,6 +115,35 @@ def infer(folder: str, size: int, kind: str) -> dict[str, Any]:
     return found | {"first": first}
 
 
+def export(folder: str, size: int) -> dict[str, Any]:
+    """Exports the model of this size for each runtime."""
+    from blemish.cli import main as blemish
+
+    for name in RUNTIMES:
+        with suppress(SystemExit):
+            data = ["--data-path", f"{folder}/part"]
+            blemish(["export", f"{folder}/model-{size}", "--format", name, *data])
+    return {}
+
+
+def infer_exported(folder: str, size: int, kind: str, runtime: str) -> dict[str, Any]:
+    """Milliseconds of an image from its file to its map by an export, and those of the processor on one thread."""
+    from blemish.inference.inspector import Inspector
+
+    root = Path(folder) / ("jpg" if kind == "jpg" else "part/test")
+    files = sorted(root.glob(f"*/*.{kind}"))
+    found = {}
+    for name, clock, threads in (("total", time.perf_counter, 0), ("processor", time.process_time, 1)):
+        inspector = Inspector.load(Path(folder) / f"model-{size}", runtime, threads=threads)
+        spent = []
+        for file in files[:WARM_UP] + files:
+            started = clock()
+            next(inspector.predict([file]))
+            spent.append(clock() - started)
+        found[name] = 1e3 * median(spent[WARM_UP:])
+    return found
+
+
 def _per_image(spent: dict[str, list[float]], number: int) -> dict[str, list[float]]:
     """The seconds of each part by image, where a part is called as often for each."""
     calls = {name: len(values) // number for name, values in spent.items()}
@@ -140,7 +177,12 @@ def _timed(call: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
     return timed
 
 
-WORKERS: dict[str, Callable[..., dict[str, Any]]] = {"fit": fit, "infer": infer}
+WORKERS: dict[str, Callable[..., dict[str, Any]]] = {
+    "fit": fit,
+    "infer": infer,
+    "export": export,
+    "infer_exported": infer_exported,
+}
 
 if __name__ == "__main__":
     main()

@@ -13,6 +13,7 @@ from blemish.detectors.parts.neighbours import (
     Neighbours,
     cheapest_contraction,
     nearest,
+    nearest_in_graph,
 )
 
 WIDE = 8 * LEADING
@@ -116,3 +117,20 @@ def test_a_changed_bank_is_arranged_anew():
     known = Neighbours.of(bank, None)
     assert Neighbours.of(bank, known) is known
     assert Neighbours.of(bank.clone(), known) is not known
+
+
+@pytest.mark.parametrize("size", [1, 256, 300])
+def test_a_graph_finds_the_same_neighbours(size):
+    generator = torch.Generator().manual_seed(0)
+    values, bank = torch.randn(100, 10, generator=generator), torch.randn(size, 10, generator=generator)
+    distances, rows = nearest(values, bank)
+    in_graph, rows_in_graph = nearest_in_graph(values, bank)
+    torch.testing.assert_close(in_graph, distances)
+    assert torch.equal(rows_in_graph, rows)
+
+
+def test_a_graph_keeps_what_is_not_a_number():
+    bank = torch.randn(300, 10, generator=torch.Generator().manual_seed(0))
+    values = torch.zeros(2, 10)
+    values[1, 3] = torch.nan
+    assert nearest_in_graph(values, bank)[0].isnan().tolist() == [False, True]

@@ -67,3 +67,21 @@ def test_what_was_learned_of_places_fixes_the_size(tmp_path: Path):
     for backend in made:
         with pytest.raises(BlemishError, match="images of 112 x 96 were given; this export takes 96 x 96"):
             backend(np.zeros((1, 3, 112, 96), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("patchcore", {"num_patches": 300, "reweighting": True}),
+        ("padim", {"dimensions": 1}),
+        ("padim", {"dimensions": 7, "scales": (0.0, 1.0)}),
+    ],
+)
+def test_banks_of_several_blocks_and_gaussians_of_any_width_are_exported(tmp_path: Path, name, options):
+    detector = fitted(tmp_path, name, backbone="gabor", **options)
+    images = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = [values.numpy() for values in detector(images)]
+    for backend in backends(detector, tmp_path)[1]:
+        for found, wanted in zip(backend(images.numpy()), expected, strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4 * wanted.max())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from itertools import accumulate, cycle
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from blemish.detectors import detector_class
 from blemish.errors import BlemishError
 from blemish.imaging.preprocess import Preprocess
 from blemish.runs.config import RunConfig
-from blemish.runs.resolution import Suited, shaped, smaller_sizes, suited, within
+from blemish.runs.resolution import Suited, shaped, smaller_sides, suited, within
+from blemish.runs.run import learn
 from blemish.runs.steps import calibrate, fit, plan, prepare
 from blemish.runs.timing import WARMED, seconds_per_image
 
@@ -61,9 +63,11 @@ def test_a_shape_keeps_its_area_as_far_as_sides_allow():
     assert shaped(256, 4) == "128x512"
     assert shaped(256, 1 / 4) == "512x128"
     assert shaped(384, 100) == "32x1024"
-    assert smaller_sizes("128x512") == ["64x256", "96x384", "128x512"]
-    assert smaller_sizes(384) == [128, 192, 256, 384]
-    assert smaller_sizes(96) == [96]
+
+
+@pytest.mark.parametrize(("side", "sides"), [(384, [128, 192, 256, 384]), (208, [128, 208]), (96, [96])])
+def test_smaller_sides_are_those_that_take_clearly_less_time(side, sides):
+    assert smaller_sides(side) == sides
 
 
 @pytest.mark.parametrize(
@@ -165,3 +169,38 @@ def test_with_tiles_the_size_is_at_most_that_of_a_tile(make_category, tmp_path, 
     config = RunConfig.create(data_path=folder, ckpt_path=tmp_path / "out", **fields)
     assert prepare(plan(config, find_category(folder, "part"))).source.preprocess.size == (tried[-1], tried[-1])
     assert measured == [(side, side) for side in tried]
+
+
+def test_a_resumed_run_keeps_the_size_that_was_measured_before_it_was_stopped(make_category, tmp_path, monkeypatch):
+    """Of two measurements one may be faster; the training goes on at its size."""
+    folder = make_category(tmp_path / "data", num_train=6)
+    fields = {"model": "ae", "options": {"width": 4, "latent_dim": 4}, "tile": 208, "time_per_image": "50ms"}
+    config = RunConfig.create(data_path=folder, ckpt_path=tmp_path / "out", epochs=2, align="off", **fields)
+    category, out = find_category(folder, "part"), tmp_path / "out" / "part"
+    monkeypatch.setattr(blemish.runs.steps, "seconds_per_image", lambda *_: 0.01)
+    with pytest.raises(KeyboardInterrupt):
+        learn(plan(config, category), out, stopped_while_fitting)
+    monkeypatch.setattr(blemish.runs.steps, "seconds_per_image", lambda *_: 0.1)
+    resumed = learn(plan(config.model_copy(update={"resume": True}), category), out)
+    assert resumed[1].preprocess.size == (208, 208)
+
+
+def stopped_while_fitting(phase: str):
+    """The progress of a phase; Ctrl-C is pressed when fitting begins."""
+
+    def progress(*_, **__) -> None:
+        if phase == "fitting":
+            signal.raise_signal(signal.SIGINT)
+
+    return progress
+
+
+def test_what_a_detector_chooses_is_logged_once_however_many_sizes_are_measured(make_category, tmp_path, caplog):
+    folder = make_category(tmp_path / "data", num_train=6)
+    fields = {"model": "padim", "tile": 144, "time_per_image": "10s", "memory_budget": 10_000_000, "align": "off"}
+    fields["options"] = {"backbone": "gabor"}
+    config = RunConfig.create(data_path=folder, ckpt_path=tmp_path / "out", **fields)
+    with caplog.at_level("INFO", "blemish"):
+        fit(prepare(plan(config, find_category(folder, "part"))))
+    lines = [record.message for record in caplog.records if record.message.startswith("padim: one Gaussian")]
+    assert len(lines) == 1

@@ -145,7 +145,9 @@ class FilterBank(Backbone):
 
     def levels(self, images: Tensor) -> list[Tensor]:
         """One level: the components of each cell, (B, DIMENSIONS, h, w)."""
-        return [torch.einsum("bchw,cd->bdhw", self.responses(images) - self.mean[:, None, None], self.projection)]
+        centred = self.responses(images) - self.mean[:, None, None]
+        found = self.projection.T @ centred.flatten(2)
+        return [found.view(centred.shape[0], -1, *centred.shape[2:])]
 
 
 def batches(

@@ -35,6 +35,10 @@ def gabor_pairs(orientations: int, sigma: float = SIGMA, frequency: float = FREQ
     return pairs.flatten(0, 1)[:, None].float()
 
 
+def _even_first(pairs: Tensor) -> Tensor:
+    return torch.cat([pairs[::2], pairs[1::2]])
+
+
 class GaborFeatures(FilterBank):
     """65 responses of Gabor filters on a grid with cells of 8 x 8 pixels.
 
@@ -50,8 +54,8 @@ class GaborFeatures(FilterBank):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("luminance", gabor_pairs(8), persistent=False)
-        self.register_buffer("colour", gabor_pairs(4).repeat(2, 1, 1, 1), persistent=False)
+        self.register_buffer("luminance", _even_first(gabor_pairs(8)), persistent=False)
+        self.register_buffer("colour", _even_first(gabor_pairs(4)), persistent=False)
 
     def responses(self, images: Tensor) -> Tensor:
         """(B, 65, H / 8, W / 8) of images (B, 3, H, W) whose sides are multiples of 8."""
@@ -72,11 +76,20 @@ class GaborFeatures(FilterBank):
         radius = self.luminance.shape[-1] // 2
         mode = "reflect" if min(level.shape[-2:]) > radius else "replicate"  # too small to be mirrored
         padded = F.pad(level, (radius,) * 4, mode=mode)
-        responses = [F.conv2d(padded[:, :1], self.luminance, stride=stride)]
+        found = [_magnitudes_of(padded[:, :1], self.luminance, stride)]
         if octave > 0:  # the finest octave of colour is mostly sensor noise
-            responses.append(F.conv2d(padded[:, 1:], self.colour, stride=stride, groups=2))
-        found = torch.cat(responses, 1)
-        return (found[:, ::2].square() + found[:, 1::2].square() + 1e-8).sqrt()
+            found.append(_magnitudes_of(padded[:, 1:], self.colour, stride))
+        return torch.cat(found, 1)
+
+
+def _magnitudes_of(images: Tensor, filters: Tensor, stride: int) -> Tensor:
+    """(B, C N, h, w): the magnitudes of N pairs of filters (2 N, 1, k, k), the even ones first, on each channel.
+
+    The channels of images (B, C, H, W) are computed like those of a batch: a convolution in groups is slower.
+    """
+    even, odd = F.conv2d(images.reshape(-1, 1, *images.shape[2:]), filters, stride=stride).chunk(2, 1)
+    found = (even.square() + odd.square() + 1e-8).sqrt()
+    return found.reshape(images.shape[0], -1, *found.shape[2:])
 
 
 def opponent_channels(images: Tensor) -> Tensor:

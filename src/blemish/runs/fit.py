@@ -9,8 +9,8 @@ from blemish.model.changes import refuse_overwriting
 from blemish.model.folder import ModelFolder
 from blemish.progress import Phases, no_phases
 from blemish.runs.config import RunConfig
-from blemish.runs.run import CHECKPOINT, learn, writer
-from blemish.runs.steps import only_category, plan
+from blemish.runs.run import learn, writer
+from blemish.runs.steps import CHECKPOINT, only_category, plan
 
 
 def fit(config: RunConfig, phases: Phases = no_phases, *, is_forced: bool = False) -> ModelFolder | None:

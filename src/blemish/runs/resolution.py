@@ -9,7 +9,7 @@ from statistics import median
 
 from blemish.data.reading import FileReader
 from blemish.imaging import tiles
-from blemish.imaging.input_size import AnySize, Sides, height_and_width, named
+from blemish.imaging.input_size import AnySize, Sides, named
 from blemish.progress import Progress, no_progress, with_progress
 from blemish.runs.config import RunConfig
 from blemish.types import Sample, Size
@@ -30,9 +30,9 @@ LOOKED_AT = 8
 
 @dataclass(frozen=True, slots=True)
 class Suited:
-    """A size that was chosen, and why."""
+    """The side of a square that was chosen, and why."""
 
-    size: AnySize
+    size: int
     reason: str = ""
     others: str = ""
     """What other sizes cost and show."""
@@ -82,21 +82,17 @@ def shaped(side: int, ratio: float) -> AnySize:
     return named((rounded(side / sqrt(ratio)), rounded(side * sqrt(ratio))))
 
 
-def smaller_sizes(size: AnySize) -> list[AnySize]:
-    """The sizes of the same shape to choose from that are smaller, and the size itself; the smallest first."""
-    height, width = height_and_width(size)
-    sides = [side for side in (*SMALLER, *SIZES) if side**2 < 0.8 * height * width]
-    return [*(shaped(side, width / height) for side in sides), size]
+def smaller_sides(side: int) -> list[int]:
+    """The sides to choose from that take clearly less time than this one, and the side itself; the smallest first."""
+    return [*(smaller for smaller in (*SMALLER, *SIZES) if smaller**2 < 0.8 * side**2), side]
 
 
-def within(
-    wished: Suited, seconds: Callable[[AnySize], float], most: float, progress: Progress = no_progress
-) -> Suited:
+def within(wished: Suited, seconds: Callable[[int], float], most: float, progress: Progress = no_progress) -> Suited:
     """The largest size up to the wished one that takes at most so many seconds per image; the smallest if none does.
 
     `seconds` measures the time that an image takes at a size.
     """
-    sizes = smaller_sizes(wished.size)
+    sizes = smaller_sides(wished.size)
     measured = {size: seconds(size) for size in with_progress(sizes, len(sizes), progress, "sizes")}
     fitting = [size for size, taken in measured.items() if taken <= most]
     chosen = fitting[-1] if fitting else next(iter(measured))

@@ -19,11 +19,9 @@ from blemish.progress import Phases, no_phases
 from blemish.reporting import run_figures
 from blemish.runs.config import RunConfig
 from blemish.runs.provenance import finished
-from blemish.runs.steps import Calibrated, Planned, calibrate, fit, only_category, plan, prepare
+from blemish.runs.steps import CHECKPOINT, Calibrated, Planned, calibrate, fit, only_category, plan, prepare
 from blemish.runs.testing import Tested, draw, evaluate, facts_of
 from blemish.types import Evaluation
-
-CHECKPOINT = "checkpoint.safetensors"
 
 
 def run(config: RunConfig, phases: Phases = no_phases) -> Evaluation:
@@ -53,7 +51,7 @@ def run_planned(planned: Planned, phases: Phases = no_phases) -> Evaluation:
         return record(evaluate(learned[0], phases), learned[1])
 
 
-def learn(planned: Planned, folder: Path, phases: Phases) -> tuple[Calibrated, ModelFolder] | None:
+def learn(planned: Planned, folder: Path, phases: Phases = no_phases) -> tuple[Calibrated, ModelFolder] | None:
     """Prepares, fits and calibrates, and saves the model to `folder`; None in all processes but the main one."""
     fitted = fit(prepare(planned, phases), folder / CHECKPOINT, phases)
     if not is_main_process():

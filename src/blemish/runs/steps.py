@@ -40,9 +40,13 @@ from blemish.runs.provenance import identity_of, versions
 from blemish.runs.recalibrate import calibrate_on
 from blemish.runs.resolution import Suited, sizes_of, suited, within
 from blemish.runs.timing import QUICK, seconds_per_image
+from blemish.training.checkpoint import fingerprint_in
 from blemish.types import Prediction, Sample, Split
 
 logger = logging.getLogger("blemish")
+
+CHECKPOINT = "checkpoint.safetensors"
+"""Name of the file in a run's folder from which a stopped training goes on."""
 
 Creator = Callable[..., tuple[Detector, Preprocess]]
 """The size of the input, and options -> an unfitted detector and the preprocessing for it."""
@@ -278,15 +282,24 @@ def _size(planned: Planned, create: Creator, phases: Phases) -> tuple[AnySize | 
         return None, ""
     found = _suited(planned)
     if config.time_per_image is not None:
+        if config.resume and (size := _size_before(planned)):  # measured anew, it could be another one
+            return size, f"size: {size}, as measured before the run was stopped"
         samples = planned.category.of("train")
 
-        def seconds(size: AnySize) -> float:
+        def seconds(size: int) -> float:
             return seconds_per_image(*create(size, **QUICK), samples, config)
 
         found = within(found, seconds, config.time_per_image, phases("measuring"))
     if found.reason:
         logger.log(logging.INFO if found.is_fast else logging.WARNING, "%s", found)
     return found.size, str(found) if found.reason else ""
+
+
+def _size_before(planned: Planned) -> AnySize | None:
+    """The size in the checkpoint of a run that was stopped; None where there is none."""
+    checkpoint = planned.config.ckpt_path / planned.category.name / CHECKPOINT
+    found: AnySize | None = fingerprint_in(checkpoint).get("size")
+    return found
 
 
 def _suited(planned: Planned) -> Suited:

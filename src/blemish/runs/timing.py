@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import cycle, islice
 from math import prod
@@ -16,6 +18,8 @@ from blemish.inference.inspector import Inspector
 from blemish.inference.torch_backend import TorchBackend
 from blemish.runs.config import RunConfig
 from blemish.types import Sample
+
+logger = logging.getLogger("blemish")
 
 PIXELS = 8 * 256 * 256
 """Pixels of the input to fit with: their cells fill the memory banks, whose length the time depends on."""
@@ -36,10 +40,22 @@ def seconds_per_image(
     few = samples[: max(2, -(-PIXELS // prod(preprocess.size)))]
     images = load(few, preprocess, memory_budget=config.memory_budget, workers=config.workers)
     training = replace(detector.settings, epochs=1, batch_size=config.batch_size, device=config.device)
-    detector.fit(images, seed=config.seed, training=replace(training, precision=config.precision))
+    with _warnings_alone():
+        detector.fit(images, seed=config.seed, training=replace(training, precision=config.precision))
     inspector, taken = Inspector(TorchBackend(detector), preprocess, batch_size=1, workers=1), []
     for sample in islice(cycle(few), WARMED + TIMED):
         started = clock()
         next(inspector.predict([sample]))
         taken.append(clock() - started)
     return median(taken[WARMED:])
+
+
+@contextmanager
+def _warnings_alone() -> Iterator[None]:
+    """A context without what a detector logs about its choices: the one that is kept says the same."""
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -118,6 +118,15 @@ class Checkpoint:
                 )
 
 
+def fingerprint_in(path: Path) -> dict[str, Any]:
+    """The fingerprint of the checkpoint in this file; empty where none is readable, of which `restore` says why."""
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(json.loads((file.metadata() or {})["state"])["fingerprint"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return {}
+
+
 class Saver:
     """Saves as often as possible while saving takes at most SAVING_SHARE of the time."""
 

@@ -175,12 +175,22 @@ def pair_squares(first: Tensor, rows: Tensor, second: Tensor, others: Tensor) ->
 
 
 def nearest(values: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
-    """As `Neighbours(bank).nearest(values)`, for a single search, and for an exported graph."""
-    if not torch.compiler.is_exporting():
-        return Neighbours(bank, cheapest_contraction(bank)).nearest(values)
-    # In a graph the number of values is unknown, so there are no blocks, and there is no control flow by values.
-    rows = torch.addmm(bank.square().sum(1) / 2, values, bank.T, alpha=-1).argmin(1)
-    return (values - bank[rows]).square().sum(1).sqrt(), rows
+    """As `Neighbours(bank).nearest(values)`, for a single search."""
+    return Neighbours(bank, cheapest_contraction(bank)).nearest(values)
+
+
+def nearest_in_graph(values: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
+    """As `nearest`, but for rounding, for an exported graph: there is no control flow by values.
+
+    The bank is split, because the number of values is unknown. An index of a minimum takes some runtimes longer than
+    all else, so the distances are computed without; a graph that does not use the rows computes none.
+    """
+    half = bank.square().sum(1) / 2
+    blocks = zip(torch.split(half, BLOCK), torch.split(bank, BLOCK), strict=True)
+    products = [torch.addmm(own, values, rows.T, alpha=-1) for own, rows in blocks]
+    lowest = torch.stack([product.amin(1) for product in products], 1)
+    squares = values.square().sum(1) + 2 * lowest.amin(1)
+    return squares.abs().sqrt(), torch.cat(products, 1).argmin(1)  # a limit of 0 would hide NaN in some runtimes
 
 
 def _half_squares(rows: Tensor, count: int) -> Tensor:

@@ -20,8 +20,7 @@ from blemish.imaging.foreground import find_foreground
 from blemish.imaging.masks import PackedMarks
 from blemish.imaging.pixels import to_batch
 from blemish.runs.benchmark.cells import Cell
-from blemish.runs.run import CHECKPOINT
-from blemish.runs.steps import Calibrated, calibrate, fit, prepare
+from blemish.runs.steps import CHECKPOINT, Calibrated, calibrate, fit, prepare
 from blemish.types import Evaluation, MaskSource, Sample
 
 DRAWS = 2
