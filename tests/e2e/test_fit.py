@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -81,6 +82,21 @@ def test_a_category_with_masks_is_learned_from_without_a_word_about_them(good, t
         == 0
     )
     assert "mask" not in capsys.readouterr().err
+
+
+def test_what_is_set_aside_and_copies_of_it_are_each_told_in_a_line(good, tmp_path, caplog):
+    shutil.copytree(good, tmp_path / "parts/good")
+    shutil.copytree(good.parents[1] / "test/bad", tmp_path / "parts/scratch")
+    shutil.copy(good.parents[1] / "test/bad/000.png", tmp_path / "parts/good/0.png")
+    few = ("--model", "padim", "--backbone", "gabor", "--size", 48, "--align", "off")
+    with caplog.at_level("INFO", "blemish"):
+        assert run("fit", tmp_path / "parts", "--out", tmp_path / "model", *few) == 0
+    said = [line.removeprefix(f"{tmp_path / 'parts'}") for line in caplog.messages if "set aside" in line]
+    assert said == [
+        ": 8 images to learn from; set aside for testing: 2 good images and 2 defective ones",
+        f"/good/0.png: identical to {tmp_path / 'parts/scratch/000.png'}, set aside for testing. "
+        "Remove one of them.",
+    ]
 
 
 @pytest.mark.parametrize("model", ["ensemble", "padim", "patchcore"])

@@ -8,6 +8,7 @@ from blemish.files import discard, making_folder
 from blemish.model.changes import refuse_overwriting
 from blemish.model.folder import ModelFolder
 from blemish.progress import Phases, no_phases
+from blemish.runs.aside import log_set_aside
 from blemish.runs.config import RunConfig
 from blemish.runs.run import CHECKPOINT, learn, writer
 from blemish.runs.steps import only_category, plan
@@ -21,7 +22,9 @@ def fit(config: RunConfig, phases: Phases = no_phases, *, is_forced: bool = Fals
     """
     folder = config.ckpt_path
     refuse_overwriting(folder, is_forced)
-    planned = plan(config, only_good(only_category(config)), phases)
+    category = only_category(config)
+    log_set_aside(category)
+    planned = plan(config, only_good(category), phases)
     with making_folder(folder), writer(folder, "fit", config):
         if is_main_process():
             refuse_overwriting(folder, is_forced)  # again, now that the folder is locked

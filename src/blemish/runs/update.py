@@ -17,6 +17,7 @@ from blemish.model.changes import locked_folder, refuse_overwriting, updating_mo
 from blemish.model.folder import ModelFolder
 from blemish.model.locking import SHORT_WAIT
 from blemish.progress import Phases, no_phases
+from blemish.runs.aside import log_set_aside
 from blemish.runs.folds import digests, former_digests
 from blemish.runs.recalibrate import file_of
 
@@ -50,6 +51,7 @@ def _updated(artifact: Artifact, images: Path, phases: Phases) -> Artifact:
     categories = find_categories(images)
     if len(categories) != 1:
         raise BlemishError(f"{images}: holds several categories. Give the folder of one.")
+    log_set_aside(categories[0])
     return updated(artifact, log_left_out(only_good(categories[0])), phases)
 
 
