@@ -154,6 +154,30 @@ def test_runs_on_the_root_and_on_the_category_are_on_the_same_images(make_catego
     assert (code, "different test images" in text) == (0, False)
 
 
+def test_what_makes_figures_unfair_is_told_in_a_line_each(make_category, tmp_path: Path, caplog, capsys):
+    data, outs = tmp_path / "data", [str(tmp_path / name) for name in ("padim", "patchcore")]
+    for name in ("bolt", "nut"):
+        make_category(data, name)
+    given = ["--backbone", "gabor", "--size", "32", "--figures", "0", "--data_path", str(data)]
+    assert run(["train", "--model", "padim", "--ckpt_path", outs[0], *given], capsys)[0] == 0
+    assert run(["train", "--model", "patchcore", "--ckpt_path", outs[1], *given, "--category", "nut"], capsys)[0] == 0
+    assert run(["evaluate", *outs, "--data_path", str(data), "--resamples", "0"], capsys)[0] == 0
+    assert not [line for line in caplog.messages if "learned" in line]
+    more = str(data / "nut/test/good")
+    assert run(["fit", more, "--update", f"{outs[1]}/nut"], capsys)[0] == 0
+    caplog.clear()
+    assert run(["evaluate", *outs, "--data_path", str(data), "--resamples", "0"], capsys)[0] == 0
+    assert run(["compare", *outs], capsys)[0] == 0
+    assert [line for line in caplog.messages if "learned" in line or "differ" in line] == [
+        f"{more}/000.png: the model has learned 2 of the 4 test images of nut, so its figures are too good. "
+        "Test with other images, or fit it again without these.",
+        "the categories differ: patchcore lacks bolt; averages are each over a method's own categories. "
+        "Run all methods on the same ones.",
+        f"{outs[1]}/nut: the model has learned further images since its test; the figures are from before. "
+        "To compare what it is now, run 'blemish train' on all its images.",
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from blemish.calibration.thresholds import to_dict
-from blemish.data.category import Category, find_categories, find_category, layout_of
+from blemish.data.category import Category, content_digests, find_categories, find_category, layout_of
 from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import evaluate, evaluate_in_detail, predictions_from_maps
 from blemish.evaluation.report_data import collect_previews, write_evaluation
@@ -15,7 +17,10 @@ from blemish.inference.inspector import Inspector
 from blemish.inference.previews import Preview
 from blemish.model.folder import DOCUMENT, ModelFolder, read_model
 from blemish.progress import Phases, no_phases, with_progress
+from blemish.runs.folds import learned_among
 from blemish.types import Evaluation
+
+logger = logging.getLogger("blemish")
 
 
 def evaluate_run(
@@ -34,6 +39,7 @@ def evaluate_run(
     """
     evaluations = []
     for category, model in _detectors(folder, data_path, names, layout):
+        warn_of_learned(category, model.provenance)
         batch_size = model.provenance["config"]["batch_size"]
         inspector = Inspector.load(model.folder, batch_size=batch_size)
         evaluations.append(evaluate_on(category, inspector, model.model, num_resamples, phases))
@@ -59,6 +65,20 @@ def evaluate_on(
     )
     calibration = to_dict(inspector.calibration) if inspector.calibration else None
     return replace(evaluation, calibration=calibration)
+
+
+def warn_of_learned(category: Category, provenance: Mapping[str, Any]) -> None:
+    """Logs a warning where the model of this provenance was fitted to test images of the category."""
+    test = category.of("test")
+    if learned := learned_among(content_digests(test), provenance):
+        logger.warning(
+            "%s: the model has learned %d of the %d test images of %s, so its figures are too good. "
+            "Test with other images, or fit it again without these.",
+            learned[0],
+            len(learned),
+            len(test),
+            category.name,
+        )
 
 
 def evaluate_maps(maps: Path, category: Category, name: str, out: Path, num_resamples: int = 0) -> Evaluation:

@@ -32,7 +32,7 @@ from blemish.model.changes import updating_model, write_model
 from blemish.model.folder import ModelFolder, read_model
 from blemish.model.locking import LONG_WAIT, SHORT_WAIT
 from blemish.progress import Phases, no_progress, with_progress
-from blemish.runs.folds import DIGEST_LENGTH, closed_form_detector, digests, fold_predictions, former_digests
+from blemish.runs.folds import closed_form_detector, digests, fold_predictions, former_digests, learned_among
 from blemish.types import Prediction, Sample
 
 
@@ -347,14 +347,12 @@ def _training_images(model: ModelFolder, category: Category, phases: Phases) -> 
 
 def unseen(samples: Sequence[Sample], model: ModelFolder) -> list[Sample]:
     """The samples without copies; raises BlemishError for an image that the model was fitted to."""
-    learned = set(model.provenance.get("learned_from", []))  # a threshold chosen by these would be far too low
-    found: dict[str, Sample] = {}
     known = content_digests(samples)
+    if learned := learned_among(known, model.provenance):  # a threshold chosen by these would be far too low
+        raise BlemishError(f"{learned[0]}: is a training image of the model. Give other good images.")
+    found: dict[str, Sample] = {}
     for sample in samples:
-        digest, of_file = (whole[:DIGEST_LENGTH] for whole in known[sample.image])
-        if {digest, of_file} & learned:
-            raise BlemishError(f"{sample.image}: is a training image of the model. Give other good images.")
-        found.setdefault(digest, sample)
+        found.setdefault(known[sample.image][0], sample)
     return list(found.values())
 
 
