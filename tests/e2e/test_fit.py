@@ -242,3 +242,15 @@ def test_what_is_wrong_is_one_line(good, tmp_path, monkeypatch, capsys, argument
     assert run("fit", good, *arguments) == 2
     assert words in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "m" / "model.json").exists()
+
+
+def test_a_model_that_is_replaced_leaves_no_results_behind(run_folder, make_category, tmp_path):
+    more = make_category(tmp_path / "more", "other", num_train=3) / "train" / "good"
+    results = {"evaluation.json", "record.safetensors"}
+    few = ("--model", "padim", "--backbone", "gabor", "--size", 32)
+    for words in (("--update", run_folder / "part"), few):
+        out = Path(shutil.copytree(run_folder / "part", tmp_path / words[0].strip("-")))
+        assert results <= {path.name for path in out.iterdir()}
+        assert run("fit", more, "--out", out, "--force", *words) == 0
+        assert not results & {path.name for path in out.iterdir()}
+        assert read_model(out).metrics == {}
