@@ -160,7 +160,7 @@ def test_without_an_image_both_thresholds_come_from_the_others(model: Path, run_
     shutil.copy(run_folder / "data/part/test/bad/000.png", good / "strange.png")
     assert calibrate(capsys, model, "--images", good, "--apply", "--false-alarm-rate", "0.2")[0] == 0
     strange = read_model(model).calibration
-    code, out, _ = calibrate(capsys, model, "--leave-out", "strange.png")
+    code, _, _ = calibrate(capsys, model, "--leave-out", "strange.png")
     mended = read_model(model).calibration
     assert (code, mended.num_images, mended.left_out) == (0, 4, (str((good / "strange.png").resolve()),))
     assert mended.threshold < strange.pixel_threshold

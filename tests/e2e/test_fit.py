@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import blemish
 from blemish.cli import main
+from blemish.errors import BlemishError
 from blemish.features.registry import default_backbone
 from blemish.inference.inspector import Inspector
 from blemish.model.folder import read_model
@@ -94,8 +96,7 @@ def test_what_is_set_aside_and_copies_of_it_are_each_told_in_a_line(good, tmp_pa
     said = [line.removeprefix(f"{tmp_path / 'parts'}") for line in caplog.messages if "set aside" in line]
     assert said == [
         ": 8 images to learn from; set aside for testing: 2 good images and 2 defective ones",
-        f"/good/0.png: identical to {tmp_path / 'parts/scratch/000.png'}, set aside for testing. "
-        "Remove one of them.",
+        f"/good/0.png: identical to {tmp_path / 'parts/scratch/000.png'}, set aside for testing. Remove one of them.",
     ]
 
 
@@ -254,3 +255,19 @@ def test_a_model_that_is_replaced_leaves_no_results_behind(run_folder, make_cate
         assert run("fit", more, "--out", out, "--force", *words) == 0
         assert not results & {path.name for path in out.iterdir()}
         assert read_model(out).metrics == {}
+
+
+def test_training_settings_of_a_method_without_a_training_are_told_in_a_line(good, tmp_path, capsys, caplog):
+    line = (
+        "has no effect on padim, which is not trained in epochs. Leave it out, or choose a method that is: ae, selfsup"
+    )
+    few = ("--model", "padim", "--backbone", "gabor", "--size", 32)
+    for name, value in (("epochs", 3), ("learning_rate", 0.1), ("patience", 2)):
+        assert run("fit", good, "--out", tmp_path / "model", *few, f"--{name}", value) == 2
+        assert f"{name}: {line}" in capsys.readouterr().err
+        assert not (tmp_path / "model").exists()
+    with pytest.raises(BlemishError, match="epochs: has no effect on padim"):
+        blemish.fit(good, method="padim", epochs=3)
+    data = ("--data_path", good.parents[1], "--ckpt_path", tmp_path / "run")
+    assert run("train", *data, *few, "--epochs", 3) == 0  # every method takes the arguments of train.py
+    assert [message for message in caplog.messages if "epochs" in message] == [f"epochs: {line}, vae."]

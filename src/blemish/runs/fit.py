@@ -12,16 +12,18 @@ from blemish.runs.aside import log_set_aside
 from blemish.runs.config import RunConfig
 from blemish.runs.run import CHECKPOINT, learn, writer
 from blemish.runs.steps import only_category, plan
+from blemish.runs.trained import refuse_ignored
 
 
 def fit(config: RunConfig, phases: Phases = no_phases, *, is_forced: bool = False) -> ModelFolder | None:
     """Fits a detector to the good images of one category and saves it in `config.ckpt_path` itself.
 
     Returns None in all processes but the main one. Raises BlemishError where the folder holds a model already, unless
-    `is_forced`.
+    `is_forced`, and for a setting of the training of a method that is not trained.
     """
     folder = config.ckpt_path
     refuse_overwriting(folder, is_forced)
+    refuse_ignored(config)
     category = only_category(config)
     log_set_aside(category)
     planned = plan(config, only_good(category), phases)

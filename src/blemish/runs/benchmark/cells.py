@@ -32,6 +32,7 @@ from blemish.runs.evaluate import evaluate_maps
 from blemish.runs.provenance import identity_of
 from blemish.runs.run import run_planned
 from blemish.runs.steps import Planned, plan
+from blemish.runs.trained import training_defaults
 from blemish.types import Evaluation
 
 DECODED = "decoded"
@@ -160,9 +161,11 @@ def read_data(
 
 
 def run_cell(label: str, run: RunConfig, data: Data, out: Path) -> Cell:
-    """The cell of a run on a category; a detector whose defaults have changed makes another one."""
+    """The cell of a run on a category; a detector whose defaults have changed makes another one, of training too."""
     defaults = {name: default for name, (_, default) in detector_class(run.model).option_fields().items()}
     identity = identity_of(run, data.sha256, _roi(run.roi)) | {"options": defaults | run.options}
+    if training := training_defaults(run.model):
+        identity |= {"training": training}
     return Cell(_key(identity, data), label, data, out, run=run)
 
 
