@@ -297,5 +297,5 @@ def test_a_cell_whose_process_dies_is_an_error_and_the_others_are_computed():
 
     found = list(compute_all([Mortal(), Mortal()], 2))
     assert [outcome.error for outcome in found] == [
-        "a cell: its process died 2 times. There may be too little memory: use fewer --jobs, or a smaller size."
+        "a cell: its process died 2 times. There may be too little memory: use fewer jobs, or a smaller size."
     ] * 2

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -109,6 +112,26 @@ def write_maps(out: Path, data: Path, folder: Path) -> None:
             np.save(path, prediction.map)
 
 
+def test_maps_that_predict_wrote_are_measured(make_category, run_folder, model, tmp_path: Path, capsys):
+    """By their rows, wherever the images lay: two have one stem, and the data has moved since."""
+    (model / "evaluation.json").unlink()
+    shutil.copytree(run_folder / "data/part", tmp_path / "before/part")
+    data, seen = tmp_path / "data", tmp_path / "seen"
+    arguments = ["predict", str(model), str(tmp_path / "before/part/test"), "--out", str(seen), "--maps"]
+    assert run([*arguments, "--maps-format", "float32"], capsys)[0] == 0
+    (tmp_path / "before").rename(data)
+    for maps in (seen, seen / "maps"):
+        command = ["metrics", "--maps", str(maps), "--data_path", str(data), "--out", str(tmp_path / "out")]
+        assert run([*command, "--resamples", "0"], capsys)[0] == 0
+        (found,) = read_results(tmp_path / "out")
+        expected = json.loads((run_folder / "part" / "evaluation.json").read_text())
+        assert found.metrics["pixel_auroc"] == pytest.approx(expected["metrics"]["pixel_auroc"], abs=1e-6)
+        assert found.metrics["image_auroc"] == pytest.approx(expected["metrics"]["image_auroc"], abs=1e-6)
+    cv2.imwrite(str(data / "part/test/good/new.png"), np.zeros((48, 48, 3), np.uint8))
+    code, text = run(command, capsys)
+    assert (code, f"good/new.png: 'blemish predict' wrote no map of it to {maps}. Run it" in text) == (2, True)
+
+
 def test_evaluating_what_was_not_trained_is_one_line(make_category, tmp_path: Path, capsys):
     make_category(tmp_path / "data", "bolt")
     code, text = run(["evaluate", str(tmp_path / "out"), "--data_path", str(tmp_path / "data")], capsys)
@@ -183,7 +206,7 @@ def test_what_makes_figures_unfair_is_told_in_a_line_each(make_category, tmp_pat
     [
         (["evaluate", "out", "--data_path", "data", "--out", "file"], "out file: a file. Name a folder."),
         (["metrics", "--maps", "data", "--data_path", "data", "--out", "file"], "out file: a file. Name a folder."),
-        (["metrics", "--maps", "nowhere", "--data_path", "data"], "maps nowhere: no such folder. Expected nowhere/"),
+        (["metrics", "--maps", "nowhere", "--data_path", "data"], "maps nowhere: no such folder. Give nowhere/"),
         (["report", "out", "--out", "data"], "out data: a folder. Name the file to write, such as data/report.html"),
         (["data", "check", "file"], "data_path file: not a folder"),
     ],

@@ -136,7 +136,7 @@ def test_a_model_is_not_overwritten_unless_it_is_asked_for(good, tmp_path, make_
         capsys.readouterr()
         assert run("fit", *arguments, "--out", first) == 2
         said = capsys.readouterr().err.splitlines()[-1]
-        assert said == f"error {first}: holds a model already. Give another --out, or --force to replace it."
+        assert said == f"error {first}: holds a model already. Give another folder as out, or force to replace it."
         assert (first / "model.json").read_bytes() == before
     assert run("fit", more, "--update", second, "--out", first, "--force") == 0
     assert len(read_model(first).provenance["learned_from"]) == 8 + 3

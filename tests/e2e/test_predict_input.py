@@ -112,7 +112,9 @@ def test_pages_are_refused_together_and_inspected_one_by_one(model: Path, images
     drawn[0].save(stack, save_all=True, append_images=drawn[1:])
     code, said = run(capsys, model, stack, "--out", tmp_path / "refused")
     assert code == 2
-    assert "stack.tiff: holds 3 images (pages). Save each as a file of its own, or inspect each by --pages." in said
+    assert (
+        "stack.tiff: holds 3 images (pages). Save each as a file of its own, or run 'blemish predict --pages'." in said
+    )
     code, _ = run(capsys, model, stack, "--out", tmp_path / "out", "--pages", "--maps", "--overlays")
     rows = rows_of(tmp_path / "out")
     assert code == 0

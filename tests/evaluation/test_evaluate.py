@@ -15,7 +15,8 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from blemish.data import find_categories
 from blemish.errors import BlemishError
-from blemish.evaluation.evaluate import evaluate, predictions_from_maps
+from blemish.evaluation.evaluate import evaluate
+from blemish.evaluation.map_files import predictions_from_maps
 from blemish.evaluation.results import (
     average_interval,
     average_of,

@@ -11,7 +11,8 @@ from typing import Any
 from blemish.calibration.thresholds import to_dict
 from blemish.data.category import Category, content_digests, find_categories, find_category, layout_of
 from blemish.errors import BlemishError
-from blemish.evaluation.evaluate import evaluate, evaluate_in_detail, predictions_from_maps
+from blemish.evaluation.evaluate import evaluate, evaluate_in_detail
+from blemish.evaluation.map_files import predictions_from_maps
 from blemish.evaluation.report_data import collect_previews, write_evaluation
 from blemish.inference.inspector import Inspector
 from blemish.inference.previews import Preview
@@ -82,10 +83,10 @@ def warn_of_learned(category: Category, provenance: Mapping[str, Any]) -> None:
 
 
 def evaluate_maps(maps: Path, category: Category, name: str, out: Path, num_resamples: int = 0) -> Evaluation:
-    """Evaluates the anomaly maps that any program wrote for the test images of a category.
+    """Evaluates the anomaly maps that `predict` or any other program wrote for the test images of a category.
 
     `out/<category>` then holds what reports and comparisons need. `name` is the method that the evaluation carries;
-    `maps` is laid out as `predictions_from_maps` says, which raises BlemishError for a map that is missing or wrong.
+    `maps` is laid out as `find_maps` says. Raises BlemishError for a map that is missing or wrong.
     """
     previews: list[Preview] = []
     measured = evaluate_in_detail(
