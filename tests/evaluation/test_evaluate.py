@@ -247,6 +247,15 @@ def test_tables_show_every_category_and_the_average():
     assert lines[start + 1 :][: len(expected)] == expected
 
 
+def test_intervals_of_all_metrics_are_whole_in_80_columns():
+    names = [name for name in METRICS if METRICS[name].level == "pixel" and not name.startswith("au_spro")]
+    found = Evaluation("ae", "capsules", dict.fromkeys(names, 0.5), intervals=dict.fromkeys(names, (0.455, 0.655)))
+    with Path("/dev/null").open("w") as nowhere:
+        console = Console(width=80, record=True, file=nowhere)
+        console.print(*metrics_tables([found], "ae"))
+    assert console.export_text().count(".455-.655") == 2 * len(names)  # and those of the average
+
+
 @pytest.mark.parametrize("content", ["", "{", '{"evaluations": [{"colour": 1}]}'])
 def test_results_that_cannot_be_read(tmp_path: Path, content):
     (tmp_path / "results.json").write_text(content)
