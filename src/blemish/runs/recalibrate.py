@@ -221,14 +221,8 @@ def _from_held_out(model: ModelFolder, leave_out: Sequence[Path], phases: Phases
 
     So both thresholds come from the same images. A threshold that was set by hand stays.
     """
-    present = model.calibration
-    if present is None or not present.images:
-        raise BlemishError(
-            f"{model.folder}: its calibration names no images to leave out. Give --images or --folds with --leave-out."
-        )
+    present = _with_images(model)
     left_out = named(leave_out, present.images)
-    if present.method == "folds":
-        raise BlemishError("leave-out: the threshold comes from --folds. Repeat that command with --leave-out added.")
     good = [Sample(Path(image), False) for image in present.images if image not in left_out]
     if gone := [sample.image for sample in good if not sample.image.is_file()]:
         raise BlemishError(f"leave-out: {gone[0]} is read too, and is not there. Put it back, or give --images FOLDER.")
@@ -238,8 +232,20 @@ def _from_held_out(model: ModelFolder, leave_out: Sequence[Path], phases: Phases
         raise BlemishError("leave-out: no good image would be left to choose a threshold by. Leave fewer out.")
     if rate is None:
         calibration = with_thresholds(calibration, threshold=present.threshold)
-    left_out = list(dict.fromkeys([*present.left_out, *sorted(left_out)]))
-    return replace(calibration, defect_scores=present.defect_scores, left_out=tuple(left_out))
+    former = (*present.left_out, *sorted(left_out))
+    return replace(calibration, defect_scores=present.defect_scores, left_out=tuple(dict.fromkeys(former)))
+
+
+def _with_images(model: ModelFolder) -> Calibration:
+    """The model's calibration; raises BlemishError where it does not name images that the detector can score again."""
+    present = model.calibration
+    if present is None or not present.images:
+        raise BlemishError(
+            f"{model.folder}: its calibration names no images to leave out. Give --images or --folds with --leave-out."
+        )
+    if present.method == "folds":
+        raise BlemishError("leave-out: the threshold comes from --folds. Repeat that command with --leave-out added.")
+    return present
 
 
 def _by(good: Sequence[Sample], model: ModelFolder, rate: float | None, phases: Phases) -> Calibration | None:
