@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from blemish.calibration.influence import exceed_too_often, excluding, num_above, support
+from blemish.calibration.influence import exceed_too_often, num_above, support
 from blemish.calibration.thresholds import PIXEL_RATES, Calibration, calibrate, conformal_threshold, with_thresholds
-from blemish.errors import BlemishError
 
 LEVELS = tuple(float(level) for level in range(len(PIXEL_RATES)))
 GOOD = [0.5 + 0.02 * row for row in range(30)]
@@ -50,28 +49,6 @@ def test_nothing_sets_a_threshold_that_was_set_by_hand_and_one_image_has_no_rest
     assert (alone.rest, alone.threshold_without, alone.is_outlying) == ((), None, False)
     unnamed = support(calibrate(GOOD, LEVELS, 0.05))
     assert (unnamed.images, unnamed.scores) == ((), (GOOD[-1],))
-
-
-def test_without_an_image_the_threshold_is_that_of_the_others_at_the_same_rate():
-    calibration = calibrated([2.7, *GOOD], 0.1)
-    found = excluding(calibration, ["/good/0.png"])
-    assert found.good_scores == tuple(GOOD)
-    assert "/good/0.png" not in found.images
-    assert (found.threshold, found.false_alarm_rate) == (conformal_threshold(GOOD, 0.1), 0.1)
-    assert (found.left_out, found.pixel_threshold) == (("/good/0.png",), calibration.pixel_threshold)
-    again = excluding(found, ["/good/30.png"])
-    assert again.left_out == ("/good/0.png", "/good/30.png")
-    assert again.num_images == 29
-
-
-def test_without_an_image_the_rate_is_the_smallest_that_the_others_support():
-    found = excluding(calibrated([2.7, *GOOD], 1 / 32), ["/good/0.png"])
-    assert found.false_alarm_rate == 1 / 31
-    assert found.threshold == conformal_threshold(GOOD, 1 / 31)
-    by_hand = with_thresholds(calibrated([2.7, *GOOD], 0.1), threshold=5.0)
-    assert excluding(by_hand, ["/good/0.png"]).threshold == 5.0
-    with pytest.raises(BlemishError, match="no good image would be left"):
-        excluding(calibrated([1.0], 0.5), ["/good/0.png"])
 
 
 def test_good_images_look_defective_where_more_are_above_the_threshold_than_chance_explains():

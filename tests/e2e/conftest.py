@@ -1,4 +1,4 @@
-"""A browser, and pages in it that are watched."""
+"""Images to inspect, a browser, and pages in it that are watched."""
 
 from __future__ import annotations
 
@@ -72,3 +72,9 @@ def check_cards() -> Callable[[Any], None]:
                     assert right <= other[0] + 0.5 or bottom <= other[2] + 0.5
 
     return check
+
+
+@pytest.fixture
+def images(run_folder: Path, tmp_path: Path) -> Path:
+    """Good and bad pictures with the same names in two folders."""
+    return Path(shutil.copytree(run_folder / "data" / "part" / "test", tmp_path / "images"))

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from command_help import run
 
 import blemish
 from blemish.data import find_categories
+from blemish.detectors import detector_class
 from blemish.detectors.padim import PaDiM
 from blemish.evaluation.results import read_results
 from blemish.reporting.read_runs import read_approaches, read_runs
@@ -106,6 +108,17 @@ def test_a_detector_with_other_defaults_makes_another_cell(data, tmp_path, monke
     kind, default = fields["smoothing"]
     monkeypatch.setattr(PaDiM, "option_fields", lambda: fields | {"smoothing": (kind, default / 2)})
     assert not {cell.key for cell in cells_of(config)} & set(before)
+
+
+def test_a_detector_that_is_trained_otherwise_by_default_makes_another_cell(data, tmp_path, monkeypatch):
+    config = BenchmarkConfig.create(data_path=data, out=tmp_path, methods=("vae",), sizes=(32,))
+    before = {cell.key for cell in cells_of(config)}
+    vae = detector_class("vae")
+    for change in ({"epochs": 7}, {"learning_rate": 0.5}):
+        monkeypatch.setattr(vae, "settings", replace(vae.settings, **change))
+        after = {cell.key for cell in cells_of(config)}
+        assert not after & before
+        before |= after
 
 
 @pytest.mark.slow
@@ -284,5 +297,5 @@ def test_a_cell_whose_process_dies_is_an_error_and_the_others_are_computed():
 
     found = list(compute_all([Mortal(), Mortal()], 2))
     assert [outcome.error for outcome in found] == [
-        "a cell: its process died 2 times. There may be too little memory: use fewer --jobs, or a smaller size."
+        "a cell: its process died 2 times. There may be too little memory: use fewer jobs, or a smaller size."
     ] * 2

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -109,6 +112,26 @@ def write_maps(out: Path, data: Path, folder: Path) -> None:
             np.save(path, prediction.map)
 
 
+def test_maps_that_predict_wrote_are_measured(make_category, run_folder, model, tmp_path: Path, capsys):
+    """By their rows, wherever the images lay: two have one stem, and the data has moved since."""
+    (model / "evaluation.json").unlink()
+    shutil.copytree(run_folder / "data/part", tmp_path / "before/part")
+    data, seen = tmp_path / "data", tmp_path / "seen"
+    arguments = ["predict", str(model), str(tmp_path / "before/part/test"), "--out", str(seen), "--maps"]
+    assert run([*arguments, "--maps-format", "float32"], capsys)[0] == 0
+    (tmp_path / "before").rename(data)
+    for maps in (seen, seen / "maps"):
+        command = ["metrics", "--maps", str(maps), "--data_path", str(data), "--out", str(tmp_path / "out")]
+        assert run([*command, "--resamples", "0"], capsys)[0] == 0
+        (found,) = read_results(tmp_path / "out")
+        expected = json.loads((run_folder / "part" / "evaluation.json").read_text())
+        assert found.metrics["pixel_auroc"] == pytest.approx(expected["metrics"]["pixel_auroc"], abs=1e-6)
+        assert found.metrics["image_auroc"] == pytest.approx(expected["metrics"]["image_auroc"], abs=1e-6)
+    cv2.imwrite(str(data / "part/test/good/new.png"), np.zeros((48, 48, 3), np.uint8))
+    code, text = run(command, capsys)
+    assert (code, f"good/new.png: 'blemish predict' wrote no map of it to {maps}. Run it" in text) == (2, True)
+
+
 def test_evaluating_what_was_not_trained_is_one_line(make_category, tmp_path: Path, capsys):
     make_category(tmp_path / "data", "bolt")
     code, text = run(["evaluate", str(tmp_path / "out"), "--data_path", str(tmp_path / "data")], capsys)
@@ -154,12 +177,36 @@ def test_runs_on_the_root_and_on_the_category_are_on_the_same_images(make_catego
     assert (code, "different test images" in text) == (0, False)
 
 
+def test_what_makes_figures_unfair_is_told_in_a_line_each(make_category, tmp_path: Path, caplog, capsys):
+    data, outs = tmp_path / "data", [str(tmp_path / name) for name in ("padim", "patchcore")]
+    for name in ("bolt", "nut"):
+        make_category(data, name)
+    given = ["--backbone", "gabor", "--size", "32", "--figures", "0", "--data_path", str(data)]
+    assert run(["train", "--model", "padim", "--ckpt_path", outs[0], *given], capsys)[0] == 0
+    assert run(["train", "--model", "patchcore", "--ckpt_path", outs[1], *given, "--category", "nut"], capsys)[0] == 0
+    assert run(["evaluate", *outs, "--data_path", str(data), "--resamples", "0"], capsys)[0] == 0
+    assert not [line for line in caplog.messages if "learned" in line]
+    more = str(data / "nut/test/good")
+    assert run(["fit", more, "--update", f"{outs[1]}/nut"], capsys)[0] == 0
+    caplog.clear()
+    assert run(["evaluate", *outs, "--data_path", str(data), "--resamples", "0"], capsys)[0] == 0
+    assert run(["compare", *outs], capsys)[0] == 0
+    assert [line for line in caplog.messages if "learned" in line or "differ" in line] == [
+        f"{more}/000.png: the model has learned 2 of the 4 test images of nut, so its figures are too good. "
+        "Test with other images, or fit it again without these.",
+        "the categories differ: patchcore lacks bolt; averages are each over a method's own categories. "
+        "Run all methods on the same ones.",
+        f"{outs[1]}/nut: the model has learned further images since its test; the figures are from before. "
+        "To compare what it is now, run 'blemish train' on all its images.",
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["evaluate", "out", "--data_path", "data", "--out", "file"], "out file: a file. Name a folder."),
         (["metrics", "--maps", "data", "--data_path", "data", "--out", "file"], "out file: a file. Name a folder."),
-        (["metrics", "--maps", "nowhere", "--data_path", "data"], "maps nowhere: no such folder. Expected nowhere/"),
+        (["metrics", "--maps", "nowhere", "--data_path", "data"], "maps nowhere: no such folder. Give nowhere/"),
         (["report", "out", "--out", "data"], "out data: a folder. Name the file to write, such as data/report.html"),
         (["data", "check", "file"], "data_path file: not a folder"),
     ],

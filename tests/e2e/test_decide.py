@@ -137,8 +137,9 @@ def test_one_image_that_moves_the_threshold_is_named_left_out_and_undone(odd: Pa
     assert "warning: 1 of the 25 good images scores" in out
     assert f"--leave-out {strange}" in out
     assert len(moved.defect_scores) == 3  # those that lie beside the good images
-    code, out, _ = calibrate(capsys, odd, "--leave-out", "good/strange.png")
-    assert (code, "the pixel threshold is still that of all images" in out) == (0, True)
+    code, _, said = calibrate(capsys, odd, "--leave-out", "good/strange.png")
+    assert (code, "Repeat that command with --leave-out" in said) == (2, True)
+    assert calibrate(capsys, odd, *folds, "--leave-out", strange, "--false-alarm-rate", "0.05")[0] == 0
     mended = read_model(odd).calibration
     assert (mended.left_out, mended.num_images, mended.false_alarm_rate) == ((strange,), 24, 0.05)
     assert mended.threshold == conformal_threshold(moved.good_scores[:-1], 0.05)
@@ -151,10 +152,26 @@ def test_one_image_that_moves_the_threshold_is_named_left_out_and_undone(odd: Pa
         assert f", {former.threshold:.6g} now" in out
     code, _, said = calibrate(capsys, odd, "--undo")
     assert (code, "has no earlier calibration" in said) == (2, True)
-    code, out, _ = calibrate(capsys, odd, *folds, "--leave-out", strange, "--false-alarm-rate", "0.05")
-    again = read_model(odd).calibration
-    assert (again.good_scores, again.left_out) == (mended.good_scores, (strange,))
-    assert max(again.pixel_levels) < max(mended.pixel_levels)  # which are not of its map either
+
+
+def test_without_an_image_both_thresholds_come_from_the_others(model: Path, run_folder: Path, tmp_path, capsys):
+    """Otherwise that of the pixels stays above that of the score, and a defect has no region."""
+    good = Path(shutil.copytree(run_folder / "data/part/test/good", tmp_path / "good"))
+    shutil.copy(run_folder / "data/part/test/bad/000.png", good / "strange.png")
+    assert calibrate(capsys, model, "--images", good, "--apply", "--false-alarm-rate", "0.2")[0] == 0
+    strange = read_model(model).calibration
+    code, _, _ = calibrate(capsys, model, "--leave-out", "strange.png")
+    mended = read_model(model).calibration
+    assert (code, mended.num_images, mended.left_out) == (0, 4, (str((good / "strange.png").resolve()),))
+    assert mended.threshold < strange.pixel_threshold
+    (good / "strange.png").unlink()
+    assert calibrate(capsys, model, "--images", good, "--apply")[0] == 0
+    fresh = read_model(model).calibration
+    assert (mended.good_scores, mended.pixel_levels) == (fresh.good_scores, fresh.pixel_levels)
+    assert (mended.threshold, mended.pixel_threshold) == (fresh.threshold, fresh.pixel_threshold)
+    (good / "001.png").unlink()
+    code, _, said = calibrate(capsys, model, "--leave-out", "good/000.png")
+    assert (code, "good/001.png is read too, and is not there. Put it back" in said) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import blemish
 from blemish.cli import main
+from blemish.errors import BlemishError
 from blemish.features.registry import default_backbone
 from blemish.inference.inspector import Inspector
 from blemish.model.folder import read_model
@@ -83,6 +86,20 @@ def test_a_category_with_masks_is_learned_from_without_a_word_about_them(good, t
     assert "mask" not in capsys.readouterr().err
 
 
+def test_what_is_set_aside_and_copies_of_it_are_each_told_in_a_line(good, tmp_path, caplog):
+    shutil.copytree(good, tmp_path / "parts/good")
+    shutil.copytree(good.parents[1] / "test/bad", tmp_path / "parts/scratch")
+    shutil.copy(good.parents[1] / "test/bad/000.png", tmp_path / "parts/good/0.png")
+    few = ("--model", "padim", "--backbone", "gabor", "--size", 48, "--align", "off")
+    with caplog.at_level("INFO", "blemish"):
+        assert run("fit", tmp_path / "parts", "--out", tmp_path / "model", *few) == 0
+    said = [line.removeprefix(f"{tmp_path / 'parts'}") for line in caplog.messages if "set aside" in line]
+    assert said == [
+        ": 8 images to learn from; set aside for testing: 2 good images and 2 defective ones",
+        f"/good/0.png: identical to {tmp_path / 'parts/scratch/000.png'}, set aside for testing. Remove one of them.",
+    ]
+
+
 @pytest.mark.parametrize("model", ["ensemble", "padim", "patchcore"])
 def test_further_images_are_learned_once(good, tmp_path, make_category, model, capsys):
     assert run("fit", good, "--out", tmp_path / "model", "--size", 48, "--model", model, "--backbone", "gabor") == 0
@@ -119,7 +136,7 @@ def test_a_model_is_not_overwritten_unless_it_is_asked_for(good, tmp_path, make_
         capsys.readouterr()
         assert run("fit", *arguments, "--out", first) == 2
         said = capsys.readouterr().err.splitlines()[-1]
-        assert said == f"error {first}: holds a model already. Give another --out, or --force to replace it."
+        assert said == f"error {first}: holds a model already. Give another folder as out, or force to replace it."
         assert (first / "model.json").read_bytes() == before
     assert run("fit", more, "--update", second, "--out", first, "--force") == 0
     assert len(read_model(first).provenance["learned_from"]) == 8 + 3
@@ -226,3 +243,31 @@ def test_what_is_wrong_is_one_line(good, tmp_path, monkeypatch, capsys, argument
     assert run("fit", good, *arguments) == 2
     assert words in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "m" / "model.json").exists()
+
+
+def test_a_model_that_is_replaced_leaves_no_results_behind(run_folder, make_category, tmp_path):
+    more = make_category(tmp_path / "more", "other", num_train=3) / "train" / "good"
+    results = {"evaluation.json", "record.safetensors"}
+    few = ("--model", "padim", "--backbone", "gabor", "--size", 32)
+    for words in (("--update", run_folder / "part"), few):
+        out = Path(shutil.copytree(run_folder / "part", tmp_path / words[0].strip("-")))
+        assert results <= {path.name for path in out.iterdir()}
+        assert run("fit", more, "--out", out, "--force", *words) == 0
+        assert not results & {path.name for path in out.iterdir()}
+        assert read_model(out).metrics == {}
+
+
+def test_training_settings_of_a_method_without_a_training_are_told_in_a_line(good, tmp_path, capsys, caplog):
+    line = (
+        "has no effect on padim, which is not trained in epochs. Leave it out, or choose a method that is: ae, selfsup"
+    )
+    few = ("--model", "padim", "--backbone", "gabor", "--size", 32)
+    for name, value in (("epochs", 3), ("learning_rate", 0.1), ("patience", 2)):
+        assert run("fit", good, "--out", tmp_path / "model", *few, f"--{name}", value) == 2
+        assert f"{name}: {line}" in capsys.readouterr().err
+        assert not (tmp_path / "model").exists()
+    with pytest.raises(BlemishError, match="epochs: has no effect on padim"):
+        blemish.fit(good, method="padim", epochs=3)
+    data = ("--data_path", good.parents[1], "--ckpt_path", tmp_path / "run")
+    assert run("train", *data, *few, "--epochs", 3) == 0  # every method takes the arguments of train.py
+    assert [message for message in caplog.messages if "epochs" in message] == [f"epochs: {line}, vae."]

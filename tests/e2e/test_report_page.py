@@ -86,6 +86,19 @@ def test_the_counts_follow_the_threshold(opened: Opened):
         assert opened.counts() == predicted(part, part["threshold"]["value"])
 
 
+def test_the_words_beside_the_histogram_are_whole_and_its_marks_are_explained(opened: Opened):
+    page = opened.page
+    page.fill("#threshold", "0")
+    words, room = page.evaluate(
+        """() => [[...document.querySelectorAll("#histogram text")].map((text) => text.getBoundingClientRect().right),
+          document.querySelector("#histogram svg").getBoundingClientRect().right]"""
+    )
+    assert "5 false alarms" in page.text_content("#histogram")
+    assert max(words) <= room
+    assert opened.part()["held_out"]
+    assert page.is_visible("#held")
+
+
 def test_dragging_the_line_moves_the_threshold(opened: Opened):
     page = opened.page
     before = opened.counts()

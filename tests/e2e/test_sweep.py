@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+from command_help import run
 
-from blemish.cli import main
 from blemish.data.category import find_categories
 from blemish.runs.sweep.config import SweepConfig
 from blemish.runs.sweep.study import Tried
@@ -20,13 +20,6 @@ from blemish.runs.sweep.sweep import _choose
 
 SMALL = ["--model", "padim", "--trials", "4", "--align", "off", "--validation", "0.3"]
 SPACE = "[settings]\nsize = 32\n[space]\ndimensions = {low = 5, high = 120}\nsmoothing = [1.0, 2.0, 4.0]\n"
-
-
-def run(arguments: list[str], capsys) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stopped:
-        main(["--quiet", *arguments])
-    said = capsys.readouterr()
-    return int(stopped.value.code or 0), said.out, said.err
 
 
 @pytest.fixture(scope="module")

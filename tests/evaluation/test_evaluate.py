@@ -15,7 +15,8 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from blemish.data import find_categories
 from blemish.errors import BlemishError
-from blemish.evaluation.evaluate import evaluate, predictions_from_maps
+from blemish.evaluation.evaluate import evaluate
+from blemish.evaluation.map_files import predictions_from_maps
 from blemish.evaluation.results import (
     average_interval,
     average_of,
@@ -244,6 +245,15 @@ def test_tables_show_every_category_and_the_average():
     start = lines.index("ae, pixels")
     expected = ["category AUROC", "bolt 0.800", ".770-.840", "nut_m6 0.900", ".860-.930", "average 0.850", ".825-.875"]
     assert lines[start + 1 :][: len(expected)] == expected
+
+
+def test_intervals_of_all_metrics_are_whole_in_80_columns():
+    names = [name for name in METRICS if METRICS[name].level == "pixel" and not name.startswith("au_spro")]
+    found = Evaluation("ae", "capsules", dict.fromkeys(names, 0.5), intervals=dict.fromkeys(names, (0.455, 0.655)))
+    with Path("/dev/null").open("w") as nowhere:
+        console = Console(width=80, record=True, file=nowhere)
+        console.print(*metrics_tables([found], "ae"))
+    assert console.export_text().count(".455-.655") == 2 * len(names)  # and those of the average
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"evaluations": [{"colour": 1}]}'])

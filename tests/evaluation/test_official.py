@@ -11,7 +11,8 @@ import pytest
 from trees import SATURATIONS, SIDE, TREES
 
 from blemish.data import find_categories
-from blemish.evaluation.evaluate import evaluate, predictions_from_maps
+from blemish.evaluation.evaluate import evaluate
+from blemish.evaluation.map_files import predictions_from_maps
 from blemish.evaluation.results import official_tables
 from blemish.imaging.mask_sources import marks_of, read_defects, saturation_area
 from blemish.types import MaskFiles, Prediction, Saturation

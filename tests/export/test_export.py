@@ -240,7 +240,7 @@ def test_int8_of_a_network(tmp_path: Path):
     [
         (["--format", "tflite"], "format tflite: unknown. Choose from: onnx, openvino."),
         (["--half", "--int8"], "half, int8: only one precision is possible."),
-        (["--int8"], "int8: this detector has no convolution that 8 bits would speed up. Use --half."),
+        (["--int8"], "int8: this detector has no convolution that 8 bits would speed up. Use half."),
         (["--data_path", "nowhere"], "data_path nowhere: no such folder. Give --data-path"),
     ],
 )

@@ -131,7 +131,7 @@ def test_a_backbone_is_never_trained():
 def test_without_the_hub_the_line_names_what_helps(monkeypatch, tmp_path):
     monkeypatch.setattr(networks, "_has_address", lambda host: False)
     with pytest.raises(
-        BlemishError, match=r"resnet18: its weights cannot be loaded .* --weights FILE, .* gabor or pca"
+        BlemishError, match=r"resnet18: its weights cannot be loaded .* Give a file as weights, .* gabor or pca"
     ):
         create_backbone("resnet18").fit(None, seed=0)
 

@@ -198,7 +198,7 @@ def test_what_cannot_be_reported_is_one_line(run_folder: Path, model: Path, imag
     run("predict", model, images, "--out", out)
     with pytest.raises(BlemishError, match=r"holds no predictions.*separate reports"):
         report([out, run_folder], page)
-    with pytest.raises(BlemishError, match="--files"):
+    with pytest.raises(BlemishError, match="files: is not available"):
         report([out], page, tmp_path / "files")
     with pytest.raises(BlemishError, match="given twice"):
         report([out, out], page)

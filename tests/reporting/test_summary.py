@@ -4,96 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from rich.console import Console
+from written_runs import DASH, NAMES_ON_DISK, NOISE
 
-from blemish.calibration.decisions import find_regions
-from blemish.calibration.thresholds import PIXEL_RATES, calibrate
-from blemish.data import find_categories
-from blemish.errors import BlemishError
-from blemish.evaluation.evaluate import EvaluationDetails, evaluate, evaluate_in_detail
 from blemish.evaluation.report_data import (
     ReportData,
-    collect_previews,
-    read_report_data,
-    write_evaluation,
-    write_report_data,
 )
-from blemish.evaluation.results import format_value, write_results
-from blemish.imaging.masks import read_mask
-from blemish.imaging.read import read_image
-from blemish.imaging.thumbnails import decoded
-from blemish.inference.previews import MOST_REGIONS, OUTLINE_UNITS, Preview
-from blemish.metrics import Resamples, paired_bootstrap, rank_images, rank_labelled
-from blemish.reporting.compare import best_of, compare_parts, compare_runs, verdicts_table
+from blemish.inference.previews import MOST_REGIONS, Preview
 from blemish.reporting.decisions import best_threshold, confusion_counts
 from blemish.reporting.page_images import make_page_images
-from blemish.reporting.read_runs import Part, Run, read_runs
+from blemish.reporting.read_runs import Part, Run
 from blemish.reporting.render import duration, render, report
 from blemish.reporting.summarize import summarize
-from blemish.types import Evaluation, Prediction
-
-NAMES = ("bolt", "nut <script>alert(1)</script>")
-NAMES_ON_DISK = [name.replace("/", "_") for name in NAMES]
-DASH = "\N{EN DASH}"
-NOISE = {"good eyes": 15.0, "bad eyes": 150.0}
-
-
-@pytest.fixture(scope="module")
-def data(make_category, tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("report") / "data"
-    for name in NAMES:
-        make_category(root, name.replace("/", "_"), num_train=10, num_good=8, num_bad=8)
-    return root
-
-
-def predictions_of(category, noise: float):
-    for seed, sample in enumerate(category.of("test")):
-        image = read_image(sample.image).mean(axis=2)
-        values = image + np.random.default_rng(seed).normal(0, noise, image.shape)
-        smooth = cv2.blur(values, (5, 5)).astype(np.float32)
-        yield Prediction(sample, float(smooth.max()), smooth)
-
-
-def write_run(folder: Path, data: Path, method: str, *, facts=None) -> None:
-    evaluations = []
-    for category in find_categories(data):
-        previews: list[Preview] = []
-        measured = evaluate_in_detail(
-            collect_previews(predictions_of(category, NOISE[method]), category.root, previews),
-            category.of("test"),
-            method=method,
-            category=category.name,
-            root=category.root,
-            num_resamples=200,
-        )
-        evaluation = replace(measured.evaluation, durations={"fit": 2.0, "predict": 0.16, "test": 0.5})
-        write_evaluation(replace(measured, evaluation=evaluation), previews, facts or {}, folder / category.name)
-        evaluations.append(evaluation)
-    write_results(evaluations, folder)
-
-
-@pytest.fixture(scope="module")
-def folders(data: Path, tmp_path_factory) -> list[Path]:
-    root = tmp_path_factory.mktemp("runs")
-    for method in NOISE:
-        write_run(root / method, data, method)
-    return [root / method for method in NOISE]
-
-
-@pytest.fixture(scope="module")
-def runs(folders) -> list[Run]:
-    return read_runs(folders)
-
-
-@pytest.fixture(scope="module")
-def summary(runs):
-    return summarize(runs, make_page_images(runs))
+from blemish.types import Evaluation
 
 
 def test_the_confusion_matrix_of_scores_above_a_threshold():
@@ -173,121 +101,6 @@ def test_a_page_asks_no_host_for_anything(summary):
     assert not re.search(r"<(link|script|img|iframe)[^>]+(src|href)=\"(?!data:)", page)
 
 
-def test_best_is_only_what_is_significantly_better(runs, summary):
-    rows = summary["overview"]["pixel_auroc"]
-    assert [cell["best"] for cell in rows[-1]["cells"]] == [True, False]
-    twins = [runs[0], replace(runs[0], label="twin")]
-    assert best_of("pixel_auroc", twins) == ""
-    assert best_of("pixel_auroc", runs[:1]) == ""
-    assert best_of("image_fpr_at_full_recall", list(reversed(runs)), "bolt") in ("", "good eyes")
-
-
-def test_comparing_two_runs_is_the_paired_bootstrap(runs, data: Path):
-    category = find_categories(data, ["bolt"])[0]
-    samples = category.of("test")
-    rankings = []
-    for noise in NOISE.values():
-        maps = [prediction.map for prediction in predictions_of(category, noise)]
-        masks = [read_mask(sample.mask) if sample.mask else None for sample in samples]
-        rankings.append(rank_labelled([bool(s.label) for s in samples], zip(masks, maps, strict=True)))
-    expected = paired_bootstrap("pixel_auroc", *rankings, num_resamples=200)
-    assert compare_parts(runs[0].parts[0], runs[1].parts[0], "pixel_auroc") == expected
-
-
-def test_verdicts(runs):
-    verdicts = {verdict.metric: verdict for verdict in compare_runs(runs)}
-    assert verdicts["pixel_auroc"].better == "good eyes"
-    assert verdicts["pixel_auroc"].first == pytest.approx(
-        np.mean([p.evaluation.metrics["pixel_auroc"] for p in runs[0].parts])
-    )
-    assert verdicts["pixel_auroc"].categories == "fewer than six categories"
-    assert "au_spro_0.05" not in verdicts
-    assert all(not verdict.better for verdict in compare_runs([runs[0], replace(runs[0], label="twin")]))
-    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
-    with console.file:
-        console.print(verdicts_table(list(verdicts.values())))
-    row = next(line.split() for line in console.export_text().splitlines() if line.startswith("pixel AUROC"))
-    pixel = verdicts["pixel_auroc"]
-    assert row[2:5] == [format_value(pixel.first), format_value(pixel.second), f"{pixel.images.difference:+.3f}"]
-    assert row[-2:] == ["good", "eyes"]
-
-
-def test_the_bootstrap_of_an_average_resamples_categories_apart():
-    generator = np.random.default_rng(0)
-    draws = generator.normal(0, 0.1, 4000)
-
-    def run(label: str, gain: float) -> Run:
-        parts = [
-            Part(
-                Evaluation(label, name, {"image_auroc": 0.5 + gain}, images=[{"path": "a", "label": True}]),
-                ReportData(resamples={"image_auroc": Resamples(0.5 + gain, 0.5 + gain + (gain > 0) * draws)}),
-                Path(),
-            )
-            for name in "abcd"
-        ]
-        return Run(label, Path(label), tuple(parts))
-
-    comparison = compare_runs([run("first", 0.0), run("second", 0.01)])[0].images
-    assert comparison.high - comparison.low == pytest.approx(
-        2 * 1.96 * 0.1 / 2, rel=0.08
-    )  # not 0.1: four times as many
-
-
-def test_runs_on_other_images_are_not_compared(runs):
-    other = replace(runs[1].parts[0].evaluation, images=runs[1].parts[0].evaluation.images[:-1])
-    part = replace(runs[1].parts[0], evaluation=other)
-    assert compare_parts(runs[0].parts[0], part, "pixel_auroc") == "different test images in bolt"
-    bare = replace(runs[1].parts[0], report_data=ReportData())
-    assert compare_parts(runs[0].parts[0], bare, "pixel_auroc") == "no stored resamples of bolt"
-    fewer = {name: replace(found, values=found.values[:50]) for name, found in part.report_data.resamples.items()}
-    part = replace(runs[1].parts[0], report_data=replace(part.report_data, resamples=fewer))
-    assert compare_parts(runs[0].parts[0], part, "pixel_auroc") == "bolt has different numbers of resamples"
-
-
-def test_runs_of_one_method_are_told_apart_by_their_folders(data: Path, tmp_path: Path):
-    for name in ("a", "b"):
-        write_run(tmp_path / name, data, "good eyes")
-    assert [run.label for run in read_runs([tmp_path / "a", tmp_path / "b"])] == ["good eyes (a)", "good eyes (b)"]
-    with pytest.raises(BlemishError, match="given twice"):
-        read_runs([tmp_path / "a", tmp_path / "a"])
-    with pytest.raises(BlemishError, match="holds no run"):
-        read_runs([tmp_path])
-
-
-def test_a_record_gives_back_what_was_kept(folders, runs, data: Path):
-    record = read_report_data(folders[0] / "bolt")
-    category = find_categories(data, ["bolt"])[0]
-    predictions = list(predictions_of(category, NOISE["good eyes"]))
-    assert [p.path for p in record.previews] == [row["path"] for row in runs[0].parts[0].evaluation.images]
-    first, prediction = record.previews[0], predictions[0]
-    np.testing.assert_array_equal(first.map, prediction.map)  # 48 pixels are small enough as they are
-    picture = read_image(prediction.sample.image)
-    assert np.abs(decoded(first.picture).astype(float) - picture).mean() < 12
-    mask = read_mask(prediction.sample.mask)
-    assert first.mask_area == mask.mean()
-    polygon = np.array(first.outline[0]).reshape(-1, 2) * 48 / OUTLINE_UNITS
-    rows, columns = np.nonzero(mask)
-    assert polygon.min(axis=0) == pytest.approx([columns.min() + 0.5, rows.min() + 0.5], abs=0.02)
-    assert polygon.max(axis=0) == pytest.approx([columns.max() + 0.5, rows.max() + 0.5], abs=0.02)
-
-
-@pytest.mark.parametrize("content", [b"", b"not safetensors", b"\x08\0\0\0\0\0\0\0{}      "])
-def test_a_damaged_record_is_one_line(folders, tmp_path: Path, content):
-    (tmp_path / "record.safetensors").write_bytes(content)
-    with pytest.raises(BlemishError, match=r"record\.safetensors: damaged"):
-        read_report_data(tmp_path)
-
-
-def test_a_run_that_kept_no_record_is_still_reported(folders, data: Path, tmp_path: Path):
-    write_run(tmp_path / "run", data, "good eyes")
-    for path in (tmp_path / "run").glob("*/record.safetensors"):
-        path.unlink()
-    summary = report([tmp_path / "run"], tmp_path / "report.html")
-    assert {row["status"] for check in summary["health"] for row in check["findings"]} == {"not applicable"}
-    assert summary["parts"][0]["counts"]["found"] > 0
-    assert "picture" not in summary["parts"][0]["images"][0]
-
-
 def test_what_is_calibrated_is_marked(runs):
     calibration = {
         "threshold": 7.5,
@@ -330,25 +143,6 @@ def test_durations(seconds, words):
     assert duration(seconds) == words
 
 
-def test_evaluating_is_measuring_without_the_rest(data: Path):
-    category = find_categories(data, ["bolt"])[0]
-    options = {"method": "m", "category": "bolt", "root": category.root}
-    measured = evaluate_in_detail(predictions_of(category, 15.0), category.of("test"), **options)
-    assert measured.evaluation == evaluate(predictions_of(category, 15.0), category.of("test"), **options)
-    assert measured.resamples == {}
-    assert measured.points.recall[-1] == 1
-    assert evaluate_in_detail([], [], **options) == EvaluationDetails(Evaluation("m", "bolt", {}))
-
-
-def test_resamples_of_images_need_only_their_scores(runs):
-    evaluation = runs[0].parts[0].evaluation
-    labels, scores = ([row[name] for row in evaluation.images] for name in ("label", "score"))
-    assert rank_images(labels, scores).num_anomalous == 8
-    low, high = evaluation.intervals["image_auroc"]
-    values = runs[0].parts[0].report_data.resamples["image_auroc"].values
-    assert np.quantile(values, [0.025, 0.975]).tolist() == [low, high]
-
-
 def test_the_tables_for_other_programs(summary):
     page = render(summary)
     files = json.loads(re.search(r'id="files">(.*?)</script>', page, re.DOTALL).group(1))
@@ -372,22 +166,6 @@ def test_regions_are_those_of_the_whole_map_as_long_as_the_calibration_stands(ru
         run = replace(runs[0], parts=(replace(part, evaluation=evaluation, report_data=record),))
         images = summarize([run], make_page_images([run]))["parts"][0]["images"]
         assert {image.get("regions") == [shown] for image in images} == {expected}
-
-
-def test_the_regions_that_a_run_keeps_are_those_that_inspecting_finds(data: Path, tmp_path: Path):
-    category = find_categories(data, ["bolt"])[0]
-    level = float(np.quantile(next(predictions_of(category, 150.0)).map, 0.9))
-    calibration = calibrate([1.0, 2.0], [level] * len(PIXEL_RATES), 0.5)
-    previews: list[Preview] = []
-    predictions = list(collect_previews(predictions_of(category, 150.0), category.root, previews, calibration))
-    write_report_data(tmp_path, ReportData(previews, regions_by=(level, 0)))
-    kept = read_report_data(tmp_path)
-    assert kept.regions_by == (level, 0)
-    assert max(preview.num_regions for preview in kept.previews) > MOST_REGIONS
-    for prediction, preview in zip(predictions, kept.previews, strict=True):
-        found = find_regions(prediction.map, level)
-        assert preview.num_regions == len(found)
-        assert json.loads(json.dumps([asdict(region) for region in found[:MOST_REGIONS]])) == preview.regions
 
 
 def region(area: int, peak: float) -> dict:

@@ -6,8 +6,8 @@ than chance explains. All functions are pure.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,7 +18,6 @@ from blemish.calibration.thresholds import (
     false_alarm_bound,
     smallest_rate,
 )
-from blemish.errors import BlemishError
 
 MIN_OTHERS = 5
 """The smallest number of other images whose range of scores is meaningful."""
@@ -64,24 +63,6 @@ def support(calibration: Calibration) -> Support | None:
     rest = calibration.good_scores[:first]
     threshold_without = conformal_threshold(rest, max(rate, smallest_rate(first))) if rest else None
     return Support(calibration.good_scores[first:], calibration.images[first:], rest, threshold_without)
-
-
-def excluding(calibration: Calibration, images: Collection[str]) -> Calibration:
-    """A copy of the calibration without the scores of these images, and with its threshold recomputed.
-
-    The false-alarm rate stays the same, or becomes the smallest that the remaining images support. The pixel levels
-    stay, since they belong to all maps together. Raises BlemishError if no image remains.
-    """
-    rows = [row for row, image in enumerate(calibration.images) if image not in images]
-    if not rows:
-        raise BlemishError("leave-out: no good image would be left to choose a threshold by. Leave fewer out.")
-    scores, kept = tuple(calibration.good_scores[row] for row in rows), tuple(calibration.images[row] for row in rows)
-    left_out = tuple(dict.fromkeys([*calibration.left_out, *sorted(images)]))
-    reduced = replace(calibration, good_scores=scores, images=kept, left_out=left_out)
-    if calibration.false_alarm_rate is None:
-        return reduced
-    rate = max(calibration.false_alarm_rate, smallest_rate(len(rows)))
-    return replace(reduced, threshold=conformal_threshold(scores, rate), false_alarm_rate=rate)
 
 
 def num_above(scores: Sequence[float], threshold: float) -> int:

@@ -158,7 +158,7 @@ def conformal_rank(number: int, rate: float) -> int:
     if rank == 0:
         raise BlemishError(
             f"false-alarm-rate: {number} held-out good images support {smallest_rate(number):.2g} at the least, "
-            f"{rate:g} needs {num_images_for(rate)}. Ask for more, give more good images (--images), or use --folds."
+            f"{rate:g} needs {num_images_for(rate)}. Ask for more, give more good images, or use folds."
         )
     return min(rank, number)
 
@@ -231,9 +231,9 @@ def _profile(values: NDArray[Any]) -> NDArray[np.float32]:
 def _level(levels: Sequence[float], rate: float) -> float:
     if rate not in PIXEL_RATES:
         allowed = ", ".join(f"{allowed:g}" for allowed in PIXEL_RATES)
-        raise BlemishError(f"pixel-rate: {rate:g} was given; allowed are {allowed}. Or set --pixel-threshold.")
+        raise BlemishError(f"pixel-rate: {rate:g} was given; allowed are {allowed}. Or set the pixel threshold.")
     if not levels:
-        raise BlemishError("pixel-rate: no good images were held out. Give --images FOLDER, or set --pixel-threshold.")
+        raise BlemishError("pixel-rate: no good images were held out. Give good images, or set the pixel threshold.")
     return float(levels[PIXEL_RATES.index(rate)])
 
 

@@ -21,6 +21,7 @@ from blemish.runs.benchmark.config import SETTINGS, BenchmarkConfig
 from blemish.runs.config import Duration, RunConfig, read_toml
 from blemish.runs.resolution import SIZES
 from blemish.runs.sweep.config import SweepConfig
+from blemish.runs.trained import OF_TRAINING, is_trained
 
 Flags = dict[str, inspect.Parameter]
 """Name -> the function parameter from which typer makes a flag; its default None means that it was not given."""
@@ -32,8 +33,6 @@ OF_SEVERAL_RUNS: dict[str, type[BaseModel]] = {"benchmark": BenchmarkConfig, "sw
 """Command -> its configuration, which also has settings of every run."""
 NOT_OF_FIT = {"data_path", "ckpt_path", "resume", "figures"}
 """Fields of RunConfig without meaning for `fit`."""
-OF_TRAINING = {"epochs", "learning_rate", "patience"}
-"""Fields without meaning for a detector without epochs; hidden in its help, but accepted."""
 SECTIONS = {
     "Images": ("aspect", "align", "roi", "tile", "overlap", "max_pixels"),
     "Machine": ("time_per_image", "device", "precision", "workers", "memory_budget"),
@@ -65,13 +64,13 @@ def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
 
 def run_flags(model: str) -> Flags:
     """A flag for each field of RunConfig, with the defaults of the model."""
-    owned, is_trained = _owned_defaults(model)
+    owned, has_epochs = _owned_defaults(model), is_trained(model)
     heading = {name: title for title, names in SECTIONS.items() for name in names}
     flags = {}
     for name, field in RunConfig.model_fields.items():
         if name != "options":
             default = owned.get(name, field.default)
-            hidden = name in OF_TRAINING and not is_trained
+            hidden = name in OF_TRAINING and not has_epochs  # but accepted by `train`
             flags[name] = _flag(name, field, default, heading.get(name), hidden=hidden)
     return flags
 
@@ -101,16 +100,16 @@ def several_runs_flags(command: str) -> Flags:
     return flags
 
 
-def _owned_defaults(model: str) -> tuple[dict[str, Any], bool]:
-    """The defaults that the detector defines, and whether it is trained in epochs; imports torch."""
-    from blemish.detectors.base import FeatureDetector, LearningDetector
+def _owned_defaults(model: str) -> dict[str, Any]:
+    """The defaults that the detector defines; imports torch."""
+    from blemish.detectors.base import FeatureDetector
 
     detector = detector_class(model)
     options = {name: default for name, (_, default) in detector.option_fields().items() if default is not None}
     if issubclass(detector, FeatureDetector):
         options["size"] = f"{' or '.join(str(side) for side in SIZES)}, by the images' size"
     trained = {name: getattr(detector.settings, name) for name in OF_TRAINING}
-    return {"model": model} | trained | options, issubclass(detector, LearningDetector)
+    return {"model": model} | trained | options
 
 
 def detector_flags(model: str) -> Flags:

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.data.category import Category
 from blemish.data.kept import NOTHING_KEPT, KeptImages
-from blemish.errors import BlemishError
 from blemish.evaluation.official import Measured, official_figures
-from blemish.files import read_bytes
 from blemish.imaging.limits import MAX_PIXELS
 from blemish.imaging.mask_sources import read_defects
-from blemish.imaging.read import read_image
 from blemish.imaging.roi import Roi, masked_by_roi
-from blemish.inference.maps import decode_own_map
 from blemish.metrics import (
     METRICS,
     Metric,
@@ -41,8 +34,6 @@ from blemish.types import Evaluation, MaskFiles, Prediction, Sample
 
 NUM_RESAMPLES = 1000
 """The default number of bootstrap resamples."""
-MAP_SUFFIXES = (".tiff", ".tif", ".npy")
-"""File types of anomaly maps of other programs, in the order in which they are tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,53 +109,6 @@ def evaluate_in_detail(
         official=official_figures(layout, Measured(rows, pixels, metrics)),
     )
     return EvaluationDetails(evaluation, resamples, _points(pixels))
-
-
-def predictions_from_maps(maps_path: Path, category: Category) -> Iterator[Prediction]:
-    """Predictions for the test images of a category, from anomaly maps in files of any program.
-
-    An image's score is the maximum of its map. The layout is that of the official MVTec AD evaluation:
-    `<maps_path>/<category>/test/<type>/<stem>.tiff`, or .tif or .npy; or a map lies in `<maps_path>/<category>` as its
-    image lies in the category's folder. Raises BlemishError if a map is missing, unreadable, or differs in size from
-    its image.
-    """
-    for sample in category.of("test"):
-        inner = sample.image.relative_to(category.root).with_suffix("")
-        within = maps_path / category.name
-        base = within / "test" / (inner.relative_to("test") if inner.parts[0] == "test" else inner)
-        anomaly_map = _read_map(base, within / inner)
-        expected = read_image(sample.image, max(MAX_PIXELS, anomaly_map.size)).shape[:2]
-        if anomaly_map.shape != expected:
-            shapes = " x ".join(map(str, anomaly_map.shape)), " x ".join(map(str, expected))
-            raise BlemishError(f"{base}: the map is {shapes[0]}, its image {shapes[1]}. Save maps at the images' size.")
-        yield Prediction(sample, float(anomaly_map.max()), anomaly_map)
-
-
-def _read_map(base: Path, other: Path) -> NDArray[Any]:
-    """The map whose path without its extension is `base` or `other`."""
-    places = (Path(f"{place}{suffix}") for place in (base, other) for suffix in MAP_SUFFIXES)
-    path = next((path for path in places if path.is_file()), None)
-    if path is None:
-        raise BlemishError(f"{base}.tiff: no such map (nor .tif or .npy). Every test image needs one.")
-    data = read_bytes(path)
-    try:
-        if path.suffix == ".npy":
-            content = np.load(BytesIO(data), allow_pickle=False)
-        elif (content := decode_own_map(data)) is None:  # whose integers have a scale of their own
-            content = imagecodecs.tiff_decode(data)
-    except (
-        EOFError,
-        ValueError,
-        RuntimeError,
-        LookupError,
-        MemoryError,
-    ):  # numpy's message suggests unpickling, which runs code
-        content = None
-    if not isinstance(content, np.ndarray) or content.ndim != 2 or content.dtype.kind not in "biuf":
-        raise BlemishError(f"{path}: not an anomaly map of one numeric channel. Write it as float32 TIFF or as .npy.")
-    if not np.isfinite(content).all():
-        raise BlemishError(f"{path}: has values that are not finite numbers. Write a map without them.")
-    return content
 
 
 def _has_defect(sample: Sample, roi: Roi | None, kept: KeptImages) -> bool:

@@ -21,7 +21,7 @@ from blemish.data.kept import NOTHING_KEPT, KeptImages
 from blemish.errors import BlemishError
 from blemish.evaluation.evaluate import EvaluationDetails
 from blemish.evaluation.results import EVALUATION
-from blemish.files import check_file, write_arrays, write_json
+from blemish.files import check_file, discard, write_arrays, write_json
 from blemish.imaging.thumbnails import Thumbnail, to_jpeg
 from blemish.inference.previews import HEADER_FIELDS, Preview, make_preview
 from blemish.metrics import OperatingPoints, Resamples
@@ -70,6 +70,12 @@ def write_evaluation(
     regions_by = (decided["pixel_threshold"], 0) if decided else None
     write_report_data(folder, ReportData(previews, measured.resamples, measured.points, facts, regions_by))
     write_json(folder / EVALUATION, asdict(measured.evaluation))
+
+
+def discard_evaluation(folder: Path) -> None:
+    """Removes what `write_evaluation` wrote, which is wrong for another model in the folder."""
+    for name in (EVALUATION, REPORT_DATA):
+        discard(folder / name)
 
 
 def write_report_data(folder: Path, data: ReportData) -> None:

@@ -155,9 +155,11 @@ def official_tables(evaluations: Sequence[Evaluation], method: str) -> list[Tabl
 
 def _level_table(rows: Sequence[Evaluation], names: Sequence[str], title: str) -> Table:
     table = _titled(title)
+    table.padding = 0, 1, 0, 0  # seven columns with intervals fit 80 characters
     table.add_column("category", no_wrap=True)
     for name in names:
-        table.add_column(METRICS[name].title.removeprefix(f"{METRICS[name].level} "), justify="right")
+        short = METRICS[name].title.removeprefix(f"{METRICS[name].level} ")
+        table.add_column(short, justify="right", overflow="fold")
     for evaluation in rows:
         cells = [_with_interval(evaluation.metrics.get(name), evaluation.intervals.get(name)) for name in names]
         table.add_row(evaluation.category, *cells, style="bold" if evaluation.category == AVERAGE else "")

@@ -177,7 +177,7 @@ def to_int8(graph: ModelProto, images: Iterator[NDArray[np.float32]]) -> ModelPr
         quant_pre_process(plain, simplified, skip_symbolic_shape=True)
         nodes = _mixing_convolutions(onnx.load(simplified))
         if not nodes:
-            raise BlemishError("int8: this detector has no convolution that 8 bits would speed up. Use --half.")
+            raise BlemishError("int8: this detector has no convolution that 8 bits would speed up. Use half.")
         quantize_static(
             simplified,
             quantised,

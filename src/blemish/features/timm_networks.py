@@ -70,7 +70,7 @@ def _from_hub(name: str, layers: tuple[int, ...]) -> nn.Module:
 def _unavailable(name: str, reason: str) -> str:
     return (
         f"backbone {name}: its weights cannot be loaded from the hub ({reason}). "
-        f"Give a file with --weights FILE, or use --backbone {' or '.join(FILTER_BANKS)}, which need none."
+        f"Give a file as weights, or use the backbone {' or '.join(FILTER_BANKS)}, which needs none."
     )
 
 

@@ -153,7 +153,7 @@ def _scaled(png: bytes, size: Size) -> NDArray[np.bool_]:
     if abs(size[0] * width - size[1] * height) > max(height, width):  # more than rounding explains
         raise BlemishError(
             f"the image is {size[0]}x{size[1]}, its region of interest was drawn for {height}x{width}: another view. "
-            "Use images of one aspect ratio, or learn without --roi."
+            "Use images of one aspect ratio, or learn without roi."
         )
     scaled = cv2.resize(mask.view(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST).view(bool)
     if not scaled.any():

@@ -7,6 +7,7 @@ so that a later run can tell whether it is up to date.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,10 +18,12 @@ from typing import Any, TextIO
 
 from blemish.calibration.thresholds import Calibration, p_value
 from blemish.errors import BlemishError
-from blemish.files import csv_cells, make_folder, replacing, write_json, writing
+from blemish.files import csv_cells, discard, make_folder, replacing, write_json, writing
 from blemish.types import Decision, Prediction, Unreadable
 
 ROWS, TABLE, SETTINGS = "predictions.jsonl", "predictions.csv", "predictions.json"
+PAGE = "report.html"
+"""The page that `predict` writes; SETTINGS then has its SHA-256, by which it is known from a page of the user's."""
 FOLDERS = {"map": "maps", "overlay": "overlays", "preview": "previews"}
 """Field of a row that names a file -> the folder of these files."""
 SHOWS_DECISION = frozenset({"overlay"})
@@ -115,9 +118,10 @@ class Rows:
 def open_rows(out: Path, known: dict[str, Row], identity: Mapping[str, Any]) -> Iterator[Rows]:
     """A context to append rows to the files of `out`, which are first rewritten with the known rows.
 
-    Maps, overlays and previews that only replaced rows name are removed.
+    Maps, overlays and previews that only replaced rows name are removed, and so is the page on the former rows.
     """
     make_folder(out)
+    _remove_page(out)
     before = list(read_rows(out).values())
     _write(out, known.values())
     write_json(out / SETTINGS, {"identity": identity})
@@ -147,15 +151,36 @@ def read_rows(out: Path) -> dict[str, Row]:
     return rows
 
 
+def record_page(out: Path) -> None:
+    """Notes in SETTINGS that PAGE was written by this command, so that the next one removes it."""
+    write_json(out / SETTINGS, _settings(out) | {PAGE: _sha256(out / PAGE)})
+
+
+def _remove_page(out: Path) -> None:
+    if (known := _settings(out).get(PAGE)) and known == _sha256(out / PAGE):
+        discard(out / PAGE)
+
+
+def _settings(out: Path) -> dict[str, Any]:
+    """The content of SETTINGS; empty where it cannot be read."""
+    try:
+        return dict(json.loads((out / SETTINGS).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return {}
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
 def check_identity(out: Path, identity: Mapping[str, Any]) -> None:
     """Raises BlemishError unless the rows in `out` were made by this model and backend; see `identity_of`."""
-    try:
-        before = json.loads((out / SETTINGS).read_text(encoding="utf-8"))["identity"]
-        if before == identity:
-            return
+    before = _settings(out).get("identity")
+    if before == identity:
+        return
+    what = f"a model that {SETTINGS} does not name"
+    if isinstance(before, dict) and "backend" in before:
         what = "another backend" if before["backend"] != identity.get("backend") else "another model"
-    except (OSError, ValueError, KeyError, TypeError):
-        what = f"a model that {SETTINGS} does not name"
     advice = "Choose another --out, or remove them with --fresh"
     raise BlemishError(f"{out}: holds predictions of {what}. {advice}.")
 

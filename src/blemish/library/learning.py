@@ -12,6 +12,7 @@ from blemish.library.model import Model
 from blemish.runs.config import FIT_MODEL, RunConfig
 from blemish.runs.steps import calibrate, plan, prepare
 from blemish.runs.steps import fit as fit_step
+from blemish.runs.trained import refuse_ignored
 
 NOT_OF_FIT = ("data_path", "ckpt_path", "category", "resume", "figures", "options", "model")
 """Settings of a run that have no effect where nothing is evaluated or written."""
@@ -22,7 +23,7 @@ def fit(images: AnyImages, method: str = FIT_MODEL, seed: int = 0, **options: An
 
     `options` are the settings of `blemish fit` (size, epochs, align, tile ...) and the options of the method. Some of
     the images are held out to choose the threshold. The model is in memory until it is saved. Raises BlemishError for
-    an image that cannot be used, and for an unknown method or option.
+    an image that cannot be used, and for a method or option that is unknown or has no effect.
     """
     if wrong := sorted(set(options) & set(NOT_OF_FIT)):
         raise BlemishError(f"{wrong[0]}: not an option of fit. Give the settings of `blemish fit --help`.")
@@ -31,6 +32,7 @@ def fit(images: AnyImages, method: str = FIT_MODEL, seed: int = 0, **options: An
     is_folder = isinstance(images, str | os.PathLike)
     data_path = Path(images) if is_folder else category.root  # type: ignore[arg-type]
     config = configuration(method, seed, options, data_path=data_path, ckpt_path=Path())
+    refuse_ignored(config)
     return Model.of(calibrate(fit_step(prepare(plan(config, category)))).artifact)
 
 

@@ -14,7 +14,7 @@ from blemish.reporting.render import report as write_report
 from blemish.runs.benchmark.benchmark import benchmark as run_benchmark
 from blemish.runs.benchmark.config import BenchmarkConfig
 from blemish.runs.config import RunConfig
-from blemish.runs.evaluate import evaluate_on
+from blemish.runs.evaluate import evaluate_on, warn_of_learned
 from blemish.types import Evaluation
 
 AnyPath = str | os.PathLike[str]
@@ -30,6 +30,7 @@ def evaluate(model: Model | AnyPath, data_path: AnyPath, num_resamples: int = 0)
     category = find_learned(Path(data_path), found.category, found.provenance)
     if not category.of("test"):
         raise BlemishError(f"data_path {data_path}: category {category.name} has no test images.")
+    warn_of_learned(category, found.provenance)
     return evaluate_on(category, found.inspector(), found.method, num_resamples)
 
 

@@ -68,7 +68,7 @@ def updating_model(folder: Path, doing: str, timeout: float = LONG_WAIT) -> Iter
 def refuse_overwriting(folder: Path, is_forced: bool) -> None:
     """Raises BlemishError if the folder already holds a model and `is_forced` is False."""
     if (folder / DOCUMENT).exists() and not is_forced:
-        raise BlemishError(f"{folder}: holds a model already. Give another --out, or --force to replace it.")
+        raise BlemishError(f"{folder}: holds a model already. Give another folder as out, or force to replace it.")
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def report(
 
 def _report_predictions(folders: Sequence[Path], out: Path, files: Path | None, phases: Phases) -> dict[str, Any]:
     if files is not None:
-        raise BlemishError("--files: is not available for predictions, whose table is predictions.csv. Leave it out.")
+        raise BlemishError("files: is not available for predictions, whose table is predictions.csv. Leave it out.")
     runs = read_predictions(folders, phases("reading"))
     summary = summarize_predictions(runs, make_page_images(runs))
     write_text(out, render(summary))

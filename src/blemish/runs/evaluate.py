@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from blemish.calibration.thresholds import to_dict
-from blemish.data.category import Category, find_categories, find_category, layout_of
+from blemish.data.category import Category, content_digests, find_categories, find_category, layout_of
 from blemish.errors import BlemishError
-from blemish.evaluation.evaluate import evaluate, evaluate_in_detail, predictions_from_maps
+from blemish.evaluation.evaluate import evaluate, evaluate_in_detail
+from blemish.evaluation.map_files import predictions_from_maps
 from blemish.evaluation.report_data import collect_previews, write_evaluation
 from blemish.inference.inspector import Inspector
 from blemish.inference.previews import Preview
 from blemish.model.folder import DOCUMENT, ModelFolder, read_model
 from blemish.progress import Phases, no_phases, with_progress
+from blemish.runs.folds import learned_among
 from blemish.types import Evaluation
+
+logger = logging.getLogger("blemish")
 
 
 def evaluate_run(
@@ -34,6 +40,7 @@ def evaluate_run(
     """
     evaluations = []
     for category, model in _detectors(folder, data_path, names, layout):
+        warn_of_learned(category, model.provenance)
         batch_size = model.provenance["config"]["batch_size"]
         inspector = Inspector.load(model.folder, batch_size=batch_size)
         evaluations.append(evaluate_on(category, inspector, model.model, num_resamples, phases))
@@ -61,11 +68,25 @@ def evaluate_on(
     return replace(evaluation, calibration=calibration)
 
 
+def warn_of_learned(category: Category, provenance: Mapping[str, Any]) -> None:
+    """Logs a warning where the model of this provenance was fitted to test images of the category."""
+    test = category.of("test")
+    if learned := learned_among(content_digests(test), provenance):
+        logger.warning(
+            "%s: the model has learned %d of the %d test images of %s, so its figures are too good. "
+            "Test with other images, or fit it again without these.",
+            learned[0],
+            len(learned),
+            len(test),
+            category.name,
+        )
+
+
 def evaluate_maps(maps: Path, category: Category, name: str, out: Path, num_resamples: int = 0) -> Evaluation:
-    """Evaluates the anomaly maps that any program wrote for the test images of a category.
+    """Evaluates the anomaly maps that `predict` or any other program wrote for the test images of a category.
 
     `out/<category>` then holds what reports and comparisons need. `name` is the method that the evaluation carries;
-    `maps` is laid out as `predictions_from_maps` says, which raises BlemishError for a map that is missing or wrong.
+    `maps` is laid out as `find_maps` says. Raises BlemishError for a map that is missing or wrong.
     """
     previews: list[Preview] = []
     measured = evaluate_in_detail(

@@ -106,10 +106,6 @@ def effects(found: Recalibrated) -> list[str]:
             "without labelled defects, the rate of missed ones is unknown; "
             "--images also reads folders of defects beside the folder good"
         )
-    if former and calibration.left_out != former.left_out and calibration.pixel_levels == former.pixel_levels:
-        lines.append(
-            "the pixel threshold is still that of all images: --folds or --images with --leave-out recomputes it"
-        )
     return lines + _doubts(calibration, former)
 
 

@@ -179,7 +179,7 @@ def _refuse(parity: Parity, name: str, precision: Precision) -> None:
     if is_close and (parity.num_changed or 0) <= tolerance.changed * parity.num_images:
         return
     allowed = f"differences of {tolerance.error:g} and changes of {tolerance.changed:.0%} of the decisions are allowed"
-    advice = {"int8": "Use --half.", "half": "Export without --half."}.get(precision, "Report it, please.")
+    advice = {"int8": "Use half.", "half": "Export without half."}.get(precision, "Report it, please.")
     raise BlemishError(f"{name} in {precision} is too far from torch: {describe(parity)}; {allowed}. {advice}")
 
 
@@ -203,7 +203,7 @@ def _range_images(category: Category, model: ModelFolder, phases: Phases) -> Ite
     """The detector's inputs, each (1, 3, h, w), for up to RANGE_IMAGES of the good training images, evenly chosen."""
     samples = category.of("train")
     if not samples:
-        raise BlemishError(f"{category.root}: no good training images. --int8 needs them to determine its ranges.")
+        raise BlemishError(f"{category.root}: no good training images. int8 needs them to determine its ranges.")
     source = _load(samples[:: -(-len(samples) // RANGE_IMAGES)], model, phases)
     return (np.ascontiguousarray(to_batch([frame.pixels])) for frame in source)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -68,6 +69,12 @@ def digests(source: ImageSource) -> list[str]:
 def former_digests(source: ImageSource) -> list[str]:
     """The first digits of the SHA-256 of each file, by which models of earlier versions recognise images."""
     return [info.sha256[:DIGEST_LENGTH] for info in source.files]
+
+
+def learned_among(known: Mapping[Path, tuple[str, str]], provenance: Mapping[str, Any]) -> list[Path]:
+    """Those of the images, with their `content_digests`, that the model of this provenance was fitted to."""
+    learned = set(provenance.get("learned_from", []))
+    return [image for image, both in known.items() if {whole[:DIGEST_LENGTH] for whole in both} & learned]
 
 
 def without_copies(source: ImageSource) -> ImageSource:

@@ -44,7 +44,7 @@ def finished(folder: Path, identity: dict[str, Any]) -> Evaluation | None:
     if {name: provenance.get(name) for name in identity} != identity:
         raise BlemishError(
             f"{folder}: holds a run with {_difference(provenance, identity)}. "
-            "Use the same settings and data, another ckpt_path, or leave --resume out to start over."
+            "Use the same settings and data, another ckpt_path, or leave resume out to start over."
         )
     return read_evaluation(json.loads(read_bytes(folder / EVALUATION)), folder / EVALUATION)
 

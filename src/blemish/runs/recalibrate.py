@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blemish.calibration.influence import excluding
 from blemish.calibration.thresholds import (
     FALSE_ALARM_RATE,
     Calibration,
@@ -33,7 +32,7 @@ from blemish.model.changes import updating_model, write_model
 from blemish.model.folder import ModelFolder, read_model
 from blemish.model.locking import LONG_WAIT, SHORT_WAIT
 from blemish.progress import Phases, no_progress, with_progress
-from blemish.runs.folds import DIGEST_LENGTH, closed_form_detector, digests, fold_predictions, former_digests
+from blemish.runs.folds import closed_form_detector, digests, fold_predictions, former_digests, learned_among
 from blemish.types import Prediction, Sample
 
 
@@ -101,8 +100,9 @@ def calibrate_model(
 
     `images` or `folds` replace the good scores; the pixel rate and the minimum area stay. A calibration by `images` is
     written only with `apply`, or with a rate or a threshold, so that the user can look at it first. Good images in
-    `leave_out` are ignored. The model keeps the former calibration, and `undo` restores it. Raises BlemishError where
-    the options contradict each other or there are too few images; the folder then stays unchanged.
+    `leave_out` are ignored; without `images` or `folds` the others of the present calibration are scored again. The
+    model keeps the former calibration, and `undo` restores it. Raises BlemishError where the options contradict each
+    other or there are too few images; the folder then stays unchanged.
     """
     _refuse_both("images", images, "folds", folds)
     _refuse_both("false-alarm-rate", false_alarm_rate, "threshold", threshold)
@@ -127,7 +127,7 @@ def calibrate_model(
     if not given and images is None and folds is None and not leave_out:
         model = read_model(path)
         return Recalibrated(model, model.calibration, False)
-    timeout = LONG_WAIT if images is None and folds is None else SHORT_WAIT
+    timeout = SHORT_WAIT if images or folds or leave_out else LONG_WAIT
     with updating_model(path, "calibrate", timeout) as model:
         found = _chosen_by(model, images, folds, data_path, false_alarm_rate, leave_out, phases)
         calibration = with_history(with_chosen(found, given, model.calibration, str(model.folder)), model.calibration)
@@ -161,14 +161,7 @@ def _chosen_by(
         return _from_images(model, images, rate, leave_out, phases)
     if folds is not None:
         return _from_folds(model, folds, data_path, rate, leave_out, phases)
-    present = model.calibration
-    if not leave_out:
-        return present
-    if present is None or not present.images:
-        raise BlemishError(
-            f"{model.folder}: its calibration names no images to leave out. Give --images or --folds with --leave-out."
-        )
-    return excluding(present, named(leave_out, present.images))
+    return _from_held_out(model, leave_out, phases) if leave_out else model.calibration
 
 
 def with_chosen(
@@ -223,6 +216,45 @@ def _kept(before: Calibration | None, given: Collection[str]) -> dict[str, Any]:
     return kept | ({"pixel_threshold": before.pixel_threshold} if by_hand else {"pixel_rate": before.pixel_rate})
 
 
+def _from_held_out(model: ModelFolder, leave_out: Sequence[Path], phases: Phases) -> Calibration:
+    """The calibration by the images of the present one without `leave_out`, which the detector scores again.
+
+    So both thresholds come from the same images. A threshold that was set by hand stays.
+    """
+    present = _with_images(model)
+    left_out = named(leave_out, present.images)
+    good = [Sample(Path(image), False) for image in present.images if image not in left_out]
+    if gone := [sample.image for sample in good if not sample.image.is_file()]:
+        raise BlemishError(f"leave-out: {gone[0]} is read too, and is not there. Put it back, or give --images FOLDER.")
+    rate = present.false_alarm_rate
+    calibration = _by(good, model, rate and max(rate, smallest_rate(len(good))), phases)
+    if calibration is None:
+        raise BlemishError("leave-out: no good image would be left to choose a threshold by. Leave fewer out.")
+    if rate is None:
+        calibration = with_thresholds(calibration, threshold=present.threshold)
+    former = (*present.left_out, *sorted(left_out))
+    return replace(calibration, defect_scores=present.defect_scores, left_out=tuple(dict.fromkeys(former)))
+
+
+def _with_images(model: ModelFolder) -> Calibration:
+    """The model's calibration; raises BlemishError where it does not name images that the detector can score again."""
+    present = model.calibration
+    if present is None or not present.images:
+        raise BlemishError(
+            f"{model.folder}: its calibration names no images to leave out. Give --images or --folds with --leave-out."
+        )
+    if present.method == "folds":
+        raise BlemishError("leave-out: the threshold comes from --folds. Repeat that command with --leave-out added.")
+    return present
+
+
+def _by(good: Sequence[Sample], model: ModelFolder, rate: float | None, phases: Phases) -> Calibration | None:
+    """The calibration by the detector's predictions of good images; None without any."""
+    inspector = Inspector(backend_of(model), model.preprocess)
+    predictions = with_progress(inspector.predict(good), len(good), phases("good images"))
+    return calibrate_on(predictions, model.preprocess.roi, rate)[0]
+
+
 def _from_images(
     model: ModelFolder, folder: Path, rate: float | None, leave_out: Sequence[Path], phases: Phases
 ) -> Calibration:
@@ -238,9 +270,7 @@ def _from_images(
     left_out = named(leave_out, [file_of(sample) for sample in good])
     good = [sample for sample in good if file_of(sample) not in left_out]
     _check_rate(rate, len(good))
-    inspector = Inspector(backend_of(model), model.preprocess)
-    predictions = with_progress(inspector.predict(good), len(good), phases("good images"))
-    calibration, _ = calibrate_on(predictions, model.preprocess.roi, rate)
+    calibration = _by(good, model, rate, phases)
     if calibration is None:
         raise BlemishError(
             f"images {folder}: no good images to choose a threshold by. Add some to the subfolder 'good'."
@@ -323,14 +353,12 @@ def _training_images(model: ModelFolder, category: Category, phases: Phases) -> 
 
 def unseen(samples: Sequence[Sample], model: ModelFolder) -> list[Sample]:
     """The samples without copies; raises BlemishError for an image that the model was fitted to."""
-    learned = set(model.provenance.get("learned_from", []))  # a threshold chosen by these would be far too low
-    found: dict[str, Sample] = {}
     known = content_digests(samples)
+    if learned := learned_among(known, model.provenance):  # a threshold chosen by these would be far too low
+        raise BlemishError(f"{learned[0]}: is a training image of the model. Give other good images.")
+    found: dict[str, Sample] = {}
     for sample in samples:
-        digest, of_file = (whole[:DIGEST_LENGTH] for whole in known[sample.image])
-        if {digest, of_file} & learned:
-            raise BlemishError(f"{sample.image}: is a training image of the model. Give other good images.")
-        found.setdefault(digest, sample)
+        found.setdefault(known[sample.image][0], sample)
     return list(found.values())
 
 

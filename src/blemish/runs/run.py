@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from blemish.evaluation.report_data import REPORT_DATA, write_evaluation
-from blemish.evaluation.results import EVALUATION, write_results
+from blemish.evaluation.report_data import discard_evaluation, write_evaluation
+from blemish.evaluation.results import write_results
 from blemish.features.devices import device_named, is_main_process
 from blemish.files import discard, making_folder
 from blemish.model.artifact import save
@@ -57,8 +57,7 @@ def learn(planned: Planned, folder: Path, phases: Phases = no_phases) -> tuple[C
     if not is_main_process():
         return None
     calibrated = calibrate(fitted, phases)
-    for stale in (EVALUATION, REPORT_DATA):  # of an earlier run, and wrong for the new model
-        discard(folder / stale)
+    discard_evaluation(folder)
     return calibrated, save(calibrated.artifact, folder)
 
 

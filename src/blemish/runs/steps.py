@@ -40,6 +40,7 @@ from blemish.runs.provenance import identity_of, versions
 from blemish.runs.recalibrate import calibrate_on
 from blemish.runs.resolution import Suited, sizes_of, suited, within
 from blemish.runs.timing import QUICK, seconds_per_image
+from blemish.runs.trained import given
 from blemish.training.checkpoint import fingerprint_in
 from blemish.types import Prediction, Sample, Split
 
@@ -191,12 +192,6 @@ def examined(prepared: Prepared, phases: Phases = no_phases) -> Prepared:
 def fit(prepared: Prepared, checkpoint: Path | None = None, phases: Phases = no_phases) -> Fitted:
     """Fits the detector to the good training images; gradient training saves and resumes from `checkpoint`."""
     config, detector = prepared.config, prepared.detector
-    left_open: dict[str, Any] = {
-        "epochs": config.epochs,
-        "learning_rate": config.learning_rate,
-        "patience": config.patience,
-    }
-    asked = {name: value for name, value in left_open.items() if value is not None}
     training = replace(
         detector.settings,
         batch_size=config.batch_size,
@@ -204,7 +199,7 @@ def fit(prepared: Prepared, checkpoint: Path | None = None, phases: Phases = no_
         precision=config.precision,
         checkpoint=checkpoint,
         resume=config.resume,
-        **asked,
+        **given(config),
     )
     images, how = augmented(prepared.of("train"), config.augment, config.seed)
     validation, progress = prepared.of("val"), phases("fitting")

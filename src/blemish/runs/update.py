@@ -11,12 +11,14 @@ from blemish.data.check import find_problems, read_mask_infos, refuse
 from blemish.data.learned import learned_images
 from blemish.data.source import load as load_images
 from blemish.errors import BlemishError
+from blemish.evaluation.report_data import discard_evaluation
 from blemish.files import making_folder
 from blemish.model.artifact import Artifact, artifact_of, load, save
 from blemish.model.changes import locked_folder, refuse_overwriting, updating_model
 from blemish.model.folder import ModelFolder
 from blemish.model.locking import SHORT_WAIT
 from blemish.progress import Phases, no_phases
+from blemish.runs.aside import log_set_aside
 from blemish.runs.folds import digests, former_digests
 from blemish.runs.recalibrate import file_of
 
@@ -43,20 +45,24 @@ def update(
             return save(_updated(artifact_of(model), images, phases), path)
     with making_folder(out), locked_folder(out, "fit --update", SHORT_WAIT):
         refuse_overwriting(out, is_forced)
-        return save(_updated(load(path), images, phases), out)
+        updated_model = _updated(load(path), images, phases)
+        discard_evaluation(out)
+        return save(updated_model, out)
 
 
 def _updated(artifact: Artifact, images: Path, phases: Phases) -> Artifact:
     categories = find_categories(images)
     if len(categories) != 1:
         raise BlemishError(f"{images}: holds several categories. Give the folder of one.")
+    log_set_aside(categories[0])
     return updated(artifact, log_left_out(only_good(categories[0])), phases)
 
 
 def updated(artifact: Artifact, category: Category, phases: Phases = no_phases) -> Artifact:
     """The artifact after its detector, changed in place, was fitted to the category's images that are new to it.
 
-    Raises BlemishError where no image is new or one cannot be used; the detector then stays unchanged.
+    It has no metrics, which were those of the detector before. Raises BlemishError where no image is new or one cannot
+    be used; the detector then stays unchanged.
     """
     source = load_images(category.samples, artifact.preprocess, progress=phases("reading"))
     refuse(find_problems(category, source.files, read_mask_infos(category.samples)))
@@ -79,4 +85,4 @@ def updated(artifact: Artifact, category: Category, phases: Phases = no_phases) 
         "learned_from": sorted({*learned, *digests(new)}),
         "updates": [*artifact.provenance.get("updates", []), {"num_images": len(new)}],
     }
-    return replace(artifact, provenance=provenance)
+    return replace(artifact, provenance=provenance, metrics={})

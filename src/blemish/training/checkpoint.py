@@ -114,7 +114,7 @@ class Checkpoint:
             if saved.get(name) != value:
                 raise BlemishError(
                     f"{self.path}: was made with {name} = {saved.get(name)}, this run has {value}. "
-                    "Use the same settings, or leave --resume out to start over."
+                    "Use the same settings, or leave resume out to start over."
                 )
 
 

@@ -204,7 +204,7 @@ class _Loop:
         if not np.isfinite(total):
             raise BlemishError(
                 f"the loss is no longer finite in epoch {self.state.epoch + 1}. "
-                f"Lower learning_rate (it is {self.settings.learning_rate}), or use --precision float32."
+                f"Lower learning_rate (it is {self.settings.learning_rate}), or use precision float32."
             )
         return total
 

@@ -152,7 +152,7 @@ def test_a_limit_of_pixels_is_the_caller_s_to_choose():
     data = by_pillow("PNG", SOFT)
     assert decode_image(data, Path("x"), 96 * 120).shape == SOFT.shape
     for image in (data, JPEG, by_pillow("WEBP", SOFT), by_pillow("BMP", SOFT), by_pillow("TIFF", SOFT)):
-        with pytest.raises(BlemishError, match=r"120x96 pixels are 11,520; at most 11,519 are read.*--max-pixels"):
+        with pytest.raises(BlemishError, match=r"120x96 pixels are 11,520; at most 11,519 are read.*max_pixels"):
             decode_image(image, Path("x"), 96 * 120 - 1)
 
 

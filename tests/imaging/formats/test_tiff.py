@@ -351,7 +351,7 @@ def pages(*images: np.ndarray, reduced: tuple[int, ...] = ()) -> bytes:
 
 
 def test_several_pages_are_never_silently_the_first():
-    with pytest.raises(BlemishError, match=r"^x\.tiff: holds 2 images \(pages\)\. .* inspect each by --pages\.$"):
+    with pytest.raises(BlemishError, match=r"^x\.tiff: holds 2 images \(pages\)\. .* run 'blemish predict --pages'\.$"):
         read(pages(RGB, RGB[::-1]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,8 @@ from blemish.progress import shown_progress
 
 if TYPE_CHECKING:
     from blemish.reporting.benchmark import Compared
+
+logger = logging.getLogger("blemish")
 
 
 def benchmark_command(config_path: Path | None, fields: dict[str, Any], options: dict[str, Any]) -> None:  # noqa: ARG001
@@ -57,6 +60,7 @@ def compare_command(
     """
     from blemish.reporting.benchmark import compare_approaches
     from blemish.reporting.benchmark_page import write_comparison
+    from blemish.reporting.doubts import doubts
     from blemish.reporting.read_runs import read_approaches
 
     if out is not None and out.is_file():
@@ -68,6 +72,8 @@ def compare_command(
     if not compared.verdicts:
         raise BlemishError(f"{runs[0]}, {runs[-1]}: no category has metrics of two. Run both on the same data set.")
     show(compared)
+    for line in doubts(approaches):
+        logger.warning("%s", line)
     if out is not None:
         console.print(f"the page is {write_comparison(compared, approaches, out)}", soft_wrap=True)
 

@@ -39,7 +39,9 @@ def evaluate_command(
 
 
 def metrics_command(
-    maps: Annotated[Path, typer.Option(help="Folder of anomaly maps: <category>/test/<type>/<stem>.tiff or .npy.")],
+    maps: Annotated[
+        Path, typer.Option(help="Output of predict --maps, or maps: <category>/test/<type>/<stem>.tiff or .npy.")
+    ],
     data_path: Annotated[Path, typer.Option("--data-path", help="Root of the data set, or one category's folder.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the tables; default: that of the maps.")] = None,
     category: Annotated[list[str] | None, typer.Option(help="Category to evaluate, repeatable; default: all.")] = None,
@@ -49,7 +51,7 @@ def metrics_command(
     name: Annotated[str, typer.Option(help="Name of the method in the tables.")] = "maps",
     layout: LayoutName = "auto",
 ) -> None:
-    """Evaluate anomaly maps of any program, in the layout of the official MVTec AD evaluation.
+    """Evaluate anomaly maps: of `blemish predict`, or of any program in the layout of the official MVTec AD evaluation.
 
     The score of an image is the maximum of its map.
     """
@@ -57,7 +59,9 @@ def metrics_command(
     from blemish.runs.evaluate import evaluate_maps
 
     if not maps.is_dir():
-        raise BlemishError(f"maps {maps}: no such folder. Expected {maps}/<category>/test/<type>/<stem>.tiff.")
+        raise BlemishError(
+            f"maps {maps}: no such folder. Give {maps}/<category>/test/<type>/<stem>.tiff, or the output of predict."
+        )
     _refuse_file(out)
     found = find_categories(data_path, category or (), layout=layout)
     evaluations = [evaluate_maps(maps, one, name, out or maps, resamples) for one in found]

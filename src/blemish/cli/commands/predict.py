@@ -60,6 +60,7 @@ def predict_command(
     from blemish.inference.backends import identity_of
     from blemish.inference.inspector import Inspector
     from blemish.inference.predict import output_folders, predict
+    from blemish.inference.rows import PAGE, record_page
     from blemish.model.folder import find_model, read_model
 
     if report:  # fails early if an optional package is missing
@@ -81,7 +82,8 @@ def predict_command(
         progress = phases("predicting")
         summary = predict(inspector, found.images, out, identity=identity, maps=form, progress=progress, **options)
         if report:
-            write_report([out], out / "report.html", phases=phases)
+            write_report([out], out / PAGE, phases=phases)
+            record_page(out)
     for line in _result_lines(summary, out, is_calibrated=inspector.calibration is not None, has_report=report):
         console.print(line, soft_wrap=True)
     if summary.first_error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from blemish.progress import shown_progress
 if TYPE_CHECKING:
     from blemish.runs.config import RunConfig
     from blemish.types import Evaluation
+
+logger = logging.getLogger("blemish")
 
 
 def train_command(config_path: Path | None, fields: dict[str, Any], options: dict[str, Any]) -> None:
@@ -39,7 +42,10 @@ def train(config: RunConfig) -> list[Evaluation]:
     from blemish.features.devices import is_main_process
     from blemish.runs.run import run, write_run
     from blemish.runs.steps import categories_of
+    from blemish.runs.trained import ignored
 
+    if line := ignored(config):
+        logger.warning("%s", line)
     evaluations = []
     categories = categories_of(config)
     for category in categories:

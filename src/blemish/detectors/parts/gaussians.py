@@ -233,7 +233,7 @@ def _check_memory(positions: int, channels: int, budget: int) -> None:
     if needed > budget:
         raise BlemishError(
             f"{text}, memory_budget allows {_gigabytes(budget)}. "
-            "Lower --dimensions or --size, use --shared, or raise --memory-budget."
+            "Lower dimensions or size, use shared, or raise memory_budget."
         )
     logger.debug("%s", text)
 

@@ -46,7 +46,7 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise BlemishError(
             f"{width}x{height} pixels are {_millions(width * height)}; at most {_millions(max_pixels)} are read. "
-            "Cut it into smaller images, or raise --max-pixels."
+            "Cut it into smaller images, or raise max_pixels."
         )
 
 

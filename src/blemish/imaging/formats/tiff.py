@@ -101,7 +101,7 @@ def decode(data: bytes, max_pixels: int, page: int | None = None) -> Decoded:
     found = pages(data)
     if page is None and len(found) > 1:
         raise BlemishError(
-            f"holds {len(found)} images (pages). Save each as a file of its own, or inspect each by --pages."
+            f"holds {len(found)} images (pages). Save each as a file of its own, or run 'blemish predict --pages'."
         )
     if page is not None and page > len(found):
         raise BlemishError(f"has no page {page}: it holds {len(found)}.")

@@ -23,7 +23,7 @@ function bins(scores, axis, kinds) {
 
 // The chart of rows {words, scores: [score, kind], verdict, marked}, `extra` pixels higher each, and its measures.
 function scoreHistogram(width, rows, axis, kinds, words, extra = 0) {
-  const narrow = width < 520, left = narrow ? 18 : 128, right = narrow ? 18 : 92, top = 34, bottom = 34, row = (narrow ? ROW + 18 : ROW) + extra;
+  const narrow = width < 520, left = narrow ? 18 : 128, right = narrow ? 18 : 124, top = 34, bottom = 34, row = (narrow ? ROW + 18 : ROW) + extra;
   const height = top + rows.length * row + bottom, x = (value) => left + axis.share(value) * (width - left - right);
   const chart = canvasOf(width, height, words.label), bar = (width - left - right) / BINS;
   for (const value of marksOf(axis, narrow ? 4 : 7)) {

@@ -89,7 +89,7 @@ function showCounts() {
 
 function showPart() {
   if (!part()) return;
-  document.querySelector(".held").hidden = part().held_out.length === 0;
+  $("held").hidden = part().held_out.length === 0;
   $("pixel-level").textContent = number(part().pixel_threshold.value);
   $("pixel-text").textContent = part().pixel_threshold.text;
   showCounts();

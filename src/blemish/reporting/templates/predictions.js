@@ -11,7 +11,7 @@ function showDecisions() {
   $("alarm-bound").textContent = good.length && isDecided ? rate((1 + above) / (good.length + 1)) : "–";
 }
 function showFolder() {
-  if (part()) document.querySelector(".held").hidden = part().held_out.length === 0;
+  if (part()) $("held").hidden = part().held_out.length === 0;
   for (const about of document.querySelectorAll("[data-folder]")) about.hidden = data.methods[about.dataset.folder] !== state.method;
 }
 on("part", showDecisions);

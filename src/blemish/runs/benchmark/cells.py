@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +20,8 @@ from blemish.data.reading import FileReader, file_digests
 from blemish.data.shared import SharedReader
 from blemish.detectors import detector_class
 from blemish.errors import BlemishError
-from blemish.evaluation.evaluate import MAP_SUFFIXES, NUM_RESAMPLES
+from blemish.evaluation.evaluate import NUM_RESAMPLES
+from blemish.evaluation.map_files import find_maps
 from blemish.evaluation.results import EVALUATION
 from blemish.files import read_bytes
 from blemish.imaging.limits import MAX_PIXELS
@@ -32,6 +34,7 @@ from blemish.runs.evaluate import evaluate_maps
 from blemish.runs.provenance import identity_of
 from blemish.runs.run import run_planned
 from blemish.runs.steps import Planned, plan
+from blemish.runs.trained import training_defaults
 from blemish.types import Evaluation
 
 DECODED = "decoded"
@@ -160,23 +163,26 @@ def read_data(
 
 
 def run_cell(label: str, run: RunConfig, data: Data, out: Path) -> Cell:
-    """The cell of a run on a category; a detector whose defaults have changed makes another one."""
+    """The cell of a run on a category; a detector whose defaults have changed makes another one, of training too."""
     defaults = {name: default for name, (_, default) in detector_class(run.model).option_fields().items()}
     identity = identity_of(run, data.sha256, _roi(run.roi)) | {"options": defaults | run.options}
+    if training := training_defaults(run.model):
+        identity |= {"training": training}
     return Cell(_key(identity, data), label, data, out, run=run)
 
 
 def _maps_cell(label: str, folder: Path, data: Data, out: Path) -> Cell:
     digest = hashlib.sha256()
-    for path in _map_files(folder / data.category.name):
-        digest.update(f"{path.relative_to(folder).as_posix()} ".encode("utf-8", "surrogateescape"))
+    for path in _map_files(folder, data.category):
+        digest.update(f"{os.path.relpath(path, folder)} ".encode("utf-8", "surrogateescape"))
         digest.update(hashlib.sha256(read_bytes(path)).digest())
     identity = {"maps": digest.hexdigest(), "name": label, "data_sha256": data.sha256}
     return Cell(_key(identity, data), label, data, out, maps=folder)
 
 
-def _map_files(folder: Path) -> Sequence[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix in MAP_SUFFIXES and path.is_file())
+def _map_files(folder: Path, category: Category) -> Sequence[Path]:
+    found = (next((path for path in places if path.is_file()), None) for _, places in find_maps(folder, category))
+    return sorted({path for path in found if path})
 
 
 def _key(identity: Mapping[str, Any], data: Data) -> str:

@@ -144,7 +144,7 @@ class _Workers:
         return pool
 
 
-_DIED = f"its process died {TRIES} times. There may be too little memory: use fewer --jobs, or a smaller size."
+_DIED = f"its process died {TRIES} times. There may be too little memory: use fewer jobs, or a smaller size."
 
 
 def _begin(threads: int, registered: dict[str, Any], parent: int) -> None:

@@ -13,6 +13,7 @@ from blemish.metrics import METRICS
 from blemish.runs.benchmark.config import SETTINGS
 from blemish.runs.config import Categories, Method, RunConfig, load_toml
 from blemish.runs.sweep.space import Space, Value, space_of, split
+from blemish.runs.trained import refuse_ignored
 
 Objective = Literal["validation", "leave-one-out"]
 
@@ -62,7 +63,7 @@ class SweepConfig(BaseModel):
             raise BlemishError(f"space: {twice[0]} is set for every run. Leave it out of one of both.")
         if not config.search_space:
             raise BlemishError(f"space: {config.model} has no option with a range. Give a space in --config.")
-        config.run({})
+        refuse_ignored(config.run({}))
         return config
 
     @property
