@@ -10,14 +10,9 @@ from blemish.model.folder import ModelFolder
 from blemish.progress import Phases, no_phases
 from blemish.runs.aside import log_set_aside
 from blemish.runs.config import RunConfig
-<<<<<<< HEAD
 from blemish.runs.run import learn, writer
 from blemish.runs.steps import CHECKPOINT, only_category, plan
-=======
-from blemish.runs.run import CHECKPOINT, learn, writer
-from blemish.runs.steps import only_category, plan
 from blemish.runs.trained import refuse_ignored
->>>>>>> rests
 
 
 def fit(config: RunConfig, phases: Phases = no_phases, *, is_forced: bool = False) -> ModelFolder | None:
