@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from blemish.data.category import Category
@@ -15,6 +16,7 @@ from blemish.data.source import ImageSource, load
 from blemish.errors import BlemishError, extras
 from blemish.evaluation.evaluate import evaluate
 from blemish.export.graphs import Precision, size_of, to_half, to_int8, to_onnx, write_onnx, write_openvino
+from blemish.features.devices import uses_bfloat16
 from blemish.imaging.pixels import to_batch
 from blemish.inference.backends import ONNX, OPENVINO, OnnxBackend, OpenVinoBackend
 from blemish.inference.inspector import Backend, Inspector
@@ -92,6 +94,8 @@ class Export:
     size: Size | None
     """(height, width) of its input; None where it takes any size."""
     parity: Parity
+    as_fitted: Parity | None
+    """How it compares with the network in bfloat16, as torch computes it here; None where torch has float32 too."""
     auroc: dict[str, tuple[float, float]]
     """Metric -> (in torch, exported); empty for float32, and where no test images are labelled."""
 
@@ -128,12 +132,21 @@ def export(
         source = _load(category.of("test") or category.of("train"), model, phases)
         parity = compare(reference, candidate, source, phases("comparing"))
         _refuse(parity, name, precision)
+        as_fitted = _as_fitted(model, candidate, source, phases)
         auroc = {} if precision == "float32" else _auroc(reference, candidate, source, category)
         size = size_of(graph)
         record = {"precision": precision, "size": size, "parity": asdict(parity)}
         model = replace(model, exports=model.exports | {name: record})
         model = write_model(model, {file: staged / file for file in chosen.files})
-    return Export(tuple(map(model.path, chosen.files)), precision, size, parity, auroc)
+    return Export(tuple(map(model.path, chosen.files)), precision, size, parity, as_fitted, auroc)
+
+
+def _as_fitted(model: ModelFolder, candidate: Inspector, source: ImageSource, phases: Phases) -> Parity | None:
+    """The differences from the detector as it was fitted, where its network computes in bfloat16."""
+    if model.options.get("precision") != "bfloat16" or not uses_bfloat16("auto", torch.device("cpu")):
+        return None
+    fitted = Inspector(TorchBackend(load_detector(model)), model.preprocess, model.calibration)
+    return compare(fitted, candidate, source, phases("comparing with bfloat16"))
 
 
 def compare(

@@ -45,6 +45,10 @@ def export_command(
     console.print(f"it takes images of {size}", soft_wrap=True)
     found = f"{precision} against torch on {written.parity.num_images} images: {describe(written.parity)}"
     console.print(found, soft_wrap=True)
+    if written.as_fitted:
+        beside = "beside torch in bfloat16, as it was fitted"
+        advice = "--precision float32 of fit makes both agree"
+        console.print(f"{beside}: {describe(written.as_fitted)}; {advice}", soft_wrap=True)
     for name, (before, after) in written.auroc.items():
         line = f"{name.replace('_auroc', ' AUROC')} {after:.4f}, in torch {before:.4f}: {after - before:+.4f}"
         console.print(line)
