@@ -119,7 +119,7 @@ def test_a_changed_bank_is_arranged_anew():
     assert Neighbours.of(bank.clone(), known) is not known
 
 
-@pytest.mark.parametrize("size", [1, 256, 300])
+@pytest.mark.parametrize("size", [1, 2, 256, 300])
 def test_a_graph_finds_the_same_neighbours(size):
     generator = torch.Generator().manual_seed(0)
     values, bank = torch.randn(100, 10, generator=generator), torch.randn(size, 10, generator=generator)

@@ -105,7 +105,7 @@ def test_a_sample_is_left_out_as_if_it_had_not_been_there(number, channels):
 
 def test_what_does_not_fit_into_memory_is_refused_before_it_starts(part_images: ImageSource):
     part_images.memory_budget = 1_000_000
-    with pytest.raises(BlemishError, match=r"at 64 positions of 48 features take .*_budget allows .*--dimensions"):
+    with pytest.raises(BlemishError, match=r"at 64 positions of 48 features take .*_budget allows .*Lower dimensions"):
         PaDiM.create(size=64, backbone="gabor", shared=False).fit(part_images)
     PaDiM.create(size=64, backbone="gabor", shared=True).fit(part_images)
 

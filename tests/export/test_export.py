@@ -121,9 +121,11 @@ def test_half_takes_half_of_the_room(graph):
     assert saved == pytest.approx(2 * numbers, rel=0.1)
 
 
-def test_a_graph_has_no_index_of_a_minimum_which_would_take_most_of_its_time(graph):
-    assert "ReduceMin" in {node.op_type for node in graph.graph.node}
-    assert not {"ArgMin", "Einsum"} & {node.op_type for node in graph.graph.node}
+def test_a_graph_looks_for_indices_in_groups_alone_since_all_would_take_most_of_its_time(graph):
+    kinds = [node.op_type for node in graph.graph.node]
+    assert kinds.count("ReduceMin") == 1
+    assert kinds.count("ArgMin") == 2  # of the group, and within it
+    assert "Einsum" not in kinds
 
 
 def different(graph: onnx.ModelProto, factor: float) -> onnx.ModelProto:

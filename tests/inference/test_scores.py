@@ -110,11 +110,11 @@ def test_what_lies_outside_of_the_region_sets_no_score(detector, images, bad):
     assert np.array_equal(inside, roi.inside((64, 64)))
     batch = torch.from_numpy(to_batch([piece]))
     features = detector.features(batch)
-    described, distances = detector.memory.nearest_patches(features)
+    described, distances, rows = detector.memory.nearest_patches(features)
     height, width = features.shape[2:]
     outside = ~torch.from_numpy(inside).view(height, 64 // height, width, 64 // width).amax((1, 3)).flatten()
     distances[:, outside] = 0
-    assert score(detector, preprocess, bad) == float(detector.memory.reweighted_scores(described, distances))
+    assert score(detector, preprocess, bad) == float(detector.memory.reweighted_scores(described, distances, rows))
     clean = replace(PLAIN, roi=region(slice(48, 64), slice(20, 40)))
     assert score(detector, clean, bad) < score(detector, preprocess, bad)
 

@@ -61,7 +61,7 @@ class PatchCore(FeatureDetector):
     def score(self, images: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Scores (B,), reweighted where that is on, and maps (B, H, W): distances enlarged and smoothed."""
         features = self.features(images)
-        patches, distances = self.memory.nearest_patches(features)
+        patches, distances, rows = self.memory.nearest_patches(features)
         scores, maps = scores_and_maps(distances.view(-1, *features.shape[2:]), images, self.smoothing, inside)
         is_reweighted = self.features.reweighting if self.reweighting is None else self.reweighting
         if not is_reweighted:
@@ -69,4 +69,4 @@ class PatchCore(FeatureDetector):
         if inside is not None:
             counted = cells_inside(inside, features.shape[2], features.shape[3])
             distances = distances.masked_fill(~counted.flatten(1), -torch.inf)
-        return self.memory.reweighted_scores(patches, distances), maps
+        return self.memory.reweighted_scores(patches, distances, rows), maps

@@ -122,14 +122,20 @@ class MemoryBank(Fitted):
         """Euclidean distances (B, h, w) to the nearest patch of the bank, of features (B, C, h, w)."""
         return self.nearest_patches(features)[1].view(-1, *features.shape[2:])
 
-    def nearest_patches(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """The patches (B, h w, C + 2) of features (B, C, h, w), and the distance (B, h w) of each to the nearest patch
-        of the bank.
+    def nearest_patches(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The patches (B, h w, C + 2) of features (B, C, h, w), and the distance (B, h w) and row (B, h w) of the
+        nearest patch of the bank.
         """
         patches = self.patches(self.neighbourhood_mean(features))
-        return patches, self._nearest(patches)[0]
+        if torch.compiler.is_exporting():
+            distances, rows = nearest_in_graph(patches.flatten(0, 1), self.bank.float())
+        else:  # one image at a time, so that rounding does not depend on the batch
+            found = zip(*(self._neighbours.nearest(values) for values in patches), strict=True)
+            distances, rows = (torch.cat(parts) for parts in found)
+        number = patches.shape[1]
+        return patches, distances.view(-1, number), rows.view(-1, number)
 
-    def reweighted_scores(self, patches: Tensor, distances: Tensor) -> Tensor:
+    def reweighted_scores(self, patches: Tensor, distances: Tensor, rows: Tensor) -> Tensor:
         """(B,): the largest distance of each image times a weight (equation 7 of the PatchCore paper).
 
         The weight is 1 - exp(d) / sum of exp(d'), where d is the largest distance and d' are the distances to the
@@ -141,20 +147,11 @@ class MemoryBank(Fitted):
             return largest
         patch = patches.gather(1, cell[:, None, None].expand(-1, 1, patches.shape[2]))
         bank, half = rows_and_half_squares(self.bank) if torch.compiler.is_exporting() else self._neighbours.whole
-        nearest_patch = bank[self._nearest(patch)[1][:, 0]]
+        nearest_patch = bank[rows.gather(1, cell[:, None])[:, 0]]
         half_squares = torch.addmm(half, nearest_patch, bank.T, alpha=-1)
         around = half_squares.topk(min(NEIGHBOURS, len(self.bank)), largest=False).indices
         others = (patch - bank[around]).square().sum(2).sqrt()
         return largest * (1 - torch.exp(largest - torch.logsumexp(others, 1)))
-
-    def _nearest(self, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """The distance (B, N) and row (B, N) of the nearest patch of the bank, of patches (B, N, C + 2)."""
-        if torch.compiler.is_exporting():
-            distances, rows = nearest_in_graph(patches.flatten(0, 1), self.bank.float())
-        else:  # one image at a time, so that rounding does not depend on the batch
-            found = zip(*(self._neighbours.nearest(values) for values in patches), strict=True)
-            distances, rows = (torch.cat(parts) for parts in found)
-        return distances.view(patches.shape[:2]), rows.view(patches.shape[:2])
 
     def neighbourhood_mean(self, features: Tensor) -> Tensor:
         """Features (B, C, h, w) averaged over the neighbourhood of each cell."""

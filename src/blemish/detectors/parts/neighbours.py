@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Self
 
 import torch
@@ -180,17 +181,18 @@ def nearest(values: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def nearest_in_graph(values: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
-    """As `nearest`, but for rounding, for an exported graph: there is no control flow by values.
+    """As `nearest`, for an exported graph, in which there is no control flow by values.
 
-    The bank is split, because the number of values is unknown. An index of a minimum takes some runtimes longer than
-    all else, so the distances are computed without; a graph that does not use the rows computes none.
+    To find the index of a minimum takes some runtimes longer than all else. So the minimum of each group of rows is
+    taken first, and indices among the groups' minima and within the lowest group.
     """
-    half = bank.square().sum(1) / 2
-    blocks = zip(torch.split(half, BLOCK), torch.split(bank, BLOCK), strict=True)
-    products = [torch.addmm(own, values, rows.T, alpha=-1) for own, rows in blocks]
-    lowest = torch.stack([product.amin(1) for product in products], 1)
-    squares = values.square().sum(1) + 2 * lowest.amin(1)
-    return squares.abs().sqrt(), torch.cat(products, 1).argmin(1)  # a limit of 0 would hide NaN in some runtimes
+    side = math.isqrt(len(bank) - 1) + 1
+    filled = torch.cat([bank, bank[-1:].expand(-len(bank) % side, -1)])  # the last row again, in the last group
+    groups = torch.addmm(filled.square().sum(1) / 2, values, filled.T, alpha=-1).view(values.shape[0], -1, side)
+    group = groups.amin(2).argmin(1)
+    within = groups.gather(1, group[:, None, None].expand(-1, 1, side))[:, 0].argmin(1)
+    rows = (group * side + within).clamp_max(len(bank) - 1)
+    return (values - bank[rows]).square().sum(1).sqrt(), rows
 
 
 def _half_squares(rows: Tensor, count: int) -> Tensor:
