@@ -88,7 +88,8 @@ def test_a_writer_that_removes_its_file_leaves_the_old_one(path: Path):
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGINT"])
 def test_a_process_that_is_stopped_while_writing_leaves_the_old_file(how, path: Path):
     code = (
-        "import sys, time, pathlib; from blemish.files import replacing\n"
+        "import signal, sys, time, pathlib; from blemish.files import replacing\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell may have started the tests without it
         "with replacing(pathlib.Path(sys.argv[1])) as temporary:\n"
         "    file = temporary.open('w'); file.write('ne'); file.flush(); print('half', flush=True); time.sleep(60)"
     )
