@@ -50,7 +50,7 @@ from anomalib.models.image.patchcore.torch_model import PatchcoreModel  # noqa: 
 
 imported = time.perf_counter() - started
 BACKBONE: dict[str, Any] = {"pre_trained": False, "visualizer": False}
-LAYERS = {"wide_resnet50_2": ["layer2", "layer3"], "tf_efficientnet_lite2": ["blocks.2.2", "blocks.4.3"]}
+LAYERS = {"wide_resnet50_2": ["layer2", "layer3"], "tf_efficientnet_lite2": ["blocks.2", "blocks.4"]}
 """Backbone -> its levels of stride 8 and 16, by their names in timm."""
 MODELS = {"patchcore": Patchcore, "padim": lambda **options: Padim(**options, n_features=100)}
 COMPRESSIONS = {"float32": None, "int8": CompressionType.INT8_PTQ}
