@@ -128,6 +128,7 @@ def draw(rows: Sequence[dict[str, Any]], out: Path) -> None:
             means = [fmean(r[how] for r in rows if (r["set"], r["share"]) == (name, share)) for share in SHARES]
             axis.plot([100 * share for share in SHARES], means, style, label=label)
         axis.set(title=name, xlabel="defective among the good images, %", ylabel="image AUROC")
+        axis.set_ylim(top=min(1.005, axis.get_ylim()[1]))
         axis.grid(alpha=0.3)
     axis.legend()
     out.parent.mkdir(parents=True, exist_ok=True)
