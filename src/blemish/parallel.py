@@ -1,10 +1,12 @@
-"""A lazy parallel map in threads."""
+"""What concerns threads: a lazy parallel map, and the memory that they share."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -34,3 +36,10 @@ def map_ahead(
         finally:
             for future in pending:
                 future.cancel()
+
+
+def set_allocator(options: Mapping[int, int]) -> None:
+    """Sets options of the C library's allocator (mallopt) for this process, where the library is glibc."""
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
+        for option, value in options.items():
+            library.mallopt(option, value)

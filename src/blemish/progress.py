@@ -67,6 +67,18 @@ def shown_progress(title: str, console: Console) -> Iterator[Phases]:
         lines.end()
 
 
+@contextmanager
+def log_level(level: int) -> Iterator[None]:
+    """A context in which blemish logs what has this level or a higher one."""
+    logger = logging.getLogger("blemish")
+    before = logger.level
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def duration(seconds: float) -> str:
     """A time span in words: '0.4 s', '12 s', '3 min', '2 h 5 min'."""
     if seconds < 10:

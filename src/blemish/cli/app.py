@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import io
 import os
 import sys
@@ -32,6 +31,7 @@ from blemish.cli.commands import (
 from blemish.cli.help import Command, Group
 from blemish.cli.terminal import console, errors, show_log
 from blemish.errors import BlemishError
+from blemish.parallel import set_allocator
 
 QUIET = "--quiet"
 HEADINGS = {
@@ -129,9 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def prepare_process() -> None:
     """Applies SETTINGS to this process, and where the C library is glibc, MALLOPT."""
     os.environ.update(SETTINGS | os.environ)
-    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
-        for option, value in MALLOPT.items():
-            library.mallopt(option, value)
+    set_allocator(MALLOPT)
 
 
 def _prepare(arguments: Sequence[str]) -> None:

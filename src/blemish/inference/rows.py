@@ -7,7 +7,6 @@ so that a later run can tell whether it is up to date.
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +18,7 @@ from typing import Any, TextIO
 from blemish.calibration.thresholds import Calibration, p_value
 from blemish.errors import BlemishError
 from blemish.files import csv_cells, discard, make_folder, replacing, write_json, writing
+from blemish.model.folder import sha256_of
 from blemish.types import Decision, Prediction, Unreadable
 
 ROWS, TABLE, SETTINGS = "predictions.jsonl", "predictions.csv", "predictions.json"
@@ -153,12 +153,13 @@ def read_rows(out: Path) -> dict[str, Row]:
 
 def record_page(out: Path) -> None:
     """Notes in SETTINGS that PAGE was written by this command, so that the next one removes it."""
-    write_json(out / SETTINGS, _settings(out) | {PAGE: _sha256(out / PAGE)})
+    write_json(out / SETTINGS, _settings(out) | {PAGE: sha256_of(out / PAGE)})
 
 
 def _remove_page(out: Path) -> None:
-    if (known := _settings(out).get(PAGE)) and known == _sha256(out / PAGE):
-        discard(out / PAGE)
+    page, known = out / PAGE, _settings(out).get(PAGE)
+    if known and page.is_file() and known == sha256_of(page):
+        discard(page)
 
 
 def _settings(out: Path) -> dict[str, Any]:
@@ -167,10 +168,6 @@ def _settings(out: Path) -> dict[str, Any]:
         return dict(json.loads((out / SETTINGS).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError):
         return {}
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def check_identity(out: Path, identity: Mapping[str, Any]) -> None:

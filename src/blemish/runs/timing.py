@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import cycle, islice
 from math import prod
@@ -16,10 +15,9 @@ from blemish.detectors.base import Detector
 from blemish.imaging.preprocess import Preprocess
 from blemish.inference.inspector import Inspector
 from blemish.inference.torch_backend import TorchBackend
+from blemish.progress import log_level
 from blemish.runs.config import RunConfig
 from blemish.types import Sample
-
-logger = logging.getLogger("blemish")
 
 PIXELS = 8 * 256 * 256
 """Pixels of the input to fit with: their cells fill the memory banks, whose length the time depends on."""
@@ -40,7 +38,7 @@ def seconds_per_image(
     few = samples[: max(2, -(-PIXELS // prod(preprocess.size)))]
     images = load(few, preprocess, memory_budget=config.memory_budget, workers=config.workers)
     training = replace(detector.settings, epochs=1, batch_size=config.batch_size, device=config.device)
-    with _warnings_alone():
+    with log_level(logging.WARNING):  # the detector that is kept says the same of its choices
         detector.fit(images, seed=config.seed, training=replace(training, precision=config.precision))
     inspector, taken = Inspector(TorchBackend(detector), preprocess, batch_size=1, workers=1), []
     for sample in islice(cycle(few), WARMED + TIMED):
@@ -48,14 +46,3 @@ def seconds_per_image(
         next(inspector.predict([sample]))
         taken.append(clock() - started)
     return median(taken[WARMED:])
-
-
-@contextmanager
-def _warnings_alone() -> Iterator[None]:
-    """A context without what a detector logs about its choices: the one that is kept says the same."""
-    before = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import ipaddress
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import uvicorn
 
 from blemish.errors import BlemishError, one_line
 from blemish.model.locking import SHORT_WAIT, locked
+from blemish.parallel import set_allocator
 from blemish.station.accounts import create_user, has_users
 from blemish.station.app import create_app
 from blemish.station.station import Settings
@@ -80,16 +80,10 @@ def serve(workspace: Workspace, address: Address, settings: Settings) -> None:
     if workspace.store.is_sqlite:  # several stations share a database on a server
         alone = locked(workspace.root, "blemish serve", SHORT_WAIT)
     sys.setswitchinterval(SWITCH_SECONDS)
-    _share_memory()
+    set_allocator({ARENA_MAX: HEAPS})
     with alone, _listening(address) as listening:
         server = uvicorn.Server(_config(workspace, address, settings))
         server.run(sockets=[listening])
-
-
-def _share_memory() -> None:
-    """Lets all threads share HEAPS heaps, where the C library has heaps for each thread (glibc)."""
-    with suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).mallopt(ARENA_MAX, HEAPS)
 
 
 def _config(workspace: Workspace, address: Address, settings: Settings) -> uvicorn.Config:

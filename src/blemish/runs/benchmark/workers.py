@@ -12,18 +12,18 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from blemish.detectors import DETECTORS
 from blemish.errors import BlemishError, one_line
+from blemish.progress import log_level
 from blemish.runs.benchmark.cells import Cell
 from blemish.runs.cluster import Task, computed_on
 
 TRIES = 2
 """Times that a cell is computed whose process dies."""
-logger = logging.getLogger("blemish")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def compute(cell: Cell, workers: int = 0) -> Outcome:
     """Computes a cell in this process; an error is part of the outcome."""
     started = time.monotonic()
     try:
-        with _silence():
+        with log_level(logging.ERROR):  # the cell's record has its warnings; they stay out of the log of the whole
             evaluation = cell.compute(workers)
     except Exception as error:  # also one of a library: the other cells are computed all the same
         what = str(error) if isinstance(error, BlemishError) else f"{type(error).__name__}: {one_line(error, 200)}"
@@ -169,14 +169,3 @@ def _end(pool: ProcessPoolExecutor) -> None:
         with suppress(OSError, ValueError, AttributeError):
             process.kill()
     pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Keeps the warnings of one cell, which its record contains, from the log of the whole."""
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
