@@ -1,4 +1,5 @@
-"""What the station does by itself: removes images that the retention does not keep, says when the disk is full."""
+"""What the station does by itself: removes images that the retention does not keep, says when the disk is full, and
+gives freed memory back to the system."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import time
 from sqlalchemy.exc import SQLAlchemyError
 
 from blemish.errors import BlemishError
+from blemish.parallel import release_memory
 from blemish.station import retention
 from blemish.station.events import Bus
 from blemish.station.recording import Recorder
@@ -55,6 +57,7 @@ class Housekeeping:
 
     def _run(self) -> None:
         while True:
+            release_memory()
             try:
                 self.look(time.time())
             except (SQLAlchemyError, BlemishError, OSError) as error:  # it is tried again

@@ -184,12 +184,8 @@ def backend_for(exports: dict[str, object], asked: str = "auto") -> str:
 
 
 def batch_size_for(backend: str) -> int:
-    """Images that a backend computes in one call: one on a processor, which computes one after the other anyway."""
-    if backend != "torch":
-        return 1
-    from blemish.features.devices import device_named
-
-    return 1 if device_named("auto").type == "cpu" else TOGETHER
+    """Images that a backend computes in one call: with torch as many as wait, each on a core of its own."""
+    return TOGETHER if backend == "torch" else 1
 
 
 def _package(backend: str) -> str:

@@ -58,10 +58,16 @@ function plain(value) {
   if (typeof value === "object") return Object.entries(value).map(([name, one]) => (one !== null && typeof one === "object" ? plain(one) : `${name}: ${plain(one)}`)).join(", ");
   return String(value);
 }
+// What was done to what, as the log has it in English ("image removed", "image 12"); as it stands where there is no text.
+function doing({ what, subject }) {
+  const known = (key, otherwise) => { const words = t(key); return words === key ? otherwise : words; };
+  const [kind, ...name] = subject.split(" ");
+  return `${known(`did_${what.replaceAll(" ", "_")}`, what)}: ${[known(`on_${kind}`, kind), ...name].join(" ")}`;
+}
 let last = 2 ** 52;
 async function showAudit() {
   const lines = await api("GET", `${own}/audit?before=${last}&limit=51`), shown = lines.slice(0, 50);
-  body("audit").append(...shown.map((one) => cells(String(one.number), dated(one.at), one.who, `${one.what}: ${one.subject}`, plain(one.old), plain(one.new))));
+  body("audit").append(...shown.map((one) => cells(String(one.number), dated(one.at), one.who, doing(one), plain(one.old), plain(one.new))));
   last = shown.at(-1)?.number ?? last;
   $("audit-more").hidden = lines.length <= 50;
 }
