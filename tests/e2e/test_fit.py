@@ -98,6 +98,7 @@ def test_what_is_set_aside_and_copies_of_it_are_each_told_in_a_line(good, tmp_pa
         ": 8 images to learn from; set aside for testing: 2 good images and 2 defective ones",
         f"/good/0.png: identical to {tmp_path / 'parts/scratch/000.png'}, set aside for testing. Remove one of them.",
     ]
+    assert not [line for line in caplog.messages if "left out" in line]
 
 
 @pytest.mark.parametrize("model", ["ensemble", "padim", "patchcore"])

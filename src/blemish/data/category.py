@@ -68,6 +68,8 @@ class Category:
     samples: tuple[Sample, ...]
     brings_validation: bool = False
     """Whether the data set says which images are for validation, so that none are drawn."""
+    aside: tuple[Sample, ...] = ()
+    """Samples that are not its own, since they are set aside for testing."""
 
     @property
     def files(self) -> list[Path]:
@@ -201,10 +203,10 @@ def part_name(category: Category) -> str:
 
 
 def only_good(category: Category) -> Category:
-    """The category without its test images; its root is the common folder of the others."""
-    samples = tuple(sample for sample in category.samples if sample.split != "test")
+    """The category with its test images set aside; its root is the common folder of the others."""
+    samples, aside = (tuple(s for s in category.samples if (s.split == "test") == is_test) for is_test in (False, True))
     root = Path(os.path.commonpath([sample.image.parent for sample in samples] or [category.root]))
-    return replace(category, root=root, samples=samples)
+    return replace(category, root=root, samples=samples, aside=aside)
 
 
 def examples_of(category: Category) -> tuple[list[Sample], list[Sample]]:
@@ -215,10 +217,11 @@ def examples_of(category: Category) -> tuple[list[Sample], list[Sample]]:
 
 
 def left_out(category: Category) -> list[LeftOut]:
-    """The files and folders below the category's folder that are neither its images nor its masks."""
+    """The files and folders below the category's folder that are neither its images nor masks, nor set aside."""
     if not category.layout:
         return []
-    listing, files = list_images(category.root), set(category.files)
+    listing = list_images(category.root)
+    files = {path for sample in (*category.samples, *category.aside) for path in sample.files}
     known = LAYOUTS[category.layout].others if category.layout in LAYOUTS else frozenset()
     above = {folder for file in files for folder in file.parents}
     found = [left for left in listing.left_out if left.path not in above | files]
