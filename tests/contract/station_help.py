@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from blemish.station import job
 from blemish.station.tables import Job
@@ -26,6 +29,17 @@ def picture(seed: int, *, is_defect: bool = False, side: int = 64) -> bytes:
         top, left = generator.integers(8, side - 24, 2)
         image[top : top + 16, left : left + 16] += 90
     return cv2.imencode(".png", np.clip(image, 0, 255).astype(np.uint8))[1].tobytes()
+
+
+def routes(app: FastAPI) -> list[APIRoute]:
+    """Every route of the application, those of included routers, too."""
+    found, ahead = [], list[Any](app.routes)
+    while ahead:
+        route = ahead.pop()
+        if isinstance(route, APIRoute):
+            found.append(route)
+        ahead += list(getattr(getattr(route, "original_router", None), "routes", ()))
+    return found
 
 
 def teach(workspace: Workspace, product_id: int, kind: str = "teach", settings: dict | None = None) -> Job:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
-from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
-from station_help import BASE, picture
+from station_help import BASE, picture, routes
 
 from blemish.station import accounts, audit
 from blemish.station.app import create_app
@@ -19,17 +18,6 @@ from blemish.station.workspace import open_workspace
 PASSWORD = "correct horse"
 ROLES = ("operator", "engineer", "admin")
 ADMIN_ONLY = "/v1/admin"
-
-
-def routes(app):
-    """Every route of the application, those of included routers, too."""
-    found, ahead = [], list(app.routes)
-    while ahead:
-        route = ahead.pop()
-        if isinstance(route, APIRoute):
-            found.append(route)
-        ahead += list(getattr(getattr(route, "original_router", None), "routes", ()))
-    return found
 
 
 def role_of(route):

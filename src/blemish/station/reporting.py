@@ -6,14 +6,18 @@ import csv
 import io
 import math
 import time
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Literal
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import Integer, func, select
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 from blemish.files import csv_cells
 from blemish.station.schemas import DriftOut, PeriodOut, PeriodRow
@@ -26,30 +30,55 @@ LEVEL = 0.01
 """The error rate of the test for drift: how often it is wrong where nothing has changed."""
 COMPARED, NEEDED = 200, 20
 """Images that the test looks at, the latest, and how many it needs."""
+QUARTER = 900
+"""Seconds of a quarter of an hour: every hour, shift and day of every time zone begins with one."""
+MOST_LATENCIES = 20_000
+"""The 95 % quantile of the latency is that of so many images of a period, about, which are drawn at random."""
 By = Literal["hour", "shift", "day"]
-Line = tuple[float, str, float, str | None]
-"""created_at, verdict, latency, review."""
+Counts = Mapping[tuple[str, str | None], int]
+"""(verdict, review) -> images."""
+
+
+class _Quarter(FunctionElement[int]):
+    """The number of the quarter of an hour, since 1970, that a time in seconds lies in."""
+
+    inherit_cache = True
+    type = Integer()
+
+
+@compiles(_Quarter)
+def _floor(element: _Quarter, compiler: SQLCompiler, **options: object) -> str:
+    return f"FLOOR({compiler.process(element.clauses, **options)} / {QUARTER})"
+
+
+@compiles(_Quarter, "sqlite")
+def _cast(element: _Quarter, compiler: SQLCompiler, **options: object) -> str:
+    return f"CAST({compiler.process(element.clauses, **options)} / {QUARTER} AS INTEGER)"  # not each has FLOOR
 
 
 def period(session: Session, product: Product, days: int, by: By, until: float | None = None) -> PeriodOut:
     """The figures of the days before `until` (seconds since 1970; None: now), by hour, shift or day in the station's
     time zone.
+
+    The database counts, so that a month of millions of images does not keep the station from answering.
     """
     end = time.time() if until is None else until
     begin = end - days * DAY
-    lines: list[Line] = [
-        (at, verdict, latency, reviewed)
-        for at, verdict, latency, reviewed in session.execute(
-            select(Inspection.created_at, Inspection.verdict, Inspection.latency, Inspection.reviewed)
-            .where(Inspection.product_id == product.id, Inspection.created_at >= begin, Inspection.created_at < end)
-            .order_by(Inspection.created_at)
-        )
-    ]
-    groups: dict[str, list[Line]] = defaultdict(list)
-    for line in lines:
-        groups[_label(line[0], by)].append(line)
-    rows = [_row(label, some) for label, some in groups.items()]
-    return PeriodOut(begin=begin, end=end, rows=rows, total=_row("", lines), drift=drift(session, product))
+    within = (Inspection.product_id == product.id, Inspection.created_at >= begin, Inspection.created_at < end)
+    quarter = _Quarter(Inspection.created_at).label("quarter")
+    kinds = (quarter, Inspection.verdict, Inspection.reviewed)
+    groups: dict[str, Counter[tuple[str, str | None]]] = defaultdict(Counter)
+    counted = session.execute(select(*kinds, func.count()).where(*within).group_by(*kinds))
+    for number, verdict, reviewed, count in sorted(counted, key=itemgetter(0)):
+        groups[_label(number * QUARTER, by)][verdict, reviewed] += count
+    total: Counter[tuple[str, str | None]] = sum(groups.values(), Counter())
+    latencies: dict[str, list[float]] = defaultdict(list)
+    drawn = Inspection.drawn < MOST_LATENCIES / max(1, total.total())
+    for at, latency in session.execute(select(Inspection.created_at, Inspection.latency).where(*within, drawn)):
+        latencies[_label(at, by)].append(latency)
+    rows = [_row(label, counts, latencies[label]) for label, counts in groups.items()]
+    whole = _row("", total, [latency for some in latencies.values() for latency in some])
+    return PeriodOut(begin=begin, end=end, rows=rows, total=whole, drift=drift(session, product))
 
 
 def as_csv(found: PeriodOut) -> str:
@@ -73,21 +102,23 @@ def _label(at: float, by: By) -> str:
     return f"{day:%Y-%m-%d} {begun[-1] if begun else SHIFTS[-1]:02}:00"
 
 
-def _row(label: str, lines: Sequence[Line]) -> PeriodRow:
-    verdicts = [verdict for _, verdict, _, _ in lines]
-    rejects = [reviewed for _, verdict, _, reviewed in lines if verdict == "defect" and reviewed in ("good", "defect")]
-    passed = [reviewed for _, verdict, _, reviewed in lines if verdict == "good" and reviewed in ("good", "defect")]
+def _row(label: str, counts: Counts, latencies: Sequence[float]) -> PeriodRow:
+    def number(verdict: str, *reviews: str) -> int:
+        return sum(
+            count for (one, review), count in counts.items() if one == verdict and (review in reviews or not reviews)
+        )
+
     return PeriodRow(
         label=label,
-        inspected=len(lines),
-        good=verdicts.count("good"),
-        review=verdicts.count("review"),
-        defect=verdicts.count("defect"),
-        reviewed_rejects=len(rejects),
-        false_rejects=rejects.count("good"),
-        reviewed_good=len(passed),
-        missed=passed.count("defect"),
-        p95=p95([latency for _, _, latency, _ in lines]),
+        inspected=sum(counts.values()),
+        good=number("good"),
+        review=number("review"),
+        defect=number("defect"),
+        reviewed_rejects=number("defect", "good", "defect"),
+        false_rejects=number("defect", "good"),
+        reviewed_good=number("good", "good", "defect"),
+        missed=number("good", "defect"),
+        p95=p95(latencies),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import Select, delete, select, update
 from sqlalchemy.orm import Session
 
 from blemish.station import audit
@@ -53,18 +53,21 @@ def _schedule(session: Session, keep: Retention) -> None:
 
 def outdated(session: Session, workspace: Workspace, keep: Retention) -> list[int]:
     """The inspections whose images are not kept: those older than `days`, and the oldest beyond `bytes`."""
-    rows = session.execute(
-        select(Inspection.id, Inspection.image, Inspection.created_at)
-        .where(Inspection.image.is_not(None))
-        .order_by(Inspection.id.desc())
-    )
-    oldest = time.time() - keep.days * DAY if keep.days else 0.0
+    kept = select(Inspection.id).where(Inspection.image.is_not(None))
+    old = Inspection.created_at < time.time() - (keep.days or 0) * DAY
+    found = list(session.scalars(kept.where(old))) if keep.days else []
+    if keep.bytes:
+        found += _beyond(session, workspace, keep.bytes, kept.where(~old) if keep.days else kept)
+    return found
+
+
+def _beyond(session: Session, workspace: Workspace, most: int, kept: Select[int]) -> list[int]:
+    """Those of the kept inspections, the latest first, whose images are beyond `most` bytes with all later ones."""
     total, found = 0, []
-    for identifier, image, created_at in rows:
-        if keep.bytes and image:
-            path = workspace.blobs.path(image)
-            total += path.stat().st_size if path.exists() else 0
-        if created_at < oldest or (keep.bytes and total > keep.bytes):
+    for identifier, image in session.execute(kept.add_columns(Inspection.image).order_by(Inspection.created_at.desc())):
+        path = workspace.blobs.path(image)
+        total += path.stat().st_size if path.exists() else 0
+        if total > most:
             found.append(identifier)
     return found
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 
-from sqlalchemy import ColumnElement, and_, case, or_, select
+from sqlalchemy import ColumnElement, Select, and_, or_, select
 from sqlalchemy.orm import Session
 
 from blemish.station import audit
 from blemish.station.tables import Claim, Image, Inspection, Review
+from blemish.station.verdicts import Verdict
 
 CLAIM_SECONDS = 120.0
+ORDER: tuple[Verdict, ...] = ("review", "defect", "good")
+"""What is reviewed first."""
 SAMPLED = 0.02
 """The part of the good images that is reviewed, too, to learn how many defects are missed."""
 
@@ -29,6 +32,17 @@ def waits(product_id: int) -> ColumnElement[bool]:
     return and_(Inspection.product_id == product_id, Inspection.awaits_review)
 
 
+def reviews_of(product_id: int) -> Select[Review, Inspection]:
+    """The reviews of a product's inspections, each with its inspection.
+
+    The reviews are gone through, not the inspections, which are far more: as an expression the product has no index.
+    """
+    product = Inspection.product_id + 0
+    return (
+        select(Review, Inspection).join(Inspection, Inspection.id == Review.inspection_id).where(product == product_id)
+    )
+
+
 def next_for(session: Session, product_id: int, who: str, after: int = 0) -> Inspection | None:
     """The next inspection to review, which `who` claims; doubtful ones first, then defects, then samples.
 
@@ -36,14 +50,14 @@ def next_for(session: Session, product_id: int, who: str, after: int = 0) -> Ins
     """
     now = time.time()
     other = select(Claim.inspection_id).where(Claim.until > now, Claim.who != who)
-    rank = case({"review": 0, "defect": 1}, value=Inspection.verdict, else_=2)
     waiting = (
         select(Inspection)
         .where(waits(product_id), Inspection.id.not_in(other), Inspection.id > after)
-        .order_by(rank, Inspection.id)
+        .order_by(Inspection.id)
         .limit(1)
     )
-    found = session.scalar(waiting)
+    of_kinds = (session.scalar(waiting.where(Inspection.verdict == verdict)) for verdict in ORDER)
+    found = next((one for one in of_kinds if one is not None), None)
     if found is not None:
         for old in session.scalars(select(Claim).where(or_(Claim.until <= now, Claim.who == who))):
             session.delete(old)
@@ -69,15 +83,9 @@ def answer(session: Session, inspection: Inspection, verdict: str, reason: str, 
 
 def undo(session: Session, product_id: int, who: str) -> Review | None:
     """Takes back the last review of a person that counts and was not learned; None where there is none."""
-    last = (
-        select(Review)
-        .join(Inspection, Inspection.id == Review.inspection_id)
-        .where(Inspection.product_id == product_id, Review.created_by == who)
-        .where(Review.undone_at.is_(None), Review.learned_by.is_(None))
-        .order_by(Review.id.desc())
-        .limit(1)
-    )
-    review = session.scalar(last)
+    own = reviews_of(product_id).where(Review.created_by == who)
+    last = own.where(Review.undone_at.is_(None), Review.learned_by.is_(None)).order_by(Review.id.desc()).limit(1)
+    review: Review | None = session.scalar(last)
     if review is not None:
         review.undone_at = time.time()
         inspection = session.get_one(Inspection, review.inspection_id)
@@ -90,11 +98,9 @@ def learnable(session: Session, product_id: int) -> list[tuple[Review, Inspectio
     """The reviews that call an image good which was not called good, and which no model has learned yet."""
     known = select(Image.sha256).where(Image.product_id == product_id)
     rows = session.execute(
-        select(Review, Inspection)
-        .join(Inspection, Inspection.id == Review.inspection_id)
-        .where(Inspection.product_id == product_id, Review.verdict == "good", Review.undone_at.is_(None))
-        .where(Review.learned_by.is_(None), Inspection.image.is_not(None), Inspection.verdict != "good")
-        .where(Inspection.sha256.not_in(known))
+        reviews_of(product_id)
+        .where(Review.verdict == "good", Review.undone_at.is_(None), Review.learned_by.is_(None))
+        .where(Inspection.image.is_not(None), Inspection.verdict != "good", Inspection.sha256.not_in(known))
         .order_by(Review.id)
     )
     return [(review, inspection) for review, inspection in rows]

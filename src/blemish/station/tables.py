@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, Integer, MetaData, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, Integer, MetaData, Text, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 Number = BigInteger().with_variant(Integer, "sqlite")
@@ -192,14 +192,21 @@ class Decision(Base):
     created_at: Mapped[float] = mapped_column(default=time.time)
 
 
+_IS_KEPT = text("image IS NOT NULL")
+
+
 class Inspection(Base):
     """The result for one image."""
 
     __tablename__ = "inspections"
     __table_args__ = (
         UniqueConstraint("product_id", "key"),
-        Index(None, "product_id", "created_at"),
-        Index(None, "product_id", "awaits_review"),
+        Index(None, "product_id", "id"),
+        Index(None, "product_id", "verdict", "id"),
+        Index(None, "product_id", "awaits_review", "verdict", "id"),
+        Index("ix_inspections_report", "product_id", "created_at", "verdict", "reviewed", "latency", "drawn"),
+        Index("ix_inspections_kept", "created_at", sqlite_where=_IS_KEPT, postgresql_where=_IS_KEPT),
+        Index(None, "model_id", "id"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     product_id: Mapped[int] = mapped_column(ForeignKey("products.id"))

@@ -39,7 +39,7 @@ def counters(request: Request, product_id: int, _: Operator) -> CountersOut:
             session.execute(select(Inspection.verdict, func.count()).where(today).group_by(Inspection.verdict)).all()
         )
         minute = select(func.count()).select_from(Inspection).where(own, Inspection.created_at >= time.time() - 60)
-        latest = select(Inspection.latency).where(today).order_by(Inspection.id.desc()).limit(LATEST)
+        latest = select(Inspection.latency).where(today).order_by(Inspection.created_at.desc()).limit(LATEST)
         return CountersOut(
             inspected=sum(counts.values()),
             good=counts.get("good", 0),

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from blemish.station.access import Operator
-from blemish.station.reviewing import TakenError, answer, learnable, next_for, undo, waits
+from blemish.station.reviewing import TakenError, answer, learnable, next_for, reviews_of, undo, waits
 from blemish.station.routes.inspections import inspection_out
 from blemish.station.schemas import QueueOut, ReviewIn, ReviewOut
 from blemish.station.station import station_of
@@ -67,13 +67,7 @@ def list_reviews(
     station = station_of(request)
     station.product(product_id)
     with station.store.reading() as session:
-        rows = session.scalars(
-            select(Review)
-            .join(Inspection, Inspection.id == Review.inspection_id)
-            .where(Inspection.product_id == product_id)
-            .order_by(Review.id.desc())
-            .limit(limit)
-        )
+        rows = session.scalars(reviews_of(product_id).order_by(Review.id.desc()).limit(limit))
         return [review_out(row) for row in rows]
 
 
