@@ -1,6 +1,7 @@
 """What the station's service adds to inspecting, under load from clients on loopback.
 
-    python benchmarks/station.py [--seconds 60] [--clients 4] [--side 1024] [--method ensemble] [--out FOLDER]
+    python benchmarks/station.py [--seconds 60] [--clients 4] [--side 1024] [--method ensemble] [--results 0]
+        [--out FOLDER]
 
 Teaches a product with images of `--side` pixels, measures `blemish predict` on good images, then posts the same images
 to `blemish serve` for so long, after a warm-up of two minutes (a tenth of the time where that is shorter), each time
@@ -10,6 +11,8 @@ lost answers, and how long the pages' requests and actions take meanwhile.
 
 The own part is all of the time from a request's arrival to its answer but receiving the body, decoding, waiting for
 the model and computing: checks of who asks, the queue between threads, hashing, the image's file, the database.
+`--results` is how many results of the last week there are before, a twentieth of them not good.
+
 Images that were inspected over a minute ago are removed, so that the disk does not fill.
 """
 
@@ -20,6 +23,7 @@ import http.client
 import itertools
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -34,10 +38,11 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from sqlalchemy import insert
 
 from blemish.data.synthetic import synthesize
 from blemish.station import job
-from blemish.station.tables import Job, Product
+from blemish.station.tables import Inspection, Job, Model, Product
 from blemish.station.uploads import Arrived, Limits, add_image
 from blemish.station.workspace import open_workspace
 
@@ -68,6 +73,39 @@ def prepare(out: Path, side: int, method: str) -> tuple[Path, Path, Path]:
         raise SystemExit(error)
     workspace.store.close()
     return root, next((root / "models").iterdir()), images
+
+
+def add_results(root: Path, number: int) -> None:
+    """Puts results of the last week into the database, most of them good, without images."""
+    workspace, generator, rows = open_workspace(root), random.Random(0), []
+    with workspace.store.reading() as session:
+        product, model = session.get_one(Product, 1), session.get_one(Model, 1)
+    for row in range(number):
+        verdict = generator.choices(("good", "review", "defect"), (0.95, 0.03, 0.02))[0]
+        rows.append(
+            {
+                "product_id": product.id,
+                "model_id": model.id,
+                "decision_id": model.active_decision_id,
+                "name": f"{row}.png",
+                "sha256": f"{row:064x}",
+                "width": 1024,
+                "height": 1024,
+                "score": generator.random(),
+                "p_value": generator.random(),
+                "verdict": verdict,
+                "regions": [],
+                "source": "benchmark",
+                "latency": generator.uniform(0.05, 0.5),
+                "drawn": generator.random(),
+                "created_by": "benchmark",
+                "created_at": time.time() - 7 * 86400 * (1 - row / number),
+                "awaits_review": verdict != "good" and generator.random() < 0.1,
+            }
+        )
+    with workspace.store.writing() as session:
+        session.execute(insert(Inspection), rows)
+    workspace.store.close()
 
 
 def predict_rate(model: Path, images: Path, out: Path) -> float:
@@ -134,6 +172,7 @@ def actions(base: str) -> Iterator[tuple[str, float]]:
             ("last fifty", "GET", f"{own}/inspections?limit=50", None),
             *(("picture", "GET", one["links"]["picture"], None) for one in latest if "picture" in one["links"]),
             ("next review", "POST", f"{own}/review-queue", {}),
+            ("report", "GET", f"{own}/report?days=7", None),
             ("decision", "POST", "/v1/models/1/decisions", decision | {"note": str(time.monotonic())}),
         ]:
             started = time.monotonic()
@@ -235,11 +274,14 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--side", type=int, default=1024)
     parser.add_argument("--method", default="ensemble")
+    parser.add_argument("--results", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/station"))
     given = parser.parse_args()
     if (given.out / "workspace").exists():
         raise SystemExit(f"{given.out}: holds a workspace already. Give another --out.")
     root, model, images = prepare(given.out, given.side, given.method)
+    if given.results:
+        add_results(root, given.results)
     before = predict_rate(model, images, given.out / "predicted")
     found = measure(root, images, given.seconds, given.clients)
     rates = [before, predict_rate(model, images, given.out / "predicted")]

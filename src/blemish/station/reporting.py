@@ -7,13 +7,14 @@ import io
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from operator import itemgetter
 from typing import Literal
 
 import numpy as np
-from sqlalchemy import Integer, func, select
+from sqlalchemy import ColumnElement, Integer, func, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -65,20 +66,35 @@ def period(session: Session, product: Product, days: int, by: By, until: float |
     end = time.time() if until is None else until
     begin = end - days * DAY
     within = (Inspection.product_id == product.id, Inspection.created_at >= begin, Inspection.created_at < end)
-    quarter = _Quarter(Inspection.created_at).label("quarter")
-    kinds = (quarter, Inspection.verdict, Inspection.reviewed)
-    groups: dict[str, Counter[tuple[str, str | None]]] = defaultdict(Counter)
-    counted = session.execute(select(*kinds, func.count()).where(*within).group_by(*kinds))
-    for number, verdict, reviewed, count in sorted(counted, key=itemgetter(0)):
-        groups[_label(number * QUARTER, by)][verdict, reviewed] += count
+    label_of = cache(lambda number: _label(number * QUARTER, by))
+    groups = _counted(session, within, label_of)
     total: Counter[tuple[str, str | None]] = sum(groups.values(), Counter())
-    latencies: dict[str, list[float]] = defaultdict(list)
-    drawn = Inspection.drawn < MOST_LATENCIES / max(1, total.total())
-    for at, latency in session.execute(select(Inspection.created_at, Inspection.latency).where(*within, drawn)):
-        latencies[_label(at, by)].append(latency)
+    latencies = _latencies(session, (*within, Inspection.drawn < MOST_LATENCIES / max(1, total.total())), label_of)
     rows = [_row(label, counts, latencies[label]) for label, counts in groups.items()]
     whole = _row("", total, [latency for some in latencies.values() for latency in some])
     return PeriodOut(begin=begin, end=end, rows=rows, total=whole, drift=drift(session, product))
+
+
+def _counted(
+    session: Session, within: Sequence[ColumnElement[bool]], label_of: Callable[[float], str]
+) -> dict[str, Counter[tuple[str, str | None]]]:
+    """Label -> (verdict, review) -> images, by time. `label_of` gives the label of the number of a quarter."""
+    kinds = (_Quarter(Inspection.created_at), Inspection.verdict, Inspection.reviewed)
+    found: dict[str, Counter[tuple[str, str | None]]] = defaultdict(Counter)
+    counted = session.execute(select(*kinds, func.count()).where(*within).group_by(*kinds))
+    for number, verdict, reviewed, count in sorted(counted, key=itemgetter(0)):
+        found[label_of(number)][verdict, reviewed] += count
+    return found
+
+
+def _latencies(
+    session: Session, within: Sequence[ColumnElement[bool]], label_of: Callable[[float], str]
+) -> dict[str, list[float]]:
+    """Label -> latencies of its images."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for at, latency in session.execute(select(Inspection.created_at, Inspection.latency).where(*within)):
+        found[label_of(at // QUARTER)].append(latency)
+    return found
 
 
 def as_csv(found: PeriodOut) -> str:
