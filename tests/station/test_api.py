@@ -11,6 +11,7 @@ import pytest
 from station_help import SETTINGS, as_files, picture, teach, wait_for
 
 from blemish.model.artifact import load
+from blemish.station import watching
 from blemish.station.tables import Model
 
 PNG = {"content-type": "image/png"}
@@ -352,7 +353,7 @@ def test_events_tell_what_happens(client):
     assert rest == []
 
 
-def test_a_watched_folder_is_inspected_once(client, tmp_path):
+def test_a_watched_folder_is_inspected_once(client, tmp_path, monkeypatch):
     folder = tmp_path / "line"
     folder.mkdir()
     (folder / "a.png").write_bytes(picture(1))
@@ -365,9 +366,15 @@ def test_a_watched_folder_is_inspected_once(client, tmp_path):
     found = client.get("/v1/products/1/inspections").json()
     assert {one["name"]: one["decision"] == "defect" for one in found} == {"a.png": False, "b.png": True}
     assert client.delete("/v1/products/1/watch").status_code == 204
+    read = []
+    monkeypatch.setattr(watching, "read_bytes", lambda path, _: read.append(path))
     assert client.put("/v1/products/1/watch", json={"path": str(folder)}).status_code == 200
-    wait_for(lambda: client.app.state.station.watching._watchers[1]._done)
+    watcher = client.app.state.station.watching._watchers[1]
+    wait_for(lambda: len(watcher._done) == 2)
     assert client.get("/v1/products/1/counters").json()["inspected"] == 2
+    assert not read  # what was inspected before is known without its content
+    (folder / "a.png").unlink()
+    wait_for(lambda: list(watcher._done) == [folder / "b.png"])
     assert client.put("/v1/products/1/watch", json={"path": "/nowhere"}).status_code == 422
 
 

@@ -28,6 +28,7 @@ from blemish.imaging.formats import Image
 from blemish.imaging.read import decode_image
 from blemish.inference.inspector import Inspector
 from blemish.model.folder import read_model
+from blemish.station.keys import key_of
 from blemish.station.recording import Found, Recorder
 from blemish.station.tables import Decision, Model, Product
 from blemish.station.uploads import Arrived, Limits, shown_name
@@ -93,7 +94,7 @@ def item_of(
     digest, started = hashlib.sha256(arrived.content).hexdigest(), time.monotonic()
     pixels = decode_image(arrived.content, Path(name), limits.pixels)
     ended = time.monotonic()
-    key = f"{state}:{digest[:16]}" if state is not None else key
+    key = key_of(state, digest) if state is not None else key
     return Item(pixels, arrived.content, digest, name, key, shown_name(source), who, began, ended, ended - started)
 
 

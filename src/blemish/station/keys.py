@@ -8,13 +8,32 @@ from contextlib import contextmanager
 from typing import Annotated
 
 from fastapi import Header
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from blemish.station.tables import Inspection
 
 Key = Annotated[str | None, Header(max_length=200, description="a repeated request with the same key counts once")]
 """The header Idempotency-Key of a request."""
 
 
+DIGITS = 16
+"""Digits of a file's SHA-256 in its key."""
+
+
 class KeyUsedError(Exception):
     """The idempotency key was used for another image."""
+
+
+def key_of(state: str, sha256: str) -> str:
+    """The key of a file in a state, which is a short text, with this content."""
+    return f"{state}:{sha256[:DIGITS]}"
+
+
+def was_recorded(session: Session, product_id: int, state: str) -> bool:
+    """Whether a file in this state was inspected, with whatever content."""
+    known = Inspection.key.between(key_of(state, DIGITS * "0"), key_of(state, DIGITS * "f"))
+    return session.scalar(select(Inspection.id).where(Inspection.product_id == product_id, known).limit(1)) is not None
 
 
 class Keys:

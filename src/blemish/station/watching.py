@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+import time
 from pathlib import Path
 
 from sqlalchemy import select
@@ -15,7 +16,9 @@ from blemish.errors import BlemishError
 from blemish.files import read_bytes
 from blemish.station import audit
 from blemish.station.inspecting import BusyError, Inspecting, Item, NotReadyError, item_of
+from blemish.station.keys import was_recorded
 from blemish.station.recording import RETRY_SECONDS, Found
+from blemish.station.store import Store
 from blemish.station.tables import Setting
 from blemish.station.uploads import Arrived, Limits
 from blemish.station.workspace import Workspace
@@ -78,22 +81,29 @@ class Watching:
 
     def _start(self, product_id: int, folder: Path) -> None:
         with self._lock:
-            self._watchers[product_id] = Watcher(product_id, folder, self._inspecting, self._limits)
+            self._watchers[product_id] = Watcher(
+                product_id, folder, self._workspace.store, self._inspecting, self._limits
+            )
+
+
+Stamp = tuple[int, int]
+"""Size and time of a file."""
 
 
 class Watcher:
     """A thread that watches one folder.
 
     A file is inspected when its size and time have stayed the same between two looks. Its idempotency key is made of
-    its path, size and time, so that a station that was killed inspects no file twice.
+    its path, size and time, so that it is inspected once, also where the station was stopped meanwhile. Looking takes
+    at most a tenth of the time, however many files there are.
     """
 
-    def __init__(self, product_id: int, folder: Path, inspecting: Inspecting, limits: Limits):
+    def __init__(self, product_id: int, folder: Path, store: Store, inspecting: Inspecting, limits: Limits):
         self.folder, self.problem = folder, ""
-        self._product_id, self._inspecting, self._limits = product_id, inspecting, limits
+        self._product_id, self._store, self._inspecting, self._limits = product_id, store, inspecting, limits
         self._ended = threading.Event()
-        self._seen: dict[Path, str] = {}
-        self._done: set[str] = set()
+        self._seen: dict[Path, Stamp | None] = {}
+        self._done: dict[Path, Stamp] = {}
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -103,27 +113,40 @@ class Watcher:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._ended.wait(LOOK_SECONDS):
+        pause = LOOK_SECONDS
+        while not self._ended.wait(pause):
+            began = time.monotonic()
             try:
-                self._look()
+                seen = self._look()
+                pause = max(LOOK_SECONDS, 9 * (time.monotonic() - began))
+                self._inspect_new(seen)
             except (OSError, BlemishError, SQLAlchemyError) as error:
                 self.problem = str(error)
 
-    def _look(self) -> None:
+    def _look(self) -> dict[Path, Stamp | None]:
+        """The images that are in the folder now."""
         if not self.folder.is_dir():
-            self.problem = f"{self.folder}: is not there now."
-            return
+            raise BlemishError(f"{self.folder}: is not there now.")
+        return {path: _stamp(path) for path in list_images(self.folder).images}
+
+    def _inspect_new(self, seen: dict[Path, Stamp | None]) -> None:
+        """Inspects what has stayed as it was since the look before."""
         self.problem = ""
-        seen = {path: _state(path) for path in list_images(self.folder).images}
-        for path, state in seen.items():
+        self._done = {path: stamp for path, stamp in self._done.items() if path in seen}
+        for path, stamp in seen.items():
             if self._ended.is_set():
                 return
-            if state and state not in self._done and self._seen.get(path) == state:
-                self._inspect(path, state)
+            if stamp and self._done.get(path) != stamp and self._seen.get(path) == stamp:
+                self._inspect(path, stamp)
         self._seen = seen
 
-    def _inspect(self, path: Path, state: str) -> None:
+    def _inspect(self, path: Path, stamp: Stamp) -> None:
+        state = _state(path, stamp)
         try:
+            with self._store.reading() as session:
+                if was_recorded(session, self._product_id, state):
+                    self._done[path] = stamp
+                    return
             arrived = Arrived(read_bytes(path, self._limits.image_bytes), path.name)
             found = self._found(item_of(arrived, self._limits, source="folder", who="folder", state=state))
             if found is None:
@@ -132,11 +155,11 @@ class Watcher:
                 self.problem = "the disk is full, so that nothing can be recorded. Free some space."
                 self._ended.wait(RETRY_SECONDS)
                 return
-            self._done.add(state)
+            self._done[path] = stamp
         except NotReadyError:
             self.problem = "the product has not been taught yet."
         except BlemishError as error:
-            self._done.add(state)
+            self._done[path] = stamp
             self.problem = str(error)
             logger.warning("%s", error)
 
@@ -150,12 +173,16 @@ class Watcher:
         return None
 
 
-def _state(path: Path) -> str:
-    """Path, size and time of a file, as a short text; empty where it has gone."""
+def _stamp(path: Path) -> Stamp | None:
+    """Size and time of a file; None where it has gone."""
     try:
         found = path.stat()
     except OSError:
-        return ""
-    return hashlib.sha256(f"{path}\0{found.st_size}\0{found.st_mtime_ns}".encode(errors="surrogateescape")).hexdigest()[
-        :32
-    ]
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+def _state(path: Path, stamp: Stamp) -> str:
+    """Path, size and time of a file, as a short text."""
+    size, modified = stamp
+    return hashlib.sha256(f"{path}\0{size}\0{modified}".encode(errors="surrogateescape")).hexdigest()[:32]
