@@ -234,13 +234,14 @@ def test_the_pages_use_only_texts_that_there_are():
 def test_the_page_has_words_for_all_that_the_audit_log_says():
     import re
 
-    folder, calls = Path(checks.__file__).parent, r'audit\.append\(\s*session,\s*[^,]+,\s*f?"([^"]+)",\s*f?"?(\w+)'
+    folder, calls = Path(checks.__file__).parent, r'audit\.append\(\s*session,\s*[^,]+,\s*f?"([^"]+)",\s*f?"?([^"{,)]+)'
     said = {call for path in folder.rglob("*.py") for call in re.findall(calls, path.read_text())}
     assert len(said) > 20
     jobs, known = ("teach", "learn", "export", "import"), set(texts_of("en").words)
     done = {re.sub(r"\{(job\.)?kind\}", job, what) for what, _ in said for job in jobs}
     assert {"did_" + what.replace(" ", "_") for what in done} <= known
-    assert {f"on_{subject}" for _, subject in said if subject != "subject"} <= known
+    subjects = {subject.strip().replace(" ", "_") for _, subject in said} - {"subject"}
+    assert {f"on_{subject}" for subject in subjects} <= known
 
 
 def test_drift_is_found_at_the_stated_rate():

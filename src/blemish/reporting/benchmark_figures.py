@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.transforms import Bbox
 
 from blemish.evaluation.results import HEADLINE
 from blemish.reporting.benchmark import mean_accuracy, pareto, seconds_per_category
@@ -24,6 +25,9 @@ COSTS = {
     "predicting": ("prediction per image in milliseconds", lambda row: row["milliseconds"]),
 }
 """Name of a cost -> the label of its axis, and the function that gives it for a row of `cost`; None: not known."""
+
+PLACES = ((6, 4, "left"), (6, -11, "left"), (-6, 4, "right"), (-6, -11, "right"), (6, 17, "left"), (6, -24, "left"))
+"""Where a name may stand beside its point, the best first: points to the right, points up, alignment."""
 
 
 def comparison_figures(summary: JsonDict) -> Iterator[tuple[str, Figure]]:
@@ -92,13 +96,6 @@ def costs(summary: JsonDict, metric: JsonDict) -> Figure:
         axis.plot([points[row][1] for row in front], [points[row][2] for row in front], color=MUTED, linewidth=1)
         for row, price, value in points:
             axis.scatter(price, value, s=36, color=BARS[row % len(BARS)], zorder=3)
-            axis.annotate(
-                shortened(summary["methods"][row]),
-                (price, value),
-                (6, 4),
-                textcoords="offset points",
-                annotation_clip=False,
-            )
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(paid) > 3 * min(paid) else range(1, 10)))
         axis.xaxis.set_major_formatter("{x:g}")  # the default formatters use math text
@@ -106,7 +103,24 @@ def costs(summary: JsonDict, metric: JsonDict) -> Figure:
         axis.margins(x=0.25, y=0.15)
         axis.set(xlabel=COSTS[cost][0])
     figure.axes[0].set_ylabel(metric["title"])
+    figure.draw_without_rendering()  # so that the places of the points are final
+    names = [shortened(method) for method in summary["methods"]]
+    for axis, cost in zip(figure.axes, known, strict=True):
+        _name_points(axis, [(names[row], (price, value)) for row, price, value in _known(summary, metric, cost)])
     return figure
+
+
+def _name_points(axis: Axes, points: Sequence[tuple[str, tuple[float, float]]]) -> None:
+    """Writes names beside points, each at the first of PLACES at which it covers no point and no other name."""
+    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in (axis.transData.transform(point) for _, point in points)]
+    for name, point in points:
+        for x, y, side in PLACES:
+            text = axis.annotate(name, point, (x, y), textcoords="offset points", ha=side, annotation_clip=False)
+            box = text.get_window_extent()
+            if (x, y, side) == PLACES[-1] or not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            text.remove()
 
 
 def _known(summary: JsonDict, metric: JsonDict, cost: str) -> list[tuple[int, float, float]]:

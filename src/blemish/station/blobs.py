@@ -105,6 +105,6 @@ class Blobs:
         """All files, of which there may be a million."""
         with os.scandir(self.folder) as folders:
             for folder in folders:
-                if len(folder.name) == 2 and folder.is_dir():
-                    with os.scandir(folder.path) as files:
+                if len(folder.name) == 2:
+                    with suppress(OSError), os.scandir(folder.path) as files:  # not a folder, or it cannot be read
                         yield from files

@@ -62,6 +62,10 @@ class NotReadyError(Exception):
     """The product has no active model."""
 
 
+class RefusedError(BlemishError):
+    """The image cannot be inspected, whenever it is sent again."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Item:
     """An image to inspect."""
@@ -84,15 +88,18 @@ class Item:
 def item_of(
     arrived: Arrived, limits: Limits, *, source: str, who: str, key: str | None = None, state: str | None = None
 ) -> Item:
-    """The decoded image of a file; raises BlemishError for what is not one, or exceeds the limits.
+    """The decoded image of a file; raises RefusedError for what is not one, or exceeds the limits.
 
     Without `key`, `state` makes an idempotency key that the file's content is a part of.
     """
     began, name = time.monotonic(), shown_name(arrived.name)
     if len(arrived.content) > limits.image_bytes:
-        raise BlemishError(f"{name}: at most {limits.image_bytes >> 20} MB are taken.")
+        raise RefusedError(f"{name}: at most {limits.image_bytes >> 20} MB are taken.")
     digest, started = hashlib.sha256(arrived.content).hexdigest(), time.monotonic()
-    pixels = decode_image(arrived.content, Path(name), limits.pixels)
+    try:
+        pixels = decode_image(arrived.content, Path(name), limits.pixels)
+    except BlemishError as error:
+        raise RefusedError(str(error)) from None
     ended = time.monotonic()
     key = key_of(state, digest) if state is not None else key
     return Item(pixels, arrived.content, digest, name, key, shown_name(source), who, began, ended, ended - started)
@@ -262,7 +269,7 @@ class Line:
         started = time.monotonic()
         for item, file, prediction in zip(items, kept, active.inspector.inspect(samples), strict=True):
             if not isinstance(prediction, Prediction):
-                _settle(item, BlemishError(prediction.error))
+                _settle(item, RefusedError(prediction.error))
                 continue
             judged = judge(prediction, active.decision, active.good_scores)
             now = time.monotonic()

@@ -7,14 +7,14 @@ import io
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from functools import cache
 from operator import itemgetter
 from typing import Literal
 
 import numpy as np
-from sqlalchemy import ColumnElement, Integer, func, select
+from sqlalchemy import ColumnElement, Integer, Row, func, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -24,7 +24,6 @@ from blemish.files import csv_cells
 from blemish.station.schemas import DriftOut, PeriodOut, PeriodRow
 from blemish.station.tables import Check, Decision, Inspection, Model, Product
 
-DAY = 86400.0
 SHIFTS = (6, 14, 22)
 """The hours at which shifts begin."""
 LEVEL = 0.01
@@ -33,11 +32,15 @@ COMPARED, NEEDED = 200, 20
 """Images that the test looks at, the latest, and how many it needs."""
 QUARTER = 900
 """Seconds of a quarter of an hour: every hour, shift and day of every time zone begins with one."""
-MOST_LATENCIES = 20_000
-"""The 95 % quantile of the latency is that of so many images of a period, about, which are drawn at random."""
+MOST_LATENCIES, FEWEST_LATENCIES = 20_000, 20
+"""The 95 % quantile of the latency is that of images that are drawn at random: about so many of a period, and at least
+so many of each quarter of an hour, or all."""
 By = Literal["hour", "shift", "day"]
 Counts = Mapping[tuple[str, str | None], int]
 """(verdict, review) -> images."""
+Weighed = tuple[float, float]
+"""A value, and for how many images it stands."""
+Conditions = Sequence[ColumnElement[bool]]
 
 
 class _Quarter(FunctionElement[int]):
@@ -64,37 +67,42 @@ def period(session: Session, product: Product, days: int, by: By, until: float |
     The database counts, so that a month of millions of images does not keep the station from answering.
     """
     end = time.time() if until is None else until
-    begin = end - days * DAY
+    first = datetime.fromtimestamp(end) - timedelta(days=days)
+    begin = first.timestamp() if first.year > 1970 else 0.0
     within = (Inspection.product_id == product.id, Inspection.created_at >= begin, Inspection.created_at < end)
     label_of = cache(lambda number: _label(number * QUARTER, by))
-    groups = _counted(session, within, label_of)
+    groups: dict[str, Counter[tuple[str, str | None]]] = defaultdict(Counter)
+    for number, verdict, reviewed, count in _counted(session, within):
+        groups[label_of(number)][verdict, reviewed] += count
     total: Counter[tuple[str, str | None]] = sum(groups.values(), Counter())
-    latencies = _latencies(session, (*within, Inspection.drawn < MOST_LATENCIES / max(1, total.total())), label_of)
+    latencies: dict[str, list[Weighed]] = defaultdict(list)
+    for number, latency, weight in _latencies(session, within):
+        latencies[label_of(number)].append((latency, weight))
     rows = [_row(label, counts, latencies[label]) for label, counts in groups.items()]
-    whole = _row("", total, [latency for some in latencies.values() for latency in some])
+    whole = _row("", total, [one for some in latencies.values() for one in some])
     return PeriodOut(begin=begin, end=end, rows=rows, total=whole, drift=drift(session, product))
 
 
-def _counted(
-    session: Session, within: Sequence[ColumnElement[bool]], label_of: Callable[[float], str]
-) -> dict[str, Counter[tuple[str, str | None]]]:
-    """Label -> (verdict, review) -> images, by time. `label_of` gives the label of the number of a quarter."""
+def _counted(session: Session, within: Conditions) -> list[Row[float, str, str | None, int]]:
+    """(number of the quarter, verdict, review, images), by time."""
     kinds = (_Quarter(Inspection.created_at), Inspection.verdict, Inspection.reviewed)
-    found: dict[str, Counter[tuple[str, str | None]]] = defaultdict(Counter)
     counted = session.execute(select(*kinds, func.count()).where(*within).group_by(*kinds))
-    for number, verdict, reviewed, count in sorted(counted, key=itemgetter(0)):
-        found[label_of(number)][verdict, reviewed] += count
-    return found
+    return sorted(counted, key=itemgetter(0))
 
 
-def _latencies(
-    session: Session, within: Sequence[ColumnElement[bool]], label_of: Callable[[float], str]
-) -> dict[str, list[float]]:
-    """Label -> latencies of its images."""
-    found: dict[str, list[float]] = defaultdict(list)
-    for at, latency in session.execute(select(Inspection.created_at, Inspection.latency).where(*within)):
-        found[label_of(at // QUARTER)].append(latency)
-    return found
+def _latencies(session: Session, within: Conditions) -> Iterator[tuple[float, float, float]]:
+    """(number of the quarter, latency, for how many images it stands) of images drawn at random from each quarter."""
+    quarter, number = _Quarter(Inspection.created_at).label("quarter"), func.count().label("number")
+    sizes = select(quarter, number).where(*within).group_by(quarter).subquery()
+    num_quarters = session.scalar(select(func.count()).select_from(sizes)) or 1
+    most = max(FEWEST_LATENCIES, MOST_LATENCIES / num_quarters)
+    drawn = (
+        select(sizes.c.quarter, Inspection.latency, sizes.c.number)
+        .join(sizes, _Quarter(Inspection.created_at) == sizes.c.quarter)
+        .where(*within, Inspection.drawn * sizes.c.number < most)
+    )
+    for at, latency, images in session.execute(drawn):
+        yield at, latency, max(1.0, images / most)
 
 
 def as_csv(found: PeriodOut) -> str:
@@ -114,11 +122,11 @@ def _label(at: float, by: By) -> str:
     if by == "hour":
         return f"{moment:%Y-%m-%d %H}:00"
     begun = [hour for hour in SHIFTS if hour <= moment.hour]
-    day = moment if begun else datetime.fromtimestamp(at - DAY)
+    day = moment if begun else moment - timedelta(days=1)
     return f"{day:%Y-%m-%d} {begun[-1] if begun else SHIFTS[-1]:02}:00"
 
 
-def _row(label: str, counts: Counts, latencies: Sequence[float]) -> PeriodRow:
+def _row(label: str, counts: Counts, latencies: Sequence[Weighed]) -> PeriodRow:
     def number(verdict: str, *reviews: str) -> int:
         return sum(
             count for (one, review), count in counts.items() if one == verdict and (review in reviews or not reviews)
@@ -134,13 +142,13 @@ def _row(label: str, counts: Counts, latencies: Sequence[float]) -> PeriodRow:
         false_rejects=number("defect", "good"),
         reviewed_good=number("good", "good", "defect"),
         missed=number("good", "defect"),
-        p95=p95(latencies),
+        p95=p95(*zip(*latencies, strict=True)) if latencies else None,
     )
 
 
-def p95(latencies: Sequence[float]) -> float | None:
-    """The 95 % quantile; None without any."""
-    return float(np.quantile(latencies, 0.95)) if latencies else None
+def p95(values: Sequence[float], weights: Sequence[float] | None = None) -> float | None:
+    """The smallest value that at least 95 % of them do not exceed; None without any."""
+    return float(np.quantile(values, 0.95, weights=weights, method="inverted_cdf")) if values else None
 
 
 def drift(session: Session, product: Product) -> DriftOut:

@@ -64,7 +64,8 @@ def outdated(session: Session, workspace: Workspace, keep: Retention) -> list[in
 def _beyond(session: Session, workspace: Workspace, most: int, kept: Select[int]) -> list[int]:
     """Those of the kept inspections, the latest first, whose images are beyond `most` bytes with all later ones."""
     total, found = 0, []
-    for identifier, image in session.execute(kept.add_columns(Inspection.image).order_by(Inspection.created_at.desc())):
+    order = Inspection.created_at.desc(), Inspection.id.desc()
+    for identifier, image in session.execute(kept.add_columns(Inspection.image).order_by(*order)):
         path = workspace.blobs.path(image)
         total += path.stat().st_size if path.exists() else 0
         if total > most:

@@ -12,10 +12,10 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from blemish.data.listing import list_images
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, one_line
 from blemish.files import read_bytes
 from blemish.station import audit
-from blemish.station.inspecting import BusyError, Inspecting, Item, NotReadyError, item_of
+from blemish.station.inspecting import BusyError, Inspecting, Item, NotReadyError, RefusedError, item_of
 from blemish.station.keys import was_recorded
 from blemish.station.recording import RETRY_SECONDS, Found
 from blemish.station.store import Store
@@ -120,8 +120,12 @@ class Watcher:
                 seen = self._look()
                 pause = max(LOOK_SECONDS, 9 * (time.monotonic() - began))
                 self._inspect_new(seen)
-            except (OSError, BlemishError, SQLAlchemyError) as error:
-                self.problem = str(error)
+            except NotReadyError:
+                self.problem = "the product has not been taught yet."
+            except Exception as error:
+                if not isinstance(error, OSError | BlemishError | SQLAlchemyError):
+                    logger.exception("inspecting a watched folder failed")
+                self.problem = one_line(error)
 
     def _look(self) -> dict[Path, Stamp | None]:
         """The images that are in the folder now."""
@@ -130,38 +134,40 @@ class Watcher:
         return {path: _stamp(path) for path in list_images(self.folder).images}
 
     def _inspect_new(self, seen: dict[Path, Stamp | None]) -> None:
-        """Inspects what has stayed as it was since the look before."""
+        """Inspects what has stayed as it was since the look before; raises what concerns more than a single file."""
         self.problem = ""
+        before, self._seen = self._seen, seen
         self._done = {path: stamp for path, stamp in self._done.items() if path in seen}
         for path, stamp in seen.items():
             if self._ended.is_set():
                 return
-            if stamp and self._done.get(path) != stamp and self._seen.get(path) == stamp:
-                self._inspect(path, stamp)
-        self._seen = seen
+            if stamp and self._done.get(path) != stamp and before.get(path) == stamp and self._inspect(path, stamp):
+                self._done[path] = stamp
 
-    def _inspect(self, path: Path, stamp: Stamp) -> None:
+    def _inspect(self, path: Path, stamp: Stamp) -> bool:
+        """Inspects a file; gives whether that is done, or is to be tried again at the next look."""
         state = _state(path, stamp)
+        with self._store.reading() as session:
+            if was_recorded(session, self._product_id, state):
+                return True
         try:
-            with self._store.reading() as session:
-                if was_recorded(session, self._product_id, state):
-                    self._done[path] = stamp
-                    return
-            arrived = Arrived(read_bytes(path, self._limits.image_bytes), path.name)
-            found = self._found(item_of(arrived, self._limits, source="folder", who="folder", state=state))
-            if found is None:
-                return
-            if found.row is None:  # nobody else got the answer, so it is inspected again when it can be recorded
-                self.problem = "the disk is full, so that nothing can be recorded. Free some space."
-                self._ended.wait(RETRY_SECONDS)
-                return
-            self._done[path] = stamp
-        except NotReadyError:
-            self.problem = "the product has not been taught yet."
+            content = read_bytes(path, self._limits.image_bytes)
         except BlemishError as error:
-            self._done[path] = stamp
+            self.problem = str(error)
+            return False
+        if _stamp(path) != stamp:  # it is being written
+            return False
+        try:
+            arrived = Arrived(content, path.name)
+            found = self._found(item_of(arrived, self._limits, source="folder", who="folder", state=state))
+        except RefusedError as error:
             self.problem = str(error)
             logger.warning("%s", error)
+            return True
+        if found is not None and found.row is None:  # nobody else got the answer
+            self.problem = "the disk is full, so that nothing can be recorded. Free some space."
+            self._ended.wait(RETRY_SECONDS)
+        return found is not None and found.row is not None
 
     def _found(self, item: Item) -> Found | None:
         """The result, after waiting for a place in the queue; None where the watcher ended before."""

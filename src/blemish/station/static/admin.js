@@ -62,7 +62,8 @@ function plain(value) {
 function doing({ what, subject }) {
   const known = (key, otherwise) => { const words = t(key); return words === key ? otherwise : words; };
   const [kind, ...name] = subject.split(" ");
-  return `${known(`did_${what.replaceAll(" ", "_")}`, what)}: ${[known(`on_${kind}`, kind), ...name].join(" ")}`;
+  const on = known(`on_${subject.replaceAll(" ", "_")}`, [known(`on_${kind}`, kind), ...name].join(" "));
+  return `${known(`did_${what.replaceAll(" ", "_")}`, what)}: ${on}`;
 }
 let last = 2 ** 52;
 async function showAudit() {
