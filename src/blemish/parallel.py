@@ -43,9 +43,3 @@ def set_allocator(options: Mapping[int, int]) -> None:
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         for option, value in options.items():
             library.mallopt(option, value)
-
-
-def release_memory() -> None:
-    """Gives freed memory back to the system; glibc, if that is the C library, keeps the gaps between what is used."""
-    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
-        library.malloc_trim(0)

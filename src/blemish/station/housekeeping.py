@@ -1,5 +1,4 @@
-"""What the station does by itself: removes images that the retention does not keep, says when the disk is full, and
-gives freed memory back to the system."""
+"""What the station does by itself: removes images that the retention does not keep, says when the disk is full."""
 
 from __future__ import annotations
 
@@ -10,7 +9,6 @@ import time
 from sqlalchemy.exc import SQLAlchemyError
 
 from blemish.errors import BlemishError
-from blemish.parallel import release_memory
 from blemish.station import retention
 from blemish.station.events import Bus
 from blemish.station.recording import Recorder
@@ -57,7 +55,6 @@ class Housekeeping:
 
     def _run(self) -> None:
         while True:
-            release_memory()
             try:
                 self.look(time.time())
             except (SQLAlchemyError, BlemishError, OSError) as error:  # it is tried again
