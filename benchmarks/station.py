@@ -79,12 +79,12 @@ def add_results(root: Path, number: int) -> None:
     """Puts results of the last week into the database, most of them good, without images."""
     workspace, generator, rows = open_workspace(root), random.Random(0), []
     with workspace.store.reading() as session:
-        product, model = session.get_one(Product, 1), session.get_one(Model, 1)
+        model = session.get_one(Model, 1)
     for row in range(number):
         verdict = generator.choices(("good", "review", "defect"), (0.95, 0.03, 0.02))[0]
         rows.append(
             {
-                "product_id": product.id,
+                "product_id": model.product_id,
                 "model_id": model.id,
                 "decision_id": model.active_decision_id,
                 "name": f"{row}.png",

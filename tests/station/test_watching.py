@@ -19,14 +19,16 @@ FOUND = SimpleNamespace(row=object())
 
 
 class Model:
-    """Stands for what inspects: notes the names, and raises what it is told to."""
+    """Stands for what inspects: not taught at first; notes what is asked, and raises what it is told to."""
 
     def __init__(self):
+        self.asked: list[str] = []
         self.names: list[str] = []
-        self.problem: Exception | None = None
+        """What was asked since it is taught."""
+        self.problem: Exception | None = NotReadyError()
 
     def submit(self, _, item):
-        self.names.append(item.name)
+        (self.asked if isinstance(self.problem, NotReadyError) else self.names).append(item.name)
         future: Future = Future()
         if self.problem is None:
             future.set_result(FOUND)
@@ -62,8 +64,7 @@ def all_done(watcher):
 
 
 def test_a_folder_that_was_away_loses_no_image(folder, model, watcher):
-    model.problem = NotReadyError()
-    wait_for(lambda: model.names)
+    wait_for(lambda: model.asked)
     folder.rename(folder.with_name("away"))
     wait_for(lambda: "is not there" in watcher.problem)
     model.problem = None
@@ -83,9 +84,8 @@ def test_an_error_of_the_model_is_told_and_tried_again(model, watcher, problem):
 
 
 def test_a_product_that_is_not_taught_has_one_file_read_at_each_look(model, watcher):
-    model.problem = NotReadyError()
-    wait_for(lambda: len(model.names) > 3)
-    assert set(model.names) == {"0.png"}
+    wait_for(lambda: len(model.asked) > 3)
+    assert set(model.asked) == {"0.png"}
     assert "not been taught" in watcher.problem
 
 
@@ -117,5 +117,6 @@ def test_a_file_that_is_rewritten_while_it_is_read_is_inspected_once(folder, mod
         return read(path, largest)
 
     monkeypatch.setattr(watching, "read_bytes", rewritten)
+    model.problem = None
     wait_for(lambda: all_done(watcher))
     assert sorted(model.names) == ["0.png", "1.png", "2.png"]

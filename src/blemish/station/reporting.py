@@ -72,11 +72,13 @@ def period(session: Session, product: Product, days: int, by: By, until: float |
     within = (Inspection.product_id == product.id, Inspection.created_at >= begin, Inspection.created_at < end)
     label_of = cache(lambda number: _label(number * QUARTER, by))
     groups: dict[str, Counter[tuple[str, str | None]]] = defaultdict(Counter)
-    for number, verdict, reviewed, count in _counted(session, within):
+    counted = _counted(session, within)
+    for number, verdict, reviewed, count in counted:
         groups[label_of(number)][verdict, reviewed] += count
     total: Counter[tuple[str, str | None]] = sum(groups.values(), Counter())
     latencies: dict[str, list[Weighed]] = defaultdict(list)
-    for number, latency, weight in _latencies(session, within):
+    most = max(FEWEST_LATENCIES, MOST_LATENCIES / max(1, len({number for number, *_ in counted})))
+    for number, latency, weight in _latencies(session, within, most):
         latencies[label_of(number)].append((latency, weight))
     rows = [_row(label, counts, latencies[label]) for label, counts in groups.items()]
     whole = _row("", total, [one for some in latencies.values() for one in some])
@@ -90,12 +92,12 @@ def _counted(session: Session, within: Conditions) -> list[Row[float, str, str |
     return sorted(counted, key=itemgetter(0))
 
 
-def _latencies(session: Session, within: Conditions) -> Iterator[tuple[float, float, float]]:
-    """(number of the quarter, latency, for how many images it stands) of images drawn at random from each quarter."""
+def _latencies(session: Session, within: Conditions, most: float) -> Iterator[tuple[float, float, float]]:
+    """(number of the quarter, latency, for how many images it stands) of images drawn at random, about `most` of each
+    quarter.
+    """
     quarter, number = _Quarter(Inspection.created_at).label("quarter"), func.count().label("number")
     sizes = select(quarter, number).where(*within).group_by(quarter).subquery()
-    num_quarters = session.scalar(select(func.count()).select_from(sizes)) or 1
-    most = max(FEWEST_LATENCIES, MOST_LATENCIES / num_quarters)
     drawn = (
         select(sizes.c.quarter, Inspection.latency, sizes.c.number)
         .join(sizes, _Quarter(Inspection.created_at) == sizes.c.quarter)

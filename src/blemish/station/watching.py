@@ -164,10 +164,12 @@ class Watcher:
             self.problem = str(error)
             logger.warning("%s", error)
             return True
-        if found is not None and found.row is None:  # nobody else got the answer
+        if found is None:
+            return False
+        if found.row is None:  # nobody else got the answer
             self.problem = "the disk is full, so that nothing can be recorded. Free some space."
             self._ended.wait(RETRY_SECONDS)
-        return found is not None and found.row is not None
+        return found.row is not None
 
     def _found(self, item: Item) -> Found | None:
         """The result, after waiting for a place in the queue; None where the watcher ended before."""
